@@ -1,0 +1,21 @@
+# The two commands that a newcomer needs; each sets itself up on a fresh machine (Python 3.11 or newer, make).
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: train test clean
+
+train: $(VENV)/.ready
+	$(RUN) -m npunet.train --data synthetic --out runs/first
+
+test: $(VENV)/.ready
+	$(RUN) -m pytest
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("npunet needs Python 3.11 or newer, found %s at %s; try: make PYTHON=python3.11 ..." % (sys.version.split()[0], sys.executable))'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,8 @@
+"""The one exception for what a user can put right: bad files, bad sizes, bad options, a missing GPU."""
+
+
+class InputError(ValueError):
+    """Bad input. Its message is one line: what was found, what was expected, what to do.
+
+    Commands print it as ``error: ...`` and leave with exit status 2 (see `npunet.cli`).
+    """
