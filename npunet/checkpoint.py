@@ -1,0 +1,79 @@
+"""Checkpoints: one .npz file, without pickles, that is there whole or not at all.
+
+Entries: "header" is JSON text (configuration of the network and whatever else the writer adds);
+"parameter/NAME" are the network's arrays; training adds "optimizer/...". A file is written to a temporary
+name beside its place, synced to the disk and renamed, so that a crash leaves the old file as it was.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from npunet.backend import to_cpu, to_device
+from npunet.errors import InputError
+
+FORMAT = "npunet checkpoint 1"
+
+
+def save(path, entries, **header):
+    """Write arrays and a header. entries: {name: array}, with "header" holding a dict; ``header`` is added to it."""
+    entries = dict(entries)
+    entries["header"] = np.array(json.dumps({"format": FORMAT} | entries["header"] | header))
+    path = Path(path)
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **entries)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written: {error.strerror or error}; check the folder and the space left") from None
+
+
+def load(path):
+    """The entries of a checkpoint, "header" as a dict. Raises InputError if it is missing, cut short or something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile) or "header" not in file.files:
+                raise InputError(f"{path} is not an npunet checkpoint; expected a .npz file that npunet.train or UNet.save wrote")
+            entries = {name: file[name] for name in file.files}
+            entries["header"] = json.loads(str(entries["header"]))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected a .npz file that npunet.train or UNet.save wrote") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}); "
+                         "it is cut short, damaged or of another kind; use another copy") from None
+    if not isinstance(entries["header"], dict) or entries["header"].get("format") != FORMAT:
+        raise InputError(f"{path} is not an npunet checkpoint of this version; expected format {FORMAT!r}")
+    return entries
+
+
+def network_entries(net):
+    """What `save` needs of a network: header with its configuration, and its parameters as NumPy arrays."""
+    entries = {f"parameter/{name}": to_cpu(parameter.value) for name, parameter in net.parameters.items()}
+    return {"header": {"network": net.config}} | entries
+
+
+def restore_network(network_class, entries, path, device):
+    """Build the network that the entries describe and fill in its parameters.
+
+    Raises InputError that names the parameters that are missing, unexpected or of another shape.
+    """
+    net = network_class(**entries["header"]["network"], device=device)
+    found = {name.removeprefix("parameter/"): value for name, value in entries.items() if name.startswith("parameter/")}
+    wrong = sorted(found.keys() ^ net.parameters.keys())
+    wrong += [f"{name} {found[name].shape} instead of {parameter.value.shape}" for name, parameter in net.parameters.items()
+              if name in found and found[name].shape != parameter.value.shape]
+    if wrong:
+        raise InputError(f"{path}: parameters are missing, unexpected or of another shape: {', '.join(wrong[:5])}"
+                         f"{' ...' if len(wrong) > 5 else ''}; the file does not fit its own configuration")
+    for name, parameter in net.parameters.items():
+        parameter.value = to_device(found[name].astype(net.dtype, copy=False), net.device)
+    return net

@@ -1,0 +1,62 @@
+"""2x2 max-pooling with stride 2 (§2): the contracting path keeps the largest of every four pixels.
+
+Notation: x (N, H, W, C) -> y (N, H/2, W/2, C). The four pixels of each window are the four "corners"
+of x, taken in row-major order:
+
+    corner 0  x[:, 0::2, 0::2]      corner 1  x[:, 0::2, 1::2]
+    corner 2  x[:, 1::2, 0::2]      corner 3  x[:, 1::2, 1::2]
+
+Backward: the maximum is one of its arguments, so the whole gradient goes to the pixel that won and the
+three others get none. Where several pixels tie (pooling follows ReLU, so windows of four zeros are
+common) the first in row-major order is the winner, on every device.
+
+An odd last row or column has no window: it is not read and gets no gradient. The paper's input sizes
+are chosen so that this never happens (§2, "all 2x2 max-pooling operations are applied to a layer with
+an even x- and y-size").
+"""
+
+from npunet.backend import array_module
+
+
+def max_pool2d_definition(x):
+    """The definition as loops; returns y and the position of the winner in its window, 0 to 3."""
+    xp = array_module(x)
+    n, height, width, channels = x.shape
+    y = xp.empty((n, height // 2, width // 2, channels), x.dtype)
+    winner = xp.empty(y.shape, "int8")
+    for image, row, column, channel in xp.ndindex(y.shape):
+        best = None
+        for position in range(4):                         # row-major: the first maximum wins a tie
+            value = x[image, 2 * row + position // 2, 2 * column + position % 2, channel]
+            if best is None or value > best:
+                best, y[image, row, column, channel], winner[image, row, column, channel] = value, value, position
+    return y, winner
+
+
+def max_pool2d(x):
+    """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
+    xp = array_module(x)
+    corner0, corner1, corner2, corner3 = _corners(x)
+    y = xp.maximum(corner0, corner1)
+    y = xp.maximum(y, corner2, out=y)
+    y = xp.maximum(y, corner3, out=y)
+    return y, (x, y)
+
+
+def max_pool2d_backward(dy, ctx):
+    """dy (N, H // 2, W // 2, C) -> dx (N, H, W, C)."""
+    x, y = ctx
+    xp = array_module(dy)
+    dx = xp.zeros(x.shape, dy.dtype)
+    unclaimed = xp.ones(y.shape, bool)                    # windows whose winner has not been met yet
+    for corner, dcorner in zip(_corners(x), _corners(dx)):
+        wins = unclaimed & (corner == y)
+        xp.multiply(dy, wins, out=dcorner)
+        unclaimed ^= wins
+    return dx
+
+
+def _corners(x):
+    """The four (N, H // 2, W // 2, C) views of x that hold the same position of every window."""
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    return [x[:, row:height:2, column:width:2] for row in (0, 1) for column in (0, 1)]

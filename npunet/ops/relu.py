@@ -1,0 +1,29 @@
+"""Rectified linear unit (§2): y = max(0, x), element by element.
+
+    y = x where x > 0, else 0            dL/dx = dL/dy where x > 0, else 0
+
+x > 0 holds exactly where y > 0, so the context is the output itself: the input need not be kept.
+At x = 0, where the function has a kink, the gradient is taken to be 0.
+"""
+
+from npunet.backend import array_module
+
+
+def relu_definition(x):
+    """The formula as loops over (N, H, W, C)."""
+    y = x.copy()
+    for index in array_module(x).ndindex(x.shape):
+        if x[index] < 0:
+            y[index] = 0
+    return y
+
+
+def relu(x):
+    """x of any shape -> y of the same shape and dtype, ctx. NaN stays NaN."""
+    y = array_module(x).maximum(x, 0)
+    return y, y
+
+
+def relu_backward(dy, ctx):
+    """dy like y -> dx like x."""
+    return dy * (ctx > 0)

@@ -1,0 +1,92 @@
+"""Optimisers (§3): stochastic gradient descent with momentum 0.99; RMSprop and Adam beside it.
+
+"Accordingly we use a high momentum (0.99) such that a large number of the previously seen training
+samples determine the update in the current optimization step."
+
+Notation: p a parameter, g its gradient, eta the learning rate; all operations element by element.
+
+    SGD       v <- momentum * v + g               p <- p - eta * v
+    RMSprop   s <- alpha * s + (1 - alpha) g^2     p <- p - eta * g / (sqrt(s) + eps)
+    Adam      m <- b1 m + (1 - b1) g    s <- b2 s + (1 - b2) g^2
+              p <- p - eta * (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps)
+
+With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta g each step in the end.
+"""
+
+from npunet.backend import array_module, to_cpu
+
+
+class Optimizer:
+    """parameters: the dict of `UNet.parameters`. `learning_rate` may be changed between steps."""
+
+    slots = ()                                            # names of the running arrays kept for each parameter
+
+    def __init__(self, parameters, learning_rate):
+        self.parameters, self.learning_rate, self.steps = parameters, learning_rate, 0
+        self.arrays = {slot: {name: array_module(parameter.value).zeros_like(parameter.value)
+                              for name, parameter in parameters.items()} for slot in self.slots}
+
+    def step(self):
+        """Update every parameter in place from its .grad."""
+        self.steps += 1
+        for name, parameter in self.parameters.items():
+            self.update(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
+
+    def state(self):
+        """All that must be saved to go on: {"slot/parameter": NumPy array}, and the number of steps."""
+        return {f"{slot}/{name}": to_cpu(array)
+                for slot, arrays in self.arrays.items() for name, array in arrays.items()}, self.steps
+
+    def restore(self, state, steps):
+        for slot, arrays in self.arrays.items():
+            for name, array in arrays.items():
+                array[...] = array_module(array).asarray(state[f"{slot}/{name}"])
+        self.steps = steps
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum (§3)."""
+
+    slots = ("velocity",)
+
+    def __init__(self, parameters, learning_rate, momentum=0.99):
+        super().__init__(parameters, learning_rate)
+        self.momentum = momentum
+
+    def update(self, value, grad, velocity):
+        velocity *= self.momentum
+        velocity += grad
+        value -= self.learning_rate * velocity
+
+
+class RMSprop(Optimizer):
+    """Divides by a running root mean square of the gradient (Tieleman and Hinton 2012)."""
+
+    slots = ("square",)
+
+    def __init__(self, parameters, learning_rate, alpha=0.99, eps=1e-8):
+        super().__init__(parameters, learning_rate)
+        self.alpha, self.eps = alpha, eps
+
+    def update(self, value, grad, square):
+        square *= self.alpha
+        square += (1 - self.alpha) * grad * grad
+        value -= self.learning_rate * grad / (array_module(value).sqrt(square) + self.eps)
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba 2015, arXiv 1412.6980)."""
+
+    slots = ("mean", "square")
+
+    def __init__(self, parameters, learning_rate, beta1=0.9, beta2=0.999, eps=1e-8):
+        super().__init__(parameters, learning_rate)
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+
+    def update(self, value, grad, mean, square):
+        mean *= self.beta1
+        mean += (1 - self.beta1) * grad
+        square *= self.beta2
+        square += (1 - self.beta2) * grad * grad
+        mean_scale, square_scale = 1 / (1 - self.beta1 ** self.steps), 1 / (1 - self.beta2 ** self.steps)
+        value -= self.learning_rate * mean_scale * mean / (array_module(value).sqrt(square_scale * square) + self.eps)

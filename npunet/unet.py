@@ -1,0 +1,191 @@
+"""The network (§2, Fig. 1): a contracting path, an expansive path, and the mirror image of both for training.
+
+Fig. 1 for a 572 x 572 tile, one channel in, two classes out (sizes are sides; every 3x3 convolution is
+valid and followed by ReLU):
+
+    level 0   572 -> 570 -> 568  64 ----------- crop, concatenate -----------> 392 -> 390 -> 388  64 -> 1x1 -> 2
+    level 1     284 -> 282 -> 280  128 -------- crop, concatenate --------> 200 -> 198 -> 196  128
+    level 2       140 -> 138 -> 136  256 ------ crop, concatenate -----> 104 -> 102 -> 100  256
+    level 3          68 -> 66 -> 64  512 ------ crop, concatenate --> 56 -> 54 -> 52  512
+    bottleneck          32 -> 30 -> 28  1024
+
+Down a level: 2x2 max-pooling, channels double. Up a level: 2x2 up-convolution, channels halve, then
+concatenation with the central part of the feature map of the same level.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from npunet import checkpoint, geometry
+from npunet.backend import resolve_device, to_device
+from npunet.errors import InputError
+from npunet.layers import Convolution, CropConcat, Dropout, MaxPooling, UpConvolution
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs between the networks that are called U-Net; each is a row of options, not a subclass."""
+
+    relu_after_up: bool           # ReLU after each up-convolution
+    last_up_keeps_channels: bool  # the topmost up-convolution maps 128 to 128 channels instead of 64
+    dropout_levels: int           # how many of the deepest levels end in dropout (1: the bottleneck)
+
+
+VARIANTS = {
+    "paper": Variant(relu_after_up=False, last_up_keeps_channels=False, dropout_levels=1),
+    # The Caffe network that the authors published with the paper, u-net-release.
+    "release": Variant(relu_after_up=True, last_up_keeps_channels=True, dropout_levels=2),
+}
+
+
+class DoubleConvolution:
+    """"The repeated application of two 3x3 convolutions, each followed by a rectified linear unit" (§2)."""
+
+    def __init__(self, in_channels, out_channels, rng, dtype):
+        self.conv1 = Convolution(in_channels, out_channels, 3, rng=rng, dtype=dtype)
+        self.conv2 = Convolution(out_channels, out_channels, 3, rng=rng, dtype=dtype)
+
+    def forward(self, x, train):
+        return self.conv2.forward(self.conv1.forward(x, train), train)
+
+    def backward(self, dy, need_dx=True):
+        return self.conv1.backward(self.conv2.backward(dy), need_dx)
+
+
+class UNet:
+    """The U-Net. in_channels (1 grey, 3 RGB), n_classes, base_channels (64 in the paper), depth (4 poolings).
+
+    variant: "paper" or "release". dropout: rate at the end of the contracting path. device: "cpu", "gpu"
+    or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout.
+    Raises InputError for options that do not exist or a GPU that cannot be used.
+    """
+
+    def __init__(self, in_channels=1, n_classes=2, base_channels=64, depth=4, *, variant="paper", dropout=0.5,
+                 device="cpu", dtype="float32", seed=0):
+        if variant not in VARIANTS:
+            raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
+        for name, value in (("in_channels", in_channels), ("n_classes", n_classes), ("base_channels", base_channels),
+                            ("depth", depth)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; expected at least 1")
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout is {dropout}; expected at least 0 and below 1")
+        if str(dtype) not in ("float32", "float64"):
+            raise InputError(f"dtype {dtype} is not supported; expected float32 or float64")
+        self.config = dict(in_channels=in_channels, n_classes=n_classes, base_channels=base_channels, depth=depth,
+                           variant=variant, dropout=dropout, dtype=str(dtype), seed=seed)
+        self.in_channels, self.n_classes, self.depth = in_channels, n_classes, depth
+        self.dtype, self.device = np.dtype(dtype), resolve_device(device)
+        self.rng = np.random.default_rng(seed)
+        self._build(base_channels, VARIANTS[variant], dropout)
+        for parameter in self.parameters.values():
+            parameter.value = to_device(parameter.value, self.device)
+
+    def _build(self, base_channels, options, dropout):
+        make = dict(rng=self.rng, dtype=self.dtype)
+        channels = [base_channels * 2 ** level for level in range(self.depth + 1)]      # 64, 128, 256, 512, 1024
+        rates = [dropout if level > self.depth - options.dropout_levels else 0.0 for level in range(self.depth + 1)]
+        self.dropouts = [Dropout(rate, self.rng) for rate in rates]
+        self.contracting, self.pools = [], []
+        previous = self.in_channels
+        for level in range(self.depth):
+            self.contracting.append(DoubleConvolution(previous, channels[level], **make))
+            self.pools.append(MaxPooling())
+            previous = channels[level]
+        self.bottleneck = DoubleConvolution(previous, channels[self.depth], **make)
+        self.ups, self.concats, self.expansive = {}, {}, {}
+        for level in reversed(range(self.depth)):
+            keeps_channels = options.last_up_keeps_channels and level == 0
+            up_channels = channels[level + 1] if keeps_channels else channels[level]
+            self.ups[level] = UpConvolution(channels[level + 1], up_channels, relu=options.relu_after_up, **make)
+            self.concats[level] = CropConcat()
+            self.expansive[level] = DoubleConvolution(up_channels + channels[level], channels[level], **make)
+        self.output = Convolution(channels[0], self.n_classes, 1, relu=False, **make)
+
+    def forward(self, x, train=False):
+        """Images x (N, H, W, in_channels) -> logits (N, H', W', n_classes); H' = geometry.output_size(H).
+
+        x must be on the network's device; it is taken in the network's dtype. With train=True dropout is
+        at work and what backward needs is kept.
+        Raises InputError for a size or a number of channels that does not fit, with the nearest that do.
+        """
+        self._check_input(x)
+        x = x.astype(self.dtype, copy=False)
+        skips = []
+        for level in range(self.depth):
+            x = self.contracting[level].forward(x, train)
+            x = self.dropouts[level].forward(x, train)
+            skips.append(x)
+            x = self.pools[level].forward(x, train)
+        x = self.bottleneck.forward(x, train)
+        x = self.dropouts[self.depth].forward(x, train)
+        for level in reversed(range(self.depth)):
+            x = self.ups[level].forward(x, train)
+            x = self.concats[level].forward(x, skips.pop(), train)
+            x = self.expansive[level].forward(x, train)
+        return self.output.forward(x, train)
+
+    def backward(self, dlogits, need_dx=False):
+        """Gradient of the loss by the logits -> fills every parameter's .grad.
+
+        The forward pass read backwards. A feature map with two readers, the pooling and the skip
+        connection, gets the sum of the gradients of both. Returns the gradient by the images if
+        need_dx is true, otherwise None (training does not need it and saves a convolution).
+        """
+        dx = self.output.backward(dlogits)
+        dskips = []
+        for level in range(self.depth):
+            dx = self.expansive[level].backward(dx)
+            dx, dskip = self.concats[level].backward(dx)
+            dskips.append(dskip)
+            dx = self.ups[level].backward(dx)
+        dx = self.dropouts[self.depth].backward(dx)
+        dx = self.bottleneck.backward(dx)
+        for level in reversed(range(self.depth)):
+            dx = self.pools[level].backward(dx)
+            dx += dskips.pop()
+            dx = self.dropouts[level].backward(dx)
+            dx = self.contracting[level].backward(dx, need_dx=need_dx or level > 0)
+        return dx
+
+    @property
+    def layers(self):
+        """Every layer with parameters by name, in order of use: "contracting.0.conv1", ..., "output"."""
+        layers = {}
+        for level, block in enumerate(self.contracting):
+            layers |= {f"contracting.{level}.conv1": block.conv1, f"contracting.{level}.conv2": block.conv2}
+        layers |= {"bottleneck.conv1": self.bottleneck.conv1, "bottleneck.conv2": self.bottleneck.conv2}
+        for level, block in self.expansive.items():
+            layers |= {f"expansive.{level}.up": self.ups[level],
+                       f"expansive.{level}.conv1": block.conv1, f"expansive.{level}.conv2": block.conv2}
+        return layers | {"output": self.output}
+
+    @property
+    def parameters(self):
+        """All parameters by name, in order of use: "contracting.0.conv1.weight" and so on."""
+        return {f"{layer_name}.{name}": parameter
+                for layer_name, layer in self.layers.items() for name, parameter in layer.parameters.items()}
+
+    @property
+    def n_parameters(self):
+        return sum(parameter.value.size for parameter in self.parameters.values())
+
+    def output_size(self, size):
+        """Side of the output for a side of the input of this network."""
+        return geometry.output_size(size, self.depth)
+
+    def save(self, path):
+        """Write the network (configuration and parameters) to one .npz file, at once or not at all."""
+        checkpoint.save(path, checkpoint.network_entries(self))
+
+    @classmethod
+    def load(cls, path, device="cpu"):
+        """The network in a .npz file that `save` or training wrote. Raises InputError if it is none."""
+        return checkpoint.restore_network(cls, checkpoint.load(path), path, device)
+
+    def _check_input(self, x):
+        if x.ndim != 4 or x.shape[3] != self.in_channels:
+            raise InputError(f"the input has shape {x.shape}; expected (N, H, W, {self.in_channels})")
+        for size in x.shape[1:3]:
+            geometry.output_size(size, self.depth)
