@@ -151,15 +151,36 @@ class UNet:
 
     @property
     def layers(self):
-        """Every layer with parameters by name, in order of use: "contracting.0.conv1", ..., "output"."""
+        """Every layer by name, in order of use: "contracting.0.conv1", ..., "expansive.0.concat", ..., "output"."""
         layers = {}
         for level, block in enumerate(self.contracting):
-            layers |= {f"contracting.{level}.conv1": block.conv1, f"contracting.{level}.conv2": block.conv2}
-        layers |= {"bottleneck.conv1": self.bottleneck.conv1, "bottleneck.conv2": self.bottleneck.conv2}
+            layers |= {f"contracting.{level}.conv1": block.conv1, f"contracting.{level}.conv2": block.conv2,
+                       f"contracting.{level}.dropout": self.dropouts[level], f"contracting.{level}.pool": self.pools[level]}
+        layers |= {"bottleneck.conv1": self.bottleneck.conv1, "bottleneck.conv2": self.bottleneck.conv2,
+                   "bottleneck.dropout": self.dropouts[self.depth]}
         for level, block in self.expansive.items():
-            layers |= {f"expansive.{level}.up": self.ups[level],
+            layers |= {f"expansive.{level}.up": self.ups[level], f"expansive.{level}.concat": self.concats[level],
                        f"expansive.{level}.conv1": block.conv1, f"expansive.{level}.conv2": block.conv2}
         return layers | {"output": self.output}
+
+    def feature_maps(self, x):
+        """The output of every layer in one forward pass: {layer name: (N, H, W, C)}; for looking inside."""
+        maps, layers = {}, self.layers
+
+        def recorded(name, forward):
+            def record(*arguments):
+                maps[name] = forward(*arguments)
+                return maps[name]
+            return record
+
+        for name, layer in layers.items():
+            layer.forward = recorded(name, layer.forward)
+        try:
+            self.forward(x)
+        finally:
+            for layer in layers.values():
+                del layer.forward                         # the method of the class is seen again
+        return maps
 
     @property
     def parameters(self):
