@@ -1,0 +1,125 @@
+"""One thread a core over bands of work, with BLAS held to one thread meanwhile.
+
+NumPy lets go of Python's global lock inside matrix products and array arithmetic, so plain Python threads run them side by side. BLAS could
+spread a single product over the cores as well, but then everything between the products (gathering tiles, adding, ReLU)
+would stay on one core. So the work is cut into bands, each thread takes whole bands, and BLAS works on one thread inside each.
+
+The limit on BLAS holds only while `parallel` runs and is taken back afterwards; importing npunet changes nothing.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from threadpoolctl import ThreadpoolController
+
+from npunet.errors import InputError
+
+_lock = threading.Lock()
+_local = threading.local()                               # .inside: this thread is working for `parallel` already
+_number = None                                           # threads to use; None until asked for or set
+_executor = None                                         # the helpers; the calling thread works too
+_controller = None                                       # finds the BLAS libraries: costs milliseconds, so once
+_blas_limit, _blas_users = None, 0                       # shared by concurrent calls: first one limits, last one restores
+
+
+def default_num_threads():
+    """Cores this process may use; fewer if OMP_NUM_THREADS says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
+
+
+def get_num_threads():
+    """How many threads `parallel` uses."""
+    global _number
+    if _number is None:
+        _number = default_num_threads()
+    return _number
+
+
+def set_num_threads(number):
+    """Use ``number`` threads from now on (for npunet only). Raises InputError unless it is an integer, 1 or more."""
+    global _number, _executor
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"number of threads is {number!r}; expected an integer, 1 or more")
+    with _lock:
+        if _executor is not None:
+            _executor.shutdown(wait=False)               # finishes what it was given
+        _number, _executor = number, None
+
+
+def parallel(task, count):
+    """Calls task(index) for each index in range(count), on all threads; returns when all are done.
+
+    Thread t of T takes the indices t, t + T, t + 2 T, ... in this order. Which thread does what depends on nothing but
+    ``count`` and T, so a task that adds to an accumulator of its own thread (see `worker`) gives the same bits each time.
+    A call from inside a task runs on that task's thread. If a task raises, the first such exception is raised here.
+    """
+    number = min(get_num_threads(), count)
+    if number <= 1 or getattr(_local, "inside", False):
+        for index in range(count):
+            task(index)
+        return
+    executor = _helpers()
+    with _blas_on_one_thread():
+        helpers = [executor.submit(_work, task, range(first, count, number), first) for first in range(1, number)]
+        try:
+            _work(task, range(0, count, number), 0)
+        finally:
+            errors = [helper.exception() for helper in helpers]              # waits for each
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+def worker():
+    """Index of the thread that the running task is on, 0 .. get_num_threads() - 1; 0 outside `parallel`."""
+    return getattr(_local, "worker", 0)
+
+
+def _work(task, indices, number):
+    _local.inside, _local.worker = True, number
+    try:
+        for index in indices:
+            task(index)
+    finally:
+        _local.inside, _local.worker = False, 0
+
+
+def _helpers():
+    global _executor
+    with _lock:
+        if _executor is None:
+            _executor = ThreadPoolExecutor(get_num_threads() - 1, thread_name_prefix="npunet")
+        return _executor
+
+
+@contextmanager
+def _blas_on_one_thread():
+    """Limits BLAS to one thread; overlapping uses share one limit, so that the last to leave restores what was there."""
+    global _controller, _blas_limit, _blas_users
+    with _lock:
+        if _controller is None:
+            _controller = ThreadpoolController()
+        if _blas_users == 0:
+            _blas_limit = _controller.limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limit.restore_original_limits()
+
+
+def _after_fork():
+    """A forked child has none of its parent's helper threads, and perhaps a lock that nobody will release."""
+    global _lock, _executor, _blas_users
+    _lock, _executor, _blas_users = threading.Lock(), None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
