@@ -1,0 +1,313 @@
+"""Pictures in and out: any microscope's file becomes float32 in 0..1, and what npunet writes any viewer shows (§4, the data).
+
+The one scaling rule, for `read_image` and `open_image` alike:
+
+- **8-bit** pixels are divided by 255 (1-bit ones are 0 and 1 already).
+- **everything else** (16 and 32 bit, float) is stretched so that the 0.1 percentile of the file becomes 0 and the 99.9
+  percentile becomes 1, with the rest clipped. Cameras fill 12 of 16 bits, or a hundredth of them, and a few hot pixels
+  must not turn the picture black, so neither division by 65535 nor the extremes will do. The percentiles are taken over
+  all pages together, which keeps the pages of a stack comparable, and from at most 2^22 pixels at equal steps, which
+  keeps it the same rule for a slide that never fits into memory. Where the percentiles coincide (a few bright spots on
+  black) smallest and largest value take their place; a constant picture becomes 0.
+"""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageSequence
+
+from npunet.errors import InputError
+
+TIFF = (".tif", ".tiff")
+EXTENSIONS = (".png", *TIFF, ".jpg", ".jpeg", ".gif", ".bmp")
+LOW_PERCENTILE, HIGH_PERCENTILE, MAX_SAMPLED = 0.1, 99.9, 2**22
+COLOUR = 1 << 24                    # read_labels writes a coloured pixel as COLOUR + 65536 R + 256 G + B
+MAX_IN_MEMORY = 2**28               # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
+
+Image.MAX_IMAGE_PIXELS = None       # Pillow refuses 180-megapixel pictures as attacks; to a microscope they are slides
+
+
+class ImageStack:
+    """The pages of one file, read and scaled one at a time (the file stays on disk where its layout allows).
+
+    ``stack[i]`` is page i as (H, W, C) float32 in 0..1; ``window`` reads a part of it. ``shape`` is (pages, H, W, C).
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._pixels, self._inverted = _open_pixels(self.path, for_labels=False)
+        self.shape = self._pixels.shape
+        self.low, self.high = _value_range(self._pixels, self.path)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, page):
+        return self.window(page, 0, 0, *self.shape[1:3])
+
+    def window(self, page, top, left, height, width):
+        """Rows top..top+height and columns left..left+width of one page: (height, width, C) float32 in 0..1."""
+        raw = self._pixels[page, top : top + height, left : left + width]
+        # In float64, so that 16-bit steps survive the subtraction whatever the range is.
+        scaled = (raw.astype(np.float64) - self.low) / ((self.high - self.low) or 1)
+        scaled = np.clip(scaled, 0, 1).astype(np.float32)
+        return 1 - scaled if self._inverted else scaled
+
+
+def open_image(path):
+    """A file as an `ImageStack`, whose pages are read only when asked for. Raises InputError naming the file."""
+    return ImageStack(path)
+
+
+def read_image(path):
+    """All pages of a PNG, TIFF, JPEG, GIF or BMP: a list of (H, W, C) float32 arrays in 0..1 (rule: top of this file).
+
+    C is 1 for grey, 3 for RGB, or the channels of a microscope's TIFF. Alpha is dropped. A PNG or GIF with a palette is
+    turned into its colours (one channel if they are all grey); a TIFF with a palette keeps its values as grey, since there
+    the palette is a microscope's look-up table. TIFF pages declared "min is white" are inverted. Raises InputError.
+    """
+    return list(open_image(path))
+
+
+def read_labels(path):
+    """All pages of a mask, values as stored: a list of (H, W) int64 arrays. Nothing is scaled or decided here.
+
+    A colour (R, G, B) becomes one number: the grey value where R = G = B, else COLOUR + 65536 R + 256 G + B, so grey
+    RGB masks read like grey ones. Of a mask with a palette the indices are returned, or the grey values if the palette is
+    grey. Raises InputError for an unreadable file, and for values that are fractions or below 0.
+    """
+    path = Path(path)
+    pixels, _ = _open_pixels(path, for_labels=True)
+    if pixels.shape[3] not in (1, 3):
+        raise InputError(f"{path}: a mask with {pixels.shape[3]} channels; expected grey or RGB")
+    if np.issubdtype(pixels.dtype, np.floating) and not np.array_equal(pixels, np.round(pixels)):
+        raise InputError(f"{path}: mask values such as {_a_fraction(pixels):g} are not whole numbers; save labels as integers")
+    labels = pixels.astype(np.int64)
+    if labels.size and labels.min() < 0:
+        raise InputError(f"{path}: mask value {labels.min()}; expected 0 for background and positive labels")
+    if labels.shape[3] == 3:
+        red, green, blue = np.moveaxis(labels, 3, 0)
+        grey = (red == green) & (green == blue)
+        return list(np.where(grey, red, COLOUR + 65536 * red + 256 * green + blue))
+    return list(labels[..., 0])
+
+
+def is_grey(image):
+    """Whether an (H, W, C) picture says the same in all its channels."""
+    return bool((image == image[..., :1]).all())
+
+
+def with_channels(image, channels, name="image"):
+    """(H, W, C) as (H, W, channels): grey is repeated, equal channels are reduced to one; real colour is not thrown away."""
+    if image.shape[2] == channels:
+        return image
+    if image.shape[2] == 1 or (channels == 1 and is_grey(image)):
+        return np.ascontiguousarray(np.broadcast_to(image[..., :1], (*image.shape[:2], channels)))
+    raise InputError(f"{name} has {image.shape[2]} channels, expected {channels}; convert it to {'grey' if channels == 1 else 'RGB'}")
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+def write_image(path, image):
+    """(H, W), (H, W, 1) or (H, W, 3) values in 0..1, rounded to 8 bits. The suffix chooses the format."""
+    image = np.asarray(image)
+    image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    eight_bit = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    _write_pages(path, eight_bit[None], compression="zlib")
+
+
+def write_mask(path, classes, n_classes=2):
+    """Predicted classes as an 8-bit picture: 0 and 255 for two classes, so that it is not black; else 0, 1, .. as they are.
+
+    classes: (H, W) integers below n_classes, or a sequence of such pages for a multi-page TIFF.
+    """
+    if n_classes > 256:
+        raise InputError(f"a mask of {n_classes} classes does not fit into 8 bits; at most 256 can be written")
+    scale = np.uint8(255 if n_classes == 2 else 1)
+    _write_pages(path, classes, lambda page: page.astype(np.uint8) * scale, compression="zlib")
+
+
+def write_probability(path, probability, dtype="uint16"):
+    """Probabilities of one class, (H, W) in 0..1 or a sequence of such pages, as TIFF: round(65535 p), or float32 as they are."""
+    if Path(path).suffix.lower() not in TIFF:
+        raise InputError(f"{path}: probabilities are written as TIFF; use a name that ends in .tif")
+    if dtype not in ("uint16", "float32"):
+        raise InputError(f"probabilities of type {dtype!r}; expected 'uint16' or 'float32'")
+
+    def convert(page):
+        return np.round(np.clip(page, 0, 1) * 65535).astype(np.uint16) if dtype == "uint16" else page.astype(np.float32)
+
+    _write_pages(path, probability, convert)
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """A temporary name beside `path` that becomes `path` at the end of the block, or vanishes if the block fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")   # the suffix tells Pillow the format
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_pages(path, pages, convert=lambda page: page, compression=None):
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in EXTENSIONS:
+        raise InputError(f"{path}: cannot write {suffix or 'a file without suffix'!r}; use one of {' '.join(EXTENSIONS)}")
+    if isinstance(pages, np.ndarray) and pages.ndim == 2:
+        pages = pages[None]                                                         # (1, H, W)
+    if len(pages) > 1 and suffix not in TIFF:
+        raise InputError(f"{path}: {len(pages)} pages do not fit into {suffix}; use a name that ends in .tif")
+    with written_whole(path) as temporary:
+        if suffix not in TIFF:
+            Image.fromarray(convert(pages[0])).save(temporary)
+            return
+        large = len(pages) * convert(pages[0]).nbytes > 2**32 - 2**25               # offsets of a classic TIFF have 32 bits
+        with tifffile.TiffWriter(temporary, bigtiff=large) as tiff:
+            for page in map(convert, pages):
+                photometric = "rgb" if page.ndim == 3 else "minisblack"
+                # Uncompressed pages as one block, for memory-mapping; compressed ones cannot be, and would each become a series.
+                layout = {"metadata": None} if compression else {"contiguous": True}
+                tiff.write(page, photometric=photometric, compression=compression, **layout)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+def _open_pixels(path, for_labels):
+    """Stored values as an array-like (pages, H, W, C), and whether 0 means white."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected an image file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    try:
+        if path.suffix.lower() in TIFF:
+            return _open_tiff(path, for_labels)
+        with Image.open(path) as picture:
+            return _from_pillow(path, picture, for_labels), False
+    except InputError:
+        raise
+    except Exception as error:              # the decoders raise a dozen kinds; each means that this file cannot be used
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as an image ({reason}); is it cut short or of another kind?") from error
+
+
+def _from_pillow(path, picture, for_labels):
+    if picture.format == "PNG" and picture.mode.startswith("RGB") and _png_depth(path) == 16:
+        raise InputError(f"{path}: 16-bit colour PNG, of which only 8 bits would be read; save it as TIFF")
+    pages = [_pillow_page(frame, for_labels) for frame in ImageSequence.Iterator(picture)]
+    sizes = {page.shape for page in pages}
+    if len(sizes) > 1:
+        raise InputError(f"{path}: pages of different sizes {sorted(sizes)}; expected a stack of equal pages")
+    return np.stack(pages)                                                          # (pages, H, W, C)
+
+
+def _png_depth(path):
+    with path.open("rb") as file:
+        return file.read(25)[24]            # signature 8, IHDR's length and name 8, width and height 8, then bits per sample
+
+
+def _pillow_page(frame, for_labels):
+    if frame.mode in ("P", "PA"):
+        indices = np.asarray(frame.convert("P") if frame.mode == "PA" else frame)
+        colours = np.array(frame.getpalette("RGB"), np.uint8).reshape(-1, 3)        # (entries, 3)
+        used = colours[np.unique(indices)]
+        grey = (used == used[:, :1]).all()
+        page = colours[indices, 0] if grey else indices if for_labels else colours[indices]
+    else:
+        frame = frame.convert("RGB") if frame.mode in ("CMYK", "YCbCr", "LAB", "HSV") else frame
+        page = np.asarray(frame)
+    if page.ndim == 3 and page.shape[2] in (2, 4):
+        page = page[..., :-1]                                                       # grey or RGB, without alpha
+    return page if page.ndim == 3 else page[..., None]                              # (H, W, C)
+
+
+def _open_tiff(path, for_labels):
+    with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
+        stacks = tiff.series
+        page = stacks[0].keyframe
+        # tifffile reads what is left of a short file and fills the rest with zeros: half a black section would train in silence.
+        end = max(offset + count for stack in stacks for page_ in stack.pages if page_ is not None
+                  for offset, count in zip(page_.dataoffsets, page_.databytecounts, strict=False))
+        if end > path.stat().st_size or any("invalid page offset" in line for line in complaints):
+            raise InputError(f"{path}: the file is cut short at {path.stat().st_size} bytes; copy it again")
+        if len({(stack.shape, stack.axes, stack.dtype) for stack in stacks}) > 1:
+            raise InputError(f"{path}: pages of different sizes or types {[stack.shape for stack in stacks][:4]}; expected equal pages")
+        axes = stacks[0].axes                                                       # such as "QYX", "YXS", "TZCYX"
+        alpha = "S" in axes and len(page.extrasamples) == 1
+        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not for_labels
+        try:
+            pixels = [_tiff_pixels(path, stack, alone=len(stacks) == 1) for stack in stacks]
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            with Image.open(path) as picture:       # LZW, or JPEG in TIFF: Pillow brings libtiff, tifffile wants one package more
+                return _from_pillow(path, picture, for_labels), False
+    pixels = [_pages_first(path, part, axes, for_labels) for part in pixels]
+    pixels = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)              # (pages, H, W, C)
+    return pixels[..., :-1] if alpha else pixels, inverted
+
+
+def _tiff_pixels(path, stack, alone):
+    if alone and stack.dataoffset is not None and stack.keyframe.is_memmappable:
+        return tifffile.memmap(path, mode="r").reshape(stack.shape)
+    return stack.asarray(out="memmap" if stack.nbytes > MAX_IN_MEMORY else None).reshape(stack.shape)
+
+
+def _pages_first(path, pixels, axes, for_labels):
+    """A TIFF's own order of axes -> (pages, H, W, C): colour samples or up to 4 channels last; time, depth and the like are pages."""
+    if "Y" not in axes or "X" not in axes:
+        raise InputError(f"{path}: a TIFF with axes {axes}; expected pages of rows and columns")
+    few = "C" in axes and pixels.shape[axes.index("C")] <= 4        # a stack saved in ImageJ's format without axes calls its pages C
+    channel = "S" if "S" in axes else "C" if few and not for_labels else ""
+    pages = [name for name in axes if name not in "YX" + channel]
+    pixels = np.transpose(pixels, [axes.index(name) for name in [*pages, "Y", "X", *channel]])
+    pixels = pixels if channel else pixels[..., None]
+    return pixels.reshape(-1, *pixels.shape[-3:])
+
+
+@contextlib.contextmanager
+def _complaints():
+    """What tifffile says to its logger, as a list of lines instead of noise on the terminal."""
+    lines, logger = [], logging.getLogger("tifffile")
+
+    def keep(record):
+        lines.append(record.getMessage())
+        return False
+
+    logger.addFilter(keep)
+    try:
+        yield lines
+    finally:
+        logger.removeFilter(keep)
+
+
+def _value_range(pixels, path):
+    """The stored values that become 0 and 1."""
+    if pixels.size == 0:
+        raise InputError(f"{path}: the picture has no pixels")
+    if pixels.dtype == bool:
+        return 0, 1
+    if pixels.dtype == np.uint8:
+        return 0, 255
+    step = max(1, int(np.ceil(np.sqrt(pixels.size / MAX_SAMPLED))))
+    sample = np.asarray(pixels[:, ::step, ::step], dtype=np.float64)
+    if not np.isfinite(sample).all():
+        raise InputError(f"{path}: the picture holds values that are not finite (NaN or infinity); replace them first")
+    low, high = np.percentile(sample, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    if low == high:
+        low, high = sample.min(), sample.max()
+    return float(low), float(high)
+
+
+def _a_fraction(pixels):
+    return pixels[pixels != np.round(pixels)].flat[0]
