@@ -62,18 +62,27 @@ def network_entries(net):
 
 
 def restore_network(network_class, entries, path, device):
-    """Build the network that the entries describe and fill in its parameters.
+    """Build the network that the entries describe and fill in its parameters."""
+    try:
+        net = network_class(**entries["header"]["network"], device=device)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: its header does not describe a network ({error}); expected a file that UNet.save wrote") from None
+    fill_network(net, entries, path)
+    return net
+
+
+def fill_network(net, entries, path):
+    """Replace the parameters of `net` by those in the entries.
 
     Raises InputError that names the parameters that are missing, unexpected or of another shape.
     """
-    net = network_class(**entries["header"]["network"], device=device)
     found = {name.removeprefix("parameter/"): value for name, value in entries.items() if name.startswith("parameter/")}
-    wrong = sorted(found.keys() ^ net.parameters.keys())
-    wrong += [f"{name} {found[name].shape} instead of {parameter.value.shape}" for name, parameter in net.parameters.items()
+    parameters = net.parameters
+    wrong = [f"{name} is missing" for name in parameters if name not in found]
+    wrong += [f"{name} is unexpected" for name in found if name not in parameters]
+    wrong += [f"{name} has shape {found[name].shape} instead of {parameter.value.shape}" for name, parameter in parameters.items()
               if name in found and found[name].shape != parameter.value.shape]
     if wrong:
-        raise InputError(f"{path}: parameters are missing, unexpected or of another shape: {', '.join(wrong[:5])}"
-                         f"{' ...' if len(wrong) > 5 else ''}; the file does not fit its own configuration")
-    for name, parameter in net.parameters.items():
+        raise InputError(f"{path} does not fit the network: {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}")
+    for name, parameter in parameters.items():
         parameter.value = to_device(found[name].astype(net.dtype, copy=False), net.device)
-    return net

@@ -1,0 +1,92 @@
+"""Pictures of a run: the loss curve, and panels of image, truth, probability and error. Drawn without a screen."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+LOSS_COLOUR, SCORE_COLOUR = "#4C72B0", "#DD8452"
+
+
+def loss_curve(path, records):
+    """Write the loss of every step, its running mean, and the held-out scores, from the records of metrics.jsonl."""
+    steps = [record["step"] for record in records if "loss" in record]
+    losses = [record["loss"] for record in records if "loss" in record]
+    scores = [(record["step"], record["held_out"]) for record in records if "held_out" in record]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, losses, color=LOSS_COLOUR, alpha=0.3, linewidth=0.8, label="loss of each step")
+    window = max(1, len(losses) // 20)
+    if len(losses) >= 2 * window:
+        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+        axes.plot(steps[window - 1:], smooth, color=LOSS_COLOUR, linewidth=2, label=f"mean of {window} steps")
+    axes.set(xlabel="step", ylabel="weighted cross-entropy (Eq. 1)", yscale="log")
+    axes.grid(alpha=0.3)
+    lines, labels = axes.get_legend_handles_labels()
+    if scores:
+        right = axes.twinx()
+        for name, style in (("pixel_accuracy", "o-"), ("mean_iou", "s--")):
+            right.plot([step for step, _ in scores], [score[name] for _, score in scores], style, color=SCORE_COLOUR,
+                       markersize=4, label=f"held-out {name.replace('_', ' ')}")
+        right.set(ylim=(0, 1), ylabel="held-out score")
+        lines, labels = [a + b for a, b in zip((lines, labels), right.get_legend_handles_labels())]
+    figure.legend(lines, labels, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    save(figure, path)
+
+
+def prediction_panel(path, samples, probabilities, rows=3):
+    """Write rows of image, truth, probability of class 1 (or of the most likely class), and error.
+
+    samples: datasets.Sample; probabilities: (H, W, K) arrays. Errors are red where an object was missed
+    (truth 1, found 0 or another class) and blue where one was invented; ignored pixels stay grey.
+    """
+    rows = min(rows, len(samples))
+    figure = Figure(figsize=(12, 3.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, 4, squeeze=False)
+    for axes, sample, probability in zip(grid, samples, probabilities):
+        n_classes = probability.shape[-1]
+        found = probability.argmax(axis=-1)
+        show_image(axes[0], sample.image, sample.name)
+        axes[1].imshow(sample.labels, cmap="gray" if n_classes == 2 else "viridis", vmin=0, vmax=n_classes - 1, interpolation="nearest")
+        shown = probability[..., 1] if n_classes == 2 else found
+        axes[2].imshow(shown, cmap="gray" if n_classes == 2 else "viridis", vmin=0, vmax=1 if n_classes == 2 else n_classes - 1)
+        axes[3].imshow(error_picture(sample, found), interpolation="nearest")
+        wrong = (found != sample.labels) & ~ignored(sample)
+        for one, title in zip(axes[1:], ("truth", "probability of class 1" if n_classes == 2 else "most likely class",
+                                         f"error: {wrong.mean():.1%} (red missed, blue invented)")):
+            one.set_title(title, fontsize="medium")
+        for one in axes:
+            one.set_axis_off()
+    save(figure, path)
+
+
+def show_image(axes, image, title):
+    """An image (H, W, C) with its values between 0 and 1; grey if it has one channel, its first three otherwise."""
+    picture = image[..., 0] if image.shape[-1] < 3 else image[..., :3]
+    axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title, fontsize="medium")
+
+
+def error_picture(sample, found):
+    """(H, W, 3): the image, faint, with missed pixels red and invented ones blue."""
+    grey = np.clip(sample.image.mean(axis=-1, keepdims=True), 0, 1) * 0.5 + 0.5        # (H, W, 1)
+    picture = np.repeat(grey, 3, axis=2)
+    wrong = (found != sample.labels) & ~ignored(sample)
+    picture[wrong & (sample.labels > 0)] = (0.84, 0.15, 0.16)
+    picture[wrong & (sample.labels == 0)] = (0.12, 0.40, 0.80)
+    return picture
+
+
+def ignored(sample):
+    """(H, W) bool: pixels that have no annotation."""
+    return np.zeros(sample.labels.shape, bool) if sample.ignore is None else sample.ignore
+
+
+def save(figure, path):
+    """Write the figure as PNG, under a temporary name until it is whole."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".partial")
+    FigureCanvasAgg(figure).print_png(temporary)
+    os.replace(temporary, path)

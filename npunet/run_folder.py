@@ -1,0 +1,106 @@
+"""The folder of a training run, and what is in it.
+
+    config.json      the command's options and the network's configuration
+    metrics.jsonl    one JSON object a line: {"step", "loss", "gradient_norm", "learning_rate", "seconds"}, and now and
+                     then {"step", "held_out": scores}
+    newest.npz       the network and all that training needs to go on to the same bits
+    best.npz         the network with the highest held-out mean IoU
+    loss.png         the curve            panel.png        held-out images, truth, probability, error
+"""
+
+import json
+import os
+from pathlib import Path
+
+from npunet import checkpoint, pictures
+from npunet.errors import InputError
+
+
+class RunFolder:
+    """Files of one run. `records` mirrors metrics.jsonl."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.records = []
+
+    @classmethod
+    def create(cls, path, config):
+        """A new folder. Raises InputError if a run is there already or it cannot be made."""
+        run = cls(path)
+        if (run.path / "newest.npz").exists() or (run.path / "config.json").exists():
+            raise InputError(f"{path} holds a run already; give another --out, delete it, or go on with --resume {path}")
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_text(run.path / "config.json", json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise InputError(f"--out {path}: the folder cannot be made ({error.strerror}); give one that can be written") from None
+        return run
+
+    @classmethod
+    def reopen(cls, path):
+        """The folder of an earlier run and its configuration. Raises InputError if there is none."""
+        run = cls(path)
+        try:
+            config = json.loads((run.path / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"--resume {path}: config.json cannot be read ({error}); expected the --out folder of an earlier run") from None
+        return run, config
+
+    def go_on_from(self, step):
+        """Forget the records of steps after the checkpoint, which will be done again."""
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:                            # the line that was being written when the run was killed
+                continue
+            if record["step"] <= step:
+                self.records.append(record)
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
+
+    @property
+    def metrics(self):
+        return self.path / "metrics.jsonl"
+
+    def record(self, **values):
+        """Add one line to metrics.jsonl."""
+        self.records.append(values)
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def save_network(self, name, net, optimizer, progress):
+        """Write a checkpoint: network, optimiser, dropout's random state, and `progress` (a dict for JSON)."""
+        arrays, optimizer_steps = optimizer.state()
+        entries = checkpoint.network_entries(net) | {f"optimizer/{key}": value for key, value in arrays.items()}
+        checkpoint.save(self.path / name, entries, random_state=net.rng.bit_generator.state,
+                        optimizer_steps=optimizer_steps, progress=progress)
+
+    def restore(self, name, net, optimizer):
+        """Put the state of a checkpoint into network and optimiser; returns `progress`."""
+        path = self.path / name
+        entries = checkpoint.load(path)
+        header = entries["header"]
+        if header["network"] != net.config or "progress" not in header:
+            raise InputError(f"{path} does not belong to the network in {self.path / 'config.json'}; it cannot be resumed")
+        checkpoint.fill_network(net, entries, path)
+        try:
+            optimizer.restore({key.removeprefix("optimizer/"): value for key, value in entries.items()
+                               if key.startswith("optimizer/")}, header["optimizer_steps"])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path} holds no state of this optimiser ({error}); it cannot be resumed") from None
+        net.rng.bit_generator.state = header["random_state"]
+        return header["progress"]
+
+    def draw(self, samples=None, probabilities=None):
+        """Draw the curve, and the panel if there are predictions."""
+        if any("loss" in record for record in self.records):
+            pictures.loss_curve(self.path / "loss.png", self.records)
+        if samples:
+            pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
+
+
+def write_text(path, text):
+    """Write a text file that is there whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)

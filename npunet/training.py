@@ -1,0 +1,95 @@
+"""Training (§3): tiles are drawn and augmented ahead of time; each step is forward, energy, backward, momentum update.
+
+"To minimize the overhead and make maximum use of the GPU memory, we favor large input tiles over a large
+batch size and hence reduce the batch to a single image."
+
+Every step has random numbers of its own, made from the seed and the step's number, so that a run that is
+stopped and resumed draws the same tiles as one that was never stopped.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from npunet import augmentation, loss
+from npunet.backend import array_module, to_device
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run does; the paper gives tile, batch and momentum, the rest was found by experiment (README)."""
+
+    steps: int = 1000
+    tile: int = 572                   # side of the input tile in pixels
+    batch: int = 1                    # tiles a step
+    learning_rate: float = 1e-3       # the peak of the schedule below
+    momentum: float = 0.99
+    warmup: int = 50                  # steps until the peak is reached
+    clip: float = 1.0                 # gradients with a larger norm are scaled down to it; 0 for no limit
+    seed: int = 0
+
+
+class NotFinite(ArithmeticError):
+    """The loss or a gradient is infinite or not a number; the message says where and what helps."""
+
+
+def learning_rate(recipe, step):
+    """Rises linearly over `warmup` steps, then falls along half a cosine to zero at the last step.
+
+    Momentum 0.99 remembers a hundred gradients, and those of an untrained network are the largest: hence the warm-up.
+    """
+    rise = min(1.0, (step + 1) / max(recipe.warmup, 1))
+    return recipe.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * min(step / recipe.steps, 1.0)))
+
+
+def draw_batch(samples, recipe, output, step, settings):
+    """The tiles of one step: images (N, tile, tile, C) float32, labels (N, output, output), weights alike."""
+    rng = np.random.default_rng([recipe.seed, step])
+    tiles = [augmentation.draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings)
+             for _ in range(recipe.batch)]
+    return tuple(np.stack(parts) for parts in zip(*tiles))
+
+
+def batches(samples, recipe, output, first_step, settings):
+    """Yields the batch of every step from `first_step` on; a second thread draws the next one meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as thread:
+        coming = None
+        for step in range(first_step, recipe.steps):
+            batch = coming or thread.submit(draw_batch, samples, recipe, output, step, settings)
+            if step + 1 < recipe.steps:
+                coming = thread.submit(draw_batch, samples, recipe, output, step + 1, settings)
+            yield batch.result()
+
+
+def training_step(net, optimizer, images, labels, weights, clip=0.0):
+    """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
+
+    Raises NotFinite, with the parameters as they were, if either is not finite.
+    """
+    images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
+    logits = net.forward(images, train=True)
+    energy, dlogits = loss.weighted_cross_entropy(logits, labels, weights)
+    net.backward(dlogits)
+    energy, norm = float(energy), gradient_norm(net.parameters)
+    if not (np.isfinite(energy) and np.isfinite(norm)):
+        raise NotFinite(_diagnosis(net, images, energy, norm))
+    if clip and norm > clip:
+        for parameter in net.parameters.values():
+            parameter.grad *= clip / norm
+    optimizer.step()
+    return energy, norm
+
+
+def gradient_norm(parameters):
+    """Euclidean norm of all gradients together, a Python float."""
+    squares = [array_module(p.grad).vdot(p.grad, p.grad) for p in parameters.values()]
+    return float(sum(squares[1:], squares[0])) ** 0.5
+
+
+def _diagnosis(net, images, energy, norm):
+    maps = net.feature_maps(images)
+    largest = {name: float(abs(feature_map).max()) for name, feature_map in maps.items()}
+    worst = max(largest, key=lambda name: largest[name] if np.isfinite(largest[name]) else np.inf)
+    return (f"loss {energy:g}, gradient norm {norm:g}; largest activation {largest[worst]:g} in {worst}, "
+            f"largest input {float(abs(images).max()):g}; try a tenth of the learning rate or a longer warm-up")
