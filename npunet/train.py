@@ -1,0 +1,201 @@
+"""python -m npunet.train: train a U-Net on a folder of images and masks, a pair of TIFF stacks, or synthetic sections.
+
+The last images of the set are held out as one block (neighbouring sections of a stack look alike, so a
+random split would flatter the score). Everything goes to one run folder, see `npunet.run_folder`.
+"""
+
+import argparse
+import signal
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from npunet import cli, datasets, geometry, threads
+from npunet.augmentation import Settings
+from npunet.errors import InputError
+from npunet.evaluate import evaluate
+from npunet.optimizers import SGD
+from npunet.run_folder import RunFolder
+from npunet.training import NotFinite, Recipe, batches, learning_rate, training_step
+from npunet.unet import VARIANTS, UNet
+
+CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every")
+
+
+def main(arguments=None):
+    given = vars(parser().parse_args(arguments))
+    resume = given.pop("resume", None)
+    if resume is None:
+        options = DEFAULTS | given
+        check(options)
+    else:
+        run, config = RunFolder.reopen(resume)
+        refused = [name for name in given if name not in CHANGEABLE_ON_RESUME]
+        if refused:
+            raise InputError(f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only "
+                             f"--{', --'.join(CHANGEABLE_ON_RESUME).replace('_', '-')} can")
+        options = DEFAULTS | config["options"] | given
+        check(options)
+    if options["threads"]:
+        threads.set_num_threads(options["threads"])
+    dataset = datasets.load(options["data"], labels=options["labels"])
+    training, held_out = dataset.split(options["held_out"])
+    print(datasets.describe(dataset))
+    net = UNet(dataset.in_channels, dataset.n_classes, options["base_channels"], options["depth"], variant=options["variant"],
+               dropout=options["dropout"], device=options["device"], seed=options["seed"])
+    optimizer = SGD(net.parameters, options["learning_rate"], options["momentum"])
+    progress = {"step": 0, "best": -1.0}
+    if resume is None:
+        run = RunFolder.create(options["out"], {"options": options, "network": net.config, "held_out": [s.name for s in held_out.samples]})
+    else:
+        progress = run.restore("newest.npz", net, optimizer)
+        run.go_on_from(progress["step"])
+        print(f"going on from step {progress['step']}")
+    print(f"U-Net ({options['variant']}): {net.n_parameters:,} parameters, tile {options['tile']} -> {net.output_size(options['tile'])}, "
+          f"device {net.device}; {len(training.samples)} images to train on, {len(held_out.samples)} held out; results in {run.path}/")
+    finished = Session(run, net, optimizer, training.samples, held_out.samples, options, progress).train()
+    if not finished:
+        sys.exit(130)
+
+
+class Session:
+    """One call of the command: the loop over steps with its evaluations and checkpoints."""
+
+    def __init__(self, run, net, optimizer, training, held_out, options, progress):
+        self.run, self.net, self.optimizer, self.options, self.progress = run, net, optimizer, options, progress
+        self.training, self.held_out = training, held_out
+        self.recipe = Recipe(**{name: options[name] for name in Recipe.__dataclass_fields__})
+        self.settings = Settings(**{name: options[name] for name in AUGMENTATION_OPTIONS})
+        self.stop_requested = False
+
+    def train(self):
+        """Run the remaining steps; returns False if Ctrl-C ended them early."""
+        recipe, first = self.recipe, self.progress["step"]
+        every = self.options["evaluate_every"] or max(1, recipe.steps // 10)
+        before = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(total=recipe.steps, initial=first, unit="step", dynamic_ncols=True, mininterval=0.5,
+                   bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}")
+        smooth = None
+        try:
+            output = self.net.output_size(recipe.tile)
+            for step, batch in enumerate(batches(self.training, recipe, output, first, self.settings), start=first):
+                start = time.perf_counter()
+                self.optimizer.learning_rate = learning_rate(recipe, step)
+                energy, norm = self.step(step, batch)
+                seconds = time.perf_counter() - start
+                smooth = energy if smooth is None else 0.95 * smooth + 0.05 * energy
+                self.progress["step"] = step + 1
+                self.run.record(step=step + 1, loss=energy, gradient_norm=norm,
+                                learning_rate=self.optimizer.learning_rate, seconds=round(seconds, 4))
+                bar.set_postfix_str(f"loss {smooth:.4f}, {seconds:.2f} s/step", refresh=False)
+                bar.update()
+                if self.stop_requested:
+                    break
+                if (step + 1) % every == 0 or step + 1 == recipe.steps:
+                    self.evaluate(bar)
+        finally:
+            bar.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.stop_requested:
+            self.save_newest()
+            self.run.draw()
+            print(f"stopped after step {self.progress['step']}; go on with: python -m npunet.train --resume {self.run.path}")
+            return False
+        self.report()
+        return True
+
+    def step(self, step, batch):
+        try:
+            return training_step(self.net, self.optimizer, *batch, clip=self.recipe.clip)
+        except NotFinite as error:
+            self.run.draw()
+            kept = f"the last good checkpoint is {self.run.path / 'newest.npz'}" if self.progress["best"] >= 0 else "no checkpoint yet"
+            raise InputError(f"step {step + 1}: {error}; {kept}") from None
+        except MemoryError:
+            smaller = geometry.valid_sizes_around(self.recipe.tile - 1, self.net.depth)[0]
+            raise InputError(f"out of memory at tile {self.recipe.tile} with {self.options['base_channels']} base channels; "
+                             f"try --tile {smaller} or fewer --base-channels (python -m npunet.summary tells what they need)") from None
+
+    def evaluate(self, bar):
+        """Score the held-out images, keep the newest and the best network, redraw the pictures."""
+        bar.set_postfix_str("scoring the held-out images")
+        scores, probabilities = evaluate(self.net, self.held_out, self.recipe.tile, quick=True)
+        self.run.record(step=self.progress["step"], held_out=scores)
+        tqdm.write(f"step {self.progress['step']}: held-out " + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()))
+        if scores["mean_iou"] > self.progress["best"]:
+            self.progress["best"] = scores["mean_iou"]
+            self.run.save_network("best.npz", self.net, self.optimizer, self.progress)
+        self.save_newest()
+        self.run.draw(self.held_out, probabilities)
+
+    def save_newest(self):
+        self.run.save_network("newest.npz", self.net, self.optimizer, self.progress)
+
+    def report(self):
+        evaluations = [record for record in self.run.records if "held_out" in record]
+        best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"])
+        scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in best["held_out"].items())
+        print(f"best held-out scores (step {best['step']}): {scores}\n"
+              f"results in {self.run.path}/: panel.png (image, truth, probability, error), loss.png, best.npz, newest.npz, metrics.jsonl")
+
+    def request_stop(self, number, frame):
+        if self.stop_requested:                           # the second time: now
+            raise KeyboardInterrupt
+        self.stop_requested = True
+        tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)
+
+
+DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
+                device="cpu", threads=None, evaluate_every=None)
+DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
+AUGMENTATION_OPTIONS = {}
+
+
+def check(options):
+    """Refuse options that cannot work, before anything is read or written."""
+    for name in ("steps", "batch", "base_channels", "depth"):
+        if options[name] < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1")
+    if not options["learning_rate"] > 0:
+        raise InputError(f"--learning-rate is {options['learning_rate']}; expected a number above 0")
+    if not 0 <= options["momentum"] < 1:
+        raise InputError(f"--momentum is {options['momentum']}; expected at least 0 and below 1")
+    geometry.output_size(options["tile"], options["depth"])
+
+
+def parser():
+    parse = argparse.ArgumentParser(prog="python -m npunet.train", description=__doc__.split("\n\n")[0].partition(": ")[2],
+                                    argument_default=argparse.SUPPRESS)
+
+    def option(name, help, **keywords):
+        default = DEFAULTS.get(name.replace("-", "_"))
+        parse.add_argument(f"--{name}", help=help + (f" (default {default})" if default is not None else ""), **keywords)
+
+    option("data", "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic")
+    option("out", "folder for everything the run writes")
+    option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
+    option("steps", "training steps", type=int)
+    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on", type=int)
+    option("batch", "tiles a step", type=int)
+    option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
+    option("depth", "number of poolings", type=int)
+    option("variant", "which U-Net", choices=list(VARIANTS))
+    option("dropout", "rate at the end of the contracting path", type=float)
+    option("learning-rate", "peak of the schedule", type=float)
+    option("momentum", "of stochastic gradient descent", type=float)
+    option("warmup", "steps until the learning rate is at its peak", type=int)
+    option("clip", "largest norm of the gradient, 0 for no limit", type=float)
+    option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
+    option("labels", "what the masks hold", choices=["auto", "binary", "instances", "classes"])
+    option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
+    option("seed", "of weights, dropout and augmentation", type=int)
+    option("device", "where to compute", choices=["cpu", "gpu", "auto"])
+    option("threads", "CPU threads (default one a core)", type=int)
+    return parse
+
+
+if __name__ == "__main__":
+    cli.run(main)
