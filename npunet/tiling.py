@@ -1,0 +1,184 @@
+"""The overlap-tile strategy (§2, Fig. 2): images of any size, tile by tile, without a seam.
+
+"This strategy allows the seamless segmentation of arbitrarily large images by an overlap-tile strategy. To predict the
+pixels in the border region of the image, the missing context is extrapolated by mirroring the input image."
+
+**The definition.** Mirror the whole image outwards by the border that the network loses (92 pixels on each side for depth
+4), run one forward pass, keep the pixels of the image. Tiling computes the same numbers in bounded memory.
+
+**Why tiles stand at multiples of 16.** A valid convolution does the same everywhere, but 2x2 max-pooling does not: which
+pixels share a window depends on where the tile begins, and after four poolings the pattern repeats every 2^4 = 16 pixels.
+Only tiles whose origins differ by multiples of 2^depth pool the same windows, and so agree with each other and with the
+one big forward pass to float32 rounding. A 572 tile yields 388 = 24 * 16 + 4 pixels; therefore the next tile starts 384
+pixels further and the last 4 rows and columns of the first are computed twice.
+
+**Mirroring** does not repeat the edge pixel: ... 2 1 | 0 1 2 3 | 2 1 ... Where the image is smaller than the border it is
+mirrored again and again, so that an image one pixel wide works too. Only index arrays are mirrored; the image is never
+padded as a whole and may be memory-mapped.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from npunet import loss
+from npunet.backend import to_cpu, to_device
+from npunet.errors import InputError
+
+
+class AxisPlan(NamedTuple):
+    """Tiles along one axis: `count` tiles of side `tile`, each `stride` after the one before; the first output pixel is pixel 0."""
+
+    tile: int                 # pixels of the input
+    output: int               # pixels of the output
+    stride: int
+    count: int
+
+    def pieces(self, length):
+        """The slices of the axis that the tiles are responsible for: `stride` pixels each, the last one what is left."""
+        last = (self.count - 1) * self.stride
+        return [slice(start, start + self.stride) for start in range(0, last, self.stride)] + [slice(last, length)]
+
+
+def plan_axis(length, net, tile):
+    """How to cover `length` pixels with tiles of at most `tile`: as few as possible, and of those the smallest (512: 2 x 444).
+
+    Raises InputError if the tile is not a valid input size, or so small that its output is narrower than the pooling grid.
+    """
+    grid = 2 ** net.depth
+    output = net.output_size(tile)                        # raises InputError, with the nearest valid sizes
+    border = tile - output
+    aligned = output // grid * grid
+    if length > output and aligned == 0:
+        raise InputError(f"tile {tile} gives {output} pixels, fewer than the {grid} from one position of the pooling grid to the next; "
+                         f"for an image of {length} pixels use tile {tile + grid} or larger")
+    count = 1 if length <= output else 1 + -(-(length - output) // aligned)
+    while True:                                           # shrink by one grid step as long as the same number of tiles covers
+        smaller = output - grid
+        if smaller < 1 or (count - 1) * (smaller // grid * grid) + smaller < length:
+            return AxisPlan(output + border, output, max(output // grid * grid, 1), count)
+        output = smaller
+
+
+def count_tiles(shape, net, tile=572):
+    """Number of tiles that `predict_tiles` yields for an image of this (H, W, ...)."""
+    return plan_axis(shape[0], net, tile).count * plan_axis(shape[1], net, tile).count
+
+
+def mirrored(start, stop, length):
+    """Where the pixels start .. stop - 1 of a mirrored axis are found in 0 .. length - 1: (stop - start,) integers.
+
+    >>> mirrored(-2, 6, 4)
+    array([2, 1, 0, 1, 2, 3, 2, 1])
+    """
+    period = max(2 * (length - 1), 1)                     # 0 1 2 3 2 1 | 0 1 2 3 2 1 ...
+    position = np.arange(start, stop) % period
+    return np.minimum(position, period - position) if length > 1 else position
+
+
+def gather(image, top, left, height, width):
+    """The part of the mirrored image that begins at (top, left), which may lie outside: (height, width, C), a copy.
+
+    Reads from the image only the rectangle that is needed, once, by two slices.
+    """
+    rows, columns = mirrored(top, top + height, image.shape[0]), mirrored(left, left + width, image.shape[1])
+    first_row, first_column = rows.min(), columns.min()
+    part = np.asarray(image[first_row:rows.max() + 1, first_column:columns.max() + 1])
+    return part[(rows - first_row)[:, None], columns - first_column]
+
+
+def symmetries(square):
+    """(turn, undo) of the eight symmetries of a square, the identity first, or of the identity alone if `square` is false.
+
+    Both act on arrays whose first two axes are rows and columns; undo(turn(x)) == x.
+    """
+    def symmetry(quarters, mirror):
+        def turn(x):
+            return np.rot90(x[:, ::-1] if mirror else x, quarters)
+
+        def undo(x):
+            x = np.rot90(x, -quarters)
+            return x[:, ::-1] if mirror else x
+
+        return turn, undo
+
+    return [symmetry(quarters, mirror) for mirror in (False, True) for quarters in range(4)][:8 if square else 1]
+
+
+def predict_tiles(net, image, tile=572, augment=False):
+    """Yields (rows, columns, probabilities) for tile after tile, row by row; every pixel of the image comes exactly once.
+
+    Arguments as in `predict`; image may be anything with .shape (H, W) or (H, W, C) and image[rows, columns] for slices, such
+    as a memory map. rows and columns are slices of the image, probabilities (h, w, K) float32. The memory needed is that of
+    one forward pass, whatever the size of the image.
+    """
+    _check(net, image)
+    height, width = image.shape[:2]
+    down, across = plan_axis(height, net, tile), plan_axis(width, net, tile)
+    return _tiles(net, image, height, width, down, across, augment)
+
+
+def _tiles(net, image, height, width, down, across, augment):
+    border_y, border_x = (down.tile - down.output) // 2, (across.tile - across.output) // 2
+    for rows in down.pieces(height):
+        for columns in across.pieces(width):
+            piece = gather(image, rows.start - border_y, columns.start - border_x, down.tile, across.tile)   # (tile, tile', C)
+            probabilities = predict_piece(net, piece, augment)                                               # (output, output', K)
+            yield rows, columns, probabilities[:rows.stop - rows.start, :columns.stop - columns.start]
+
+
+def predict_piece(net, piece, augment=False):
+    """One forward pass and soft-max: (n, m) or (n, m, C) of valid size -> (n', m', K) float32 on the CPU.
+
+    augment: the mean over all rotated and mirrored versions. The tile is turned, not the image: pooling meets even sizes
+    only, so the pooling grid of a turned tile is the turned pooling grid, and the tiles still fit together.
+    """
+    piece = piece.reshape(*piece.shape[:2], net.in_channels).astype(net.dtype, copy=False)
+    if not np.isfinite(piece).all():
+        raise InputError("the image holds values that are not finite (NaN or infinity); replace them first")
+    turns, total = symmetries(augment), 0
+    for turn, undo in turns:
+        x = to_device(np.ascontiguousarray(turn(piece))[None], net.device)                       # (1, n, m, C)
+        total = total + undo(to_cpu(loss.softmax(net.forward(x)))[0])                            # (n', m', K)
+    return (total / len(turns)).astype(np.float32, copy=False)
+
+
+def predict(net, image, tile=572, *, augment=False, progress=None):
+    """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§2, Fig. 2).
+
+    net       a UNet. image: scaled as in training, to 0..1 (`npunet.images.read_image` does that); C = net.in_channels.
+    tile      the largest side of an input tile, in pixels; smaller ones are used where as few of them suffice.
+    augment   the mean over the plain and the "seven rotated versions" of §4, here all rotations by 90 degrees and their
+              mirror images; eight times the work.
+    progress  called as progress(tiles done, tiles in all) after every tile.
+    Raises InputError for an invalid tile (with the nearest valid sizes), or an image that does not fit the network.
+    """
+    _check(net, image)
+    result = np.empty((*image.shape[:2], net.n_classes), np.float32)
+    total = count_tiles(image.shape, net, tile)
+    for done, (rows, columns, probabilities) in enumerate(predict_tiles(net, image, tile, augment), start=1):
+        result[rows, columns] = probabilities
+        if progress is not None:
+            progress(done, total)
+    return result
+
+
+def classify(probabilities, threshold=0.5):
+    """(..., K) -> (...) uint8 or int64 classes: for two classes 1 where p_1 >= threshold, otherwise the most likely class."""
+    if probabilities.shape[-1] == 2:
+        return (probabilities[..., 1] >= threshold).astype(np.uint8)
+    return probabilities.argmax(axis=-1)
+
+
+def _check(net, image):
+    shape = tuple(image.shape)
+    channels = shape[2] if len(shape) == 3 else 1
+    if len(shape) not in (2, 3) or channels != net.in_channels:
+        wanted = "(H, W) or (H, W, 1)" if net.in_channels == 1 else f"(H, W, {net.in_channels})"
+        raise InputError(f"the image has shape {shape}; this network expects {wanted}; "
+                         "npunet.images.with_channels converts between grey and RGB")
+    if 0 in shape:
+        raise InputError(f"the image has shape {shape}: it holds no pixels; expected at least 1 x 1")
+    dtype = getattr(image, "dtype", np.dtype(np.float32))
+    if dtype.kind != "f":
+        raise InputError(f"the image holds {dtype} values; expected floats in 0..1, as npunet.images.read_image returns them")
