@@ -42,16 +42,22 @@ def gpu_problem():
     """None if a GPU can be used, otherwise one line that says why not and what to install."""
     try:
         import cupy
-    except ImportError:
+    except ModuleNotFoundError:
         return f"CuPy is not installed; install it with {GPU_INSTALL}"
+    except Exception as error:                           # installed, but its libraries are missing or do not fit
+        return f"CuPy is installed but cannot be imported ({_one_line(error)}); for a matching one: {GPU_INSTALL}"
     try:
         if cupy.cuda.runtime.getDeviceCount() == 0:
             return "CuPy finds no NVIDIA GPU on this machine"
         cupy.arange(4).sum().get()                       # compiles and runs one kernel: usable, not merely present
     except Exception as error:                           # CuPy raises many kinds here: driver, NVRTC, libraries
-        reason = str(error).strip().splitlines()[0]
-        return f"CuPy is installed but cannot use a GPU ({type(error).__name__}: {reason}); for a matching one: {GPU_INSTALL}"
+        return f"CuPy is installed but cannot use a GPU ({_one_line(error)}); for a matching one: {GPU_INSTALL}"
     return None
+
+
+def _one_line(error):
+    """Kind and first line of an error; some have no message at all."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def resolve_device(name):

@@ -46,12 +46,15 @@ def weighted_cross_entropy(logits, labels, weights=None):
 
     logits (N, H, W, K) float; labels (N, H, W) integer, 0 .. K-1; weights (N, H, W) float or None (all 1).
     Returns loss, a 0-d array of the logits' dtype, and dlogits (N, H, W, K).
-    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or are not integers.
+    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes.
     """
     xp = array_module(logits)
     if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
         raise ValueError(f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
                          f"expected integers of shape {logits.shape[:-1]}")
+    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:       # an index out of range would wrap, silently on a GPU
+        raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
+                         f"expected classes 0 .. {logits.shape[-1] - 1}, pixels to be ignored have weight 0")
     if weights is not None and weights.shape != labels.shape:
         raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")
     shifted = logits - logits.max(axis=-1, keepdims=True)              # (N, H, W, K)

@@ -46,10 +46,9 @@ def crop_concat(upsampled, skip):
 def crop_concat_backward(dy, ctx):
     """dy (N, H, W, C + Cs) -> dupsampled (N, H, W, C), dskip (N, Hs, Ws, Cs)."""
     channels, skip_shape, window = ctx
-    xp = array_module(dy)
-    dskip = xp.zeros(skip_shape, dy.dtype)
+    dskip = array_module(dy).zeros(skip_shape, dy.dtype)
     dskip[window] = dy[..., channels:]
-    return xp.ascontiguousarray(dy[..., :channels]), dskip
+    return dy[..., :channels].copy(), dskip
 
 
 def _central_window(skip_shape, height, width):

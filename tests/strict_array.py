@@ -1,0 +1,160 @@
+"""A stand-in for CuPy on machines without a GPU: NumPy underneath, but as unforgiving as CuPy, or more so.
+
+What it refuses is what breaks when "CuPy is NumPy" is taken for granted: implicit conversion to NumPy, NumPy arrays mixed into
+arithmetic or indexing, NumPy functions on device arrays, device scalars as indices. Reductions give 0-d arrays, never scalars.
+`npunet.backend.array_module` finds this module through the class's __module__, as it finds cupy.
+"""
+
+import operator
+import types
+
+import numpy as np
+
+SCALARS = (bool, int, float, np.generic)
+
+
+class ndarray:
+    """Wraps a NumPy array. `get()` is the only way out."""
+
+    __array_ufunc__ = None                                # np.exp(x) raises; numpy_array + x asks x, which refuses
+    __hash__ = None
+
+    def __init__(self, data):
+        self._data = data
+
+    def get(self):
+        return self._data.copy()
+
+    def __array__(self, *arguments, **keywords):
+        raise TypeError("implicit conversion of a device array to NumPy; use npunet.backend.to_cpu")
+
+    def __array_function__(self, function, kinds, arguments, keywords):
+        raise TypeError(f"numpy.{function.__name__} called with a device array; use array_module(x).{function.__name__}")
+
+    def __getitem__(self, index):
+        index = _unwrap_index(index)
+        item = self._data[index]
+        if isinstance(item, np.generic):                  # CuPy gives a 0-d view
+            item = self._data[(index if isinstance(index, tuple) else (index,)) + (...,)]
+        return ndarray(item)
+
+    def __setitem__(self, index, value):
+        self._data[_unwrap_index(index)] = _unwrap(value)
+
+    def __len__(self):
+        return len(self._data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self):
+        return bool(self._data)
+
+    def __float__(self):
+        return float(self._data)
+
+    def __int__(self):
+        return int(self._data)
+
+    def __repr__(self):
+        return f"strict {self._data!r}"
+
+    @property
+    def flags(self):
+        return self._data.flags
+
+    @property
+    def T(self):
+        return ndarray(self._data.T)
+
+
+def _unwrap(value):
+    """The NumPy value behind a device array or a scalar; everything else is refused."""
+    if isinstance(value, ndarray):
+        return value._data
+    if value is None or isinstance(value, SCALARS):
+        return value
+    raise TypeError(f"{type(value).__module__}.{type(value).__name__} mixed with device arrays")
+
+
+def _unwrap_index(index):
+    if isinstance(index, tuple):
+        return tuple(_unwrap_index(part) for part in index)
+    if isinstance(index, (int, slice, np.integer)) or index is None or index is Ellipsis:
+        return index
+    return _unwrap(index)
+
+
+def _wrap(result):
+    if isinstance(result, (np.ndarray, np.generic)):
+        return ndarray(np.asarray(result))
+    return result
+
+
+def _method(name):
+    def method(self, *arguments, **keywords):
+        keywords = {key: _unwrap(value) if key == "out" else value for key, value in keywords.items()}
+        return _wrap(getattr(self._data, name)(*arguments, **keywords))
+    return method
+
+
+def _binary(function, reflected=False):
+    def method(self, other):
+        other = _unwrap(other)
+        return _wrap(function(other, self._data) if reflected else function(self._data, other))
+    return method
+
+
+def _in_place(function):
+    def method(self, other):
+        function(self._data, _unwrap(other))
+        return self
+    return method
+
+
+for _name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"):
+    setattr(ndarray, _name, property(operator.attrgetter(f"_data.{_name}")))
+for _name in ("astype", "reshape", "ravel", "transpose", "swapaxes", "copy", "sum", "mean", "max", "min", "all", "any", "argmax", "fill"):
+    setattr(ndarray, _name, _method(_name))
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"):
+    _plain, _function = _name.rstrip("_"), getattr(operator, _name)
+    setattr(ndarray, f"__{_plain}__", _binary(_function))
+    setattr(ndarray, f"__r{_plain}__", _binary(_function, reflected=True))
+    setattr(ndarray, f"__i{_plain}__", _in_place(getattr(operator, f"i{_plain}")))
+for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
+    setattr(ndarray, f"__{_name}__", _binary(getattr(operator, _name)))
+for _name in ("neg", "abs", "invert"):
+    setattr(ndarray, f"__{_name}__", lambda self, _function=getattr(operator, _name): _wrap(_function(self._data)))
+
+
+def _function(numpy_function):
+    """``numpy_function`` for device arrays only: sequences of them are taken, NumPy arrays are refused."""
+    def strip(value):
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"{numpy_function.__name__}: a NumPy array among device arrays")
+        if isinstance(value, (list, tuple)):
+            return type(value)(strip(part) for part in value)
+        return value._data if isinstance(value, ndarray) else value
+
+    def function(*arguments, **keywords):
+        out = keywords.get("out")
+        result = numpy_function(*strip(arguments), **{key: strip(value) for key, value in keywords.items()})
+        return out if out is not None else _wrap(result)
+    function.__name__ = numpy_function.__name__
+    return function
+
+
+def asarray(x, dtype=None):
+    """From the host (NumPy arrays, lists, scalars) or from here; the one explicit way in."""
+    return ndarray(np.asarray(x._data if isinstance(x, ndarray) else np.array(x), dtype))
+
+
+array = asarray
+ndindex, newaxis = np.ndindex, None
+bool_, int8, int32, int64, uint8, float32, float64 = np.bool_, np.int8, np.int32, np.int64, np.uint8, np.float32, np.float64
+for _name in ("empty zeros ones full arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum multiply add "
+              "subtract divide exp log sqrt abs isfinite matmul dot tensordot einsum where concatenate stack take_along_axis sum "
+              "mean max min argmax copyto broadcast_to pad moveaxis swapaxes transpose").split():
+    globals()[_name] = _function(getattr(np, _name))
+lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
+    sliding_window_view=_function(np.lib.stride_tricks.sliding_window_view)))

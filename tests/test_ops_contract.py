@@ -1,0 +1,178 @@
+"""What every operation promises, one table of operations for all: definition, gradients, purity, dtypes, strides, batches, devices."""
+
+from typing import Callable, NamedTuple
+
+import numpy as np
+import pytest
+
+from npunet import ops
+from npunet.backend import to_cpu
+from npunet.gradient_check import check_gradients
+from npunet.ops.conv_algorithms import naive
+from npunet.ops.crop_concat import crop_concat_definition
+from npunet.ops.dropout import dropout_definition
+from npunet.ops.max_pooling import max_pool2d_definition
+from npunet.ops.relu import relu_definition
+from npunet.ops.up_convolution import up_conv2d_definition
+
+RATE, SEED = 0.3, 5
+
+
+def dropped(x):
+    """Dropout's definition needs the mask: the same generator draws it."""
+    return dropout_definition(x, np.random.default_rng(SEED).random(x.shape, np.float32) >= RATE, RATE)
+
+
+class Case(NamedTuple):
+    forward: Callable                                     # (*arrays) -> y, ctx
+    backward: Callable                                    # (dy, ctx) -> a gradient, or one for each array
+    definition: Callable                                  # (*arrays) -> y
+    shapes: list                                          # of the arrays; the first n_images of them start with the batch axis
+    n_images: int = 1
+
+
+CASES = {
+    "relu": Case(ops.relu, ops.relu_backward, relu_definition, [(2, 3, 4, 2)]),
+    "max_pool2d": Case(ops.max_pool2d, ops.max_pool2d_backward, lambda x: max_pool2d_definition(x)[0], [(2, 4, 6, 3)]),
+    "max_pool2d odd": Case(ops.max_pool2d, ops.max_pool2d_backward, lambda x: max_pool2d_definition(x)[0], [(2, 5, 7, 2)]),
+    "up_conv2d": Case(ops.up_conv2d, ops.up_conv2d_backward, up_conv2d_definition, [(2, 3, 4, 3), (2, 2, 3, 2), (2,)]),
+    "up_conv2d one pixel": Case(ops.up_conv2d, ops.up_conv2d_backward, up_conv2d_definition, [(2, 1, 1, 2), (2, 2, 2, 3), (3,)]),
+    "crop_concat": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition, [(2, 3, 4, 2), (2, 7, 6, 3)], 2),
+    "crop_concat same size": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition,
+                                  [(2, 3, 4, 2), (2, 3, 4, 1)], 2),
+    "crop_concat one pixel": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition,
+                                  [(1, 1, 1, 2), (1, 3, 3, 1)], 2),
+    "dropout": Case(lambda x: ops.dropout(x, RATE, np.random.default_rng(SEED)), ops.dropout_backward, dropped, [(2, 3, 4, 5)]),
+    "conv2d 3x3": Case(ops.conv2d, ops.conv2d_backward, lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
+                       [(2, 5, 6, 2), (3, 3, 2, 3), (3,)]),
+    "conv2d 1x1": Case(ops.conv2d, ops.conv2d_backward, lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
+                       [(2, 3, 4, 3), (1, 1, 3, 2), (2,)]),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def draw(shapes, rng, dtype="float64"):
+    """Random arrays whose values are distinct and at least 0.01 apart and from 0: no kinks within reach of a difference."""
+    arrays = []
+    for shape in shapes:
+        size = int(np.prod(shape))
+        values = (np.arange(size) + 0.5) * 0.02 - 0.01 * size
+        values += np.where(values > 0, 0.01, -0.01)
+        arrays.append(rng.permutation(values).reshape(shape).astype(dtype))
+    return arrays
+
+
+def as_tuple(gradients):
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def strided(array):
+    """The same values, as a view with gaps and a reversed axis."""
+    host = np.zeros([2 * size for size in array.shape], array.dtype)
+    view = host[tuple(slice(None, None, -2) if axis == 0 else slice(None, None, 2) for axis in range(array.ndim))]
+    view[...] = array
+    assert array.size == 1 or not view.flags.c_contiguous
+    return view
+
+
+def test_forward_is_the_definition(case, xp, rng):
+    arrays = [xp.asarray(array) for array in draw(case.shapes, rng)]
+    y, _ = case.forward(*arrays)
+    np.testing.assert_allclose(to_cpu(y), to_cpu(case.definition(*arrays)), rtol=1e-12, atol=1e-13)
+
+
+def test_backward_is_the_derivative(case, rng):
+    assert check_gradients(case.forward, case.backward, draw(case.shapes, rng), rng) < 1e-6
+
+
+def test_a_device_computes_what_numpy_computes(case, xp, rng):
+    arrays = draw(case.shapes, rng)
+    y, ctx = case.forward(*arrays)
+    dy = rng.standard_normal(y.shape)
+    there, there_ctx = case.forward(*(xp.asarray(array) for array in arrays))
+    assert type(there) is type(xp.asarray(dy)) and there.shape == y.shape
+    for mine, expected in zip(as_tuple(case.backward(xp.asarray(dy), there_ctx)), as_tuple(case.backward(dy, ctx)), strict=True):
+        np.testing.assert_allclose(to_cpu(mine), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_nothing_that_is_passed_in_is_written_to(case, rng):
+    arrays = draw(case.shapes, rng)
+    kept = [array.copy() for array in arrays]
+    for array in arrays:
+        array.setflags(write=False)
+    y, ctx = case.forward(*arrays)
+    dy = rng.standard_normal(y.shape)
+    dy.setflags(write=False)
+    kept_y = y.copy()
+    first = as_tuple(case.backward(dy, ctx))
+    first = [gradient.copy() for gradient in first]
+    for a, b in zip(first, as_tuple(case.backward(dy, ctx))):                # the context is as it was, too
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(y, kept_y)
+    for array, before in zip(arrays, kept):
+        np.testing.assert_array_equal(array, before)
+
+
+def test_results_are_new_arrays(case, rng):
+    """A caller may add to a result or a gradient (UNet.backward does) without changing anything that another one reads."""
+    arrays = draw(case.shapes, rng)
+    y, ctx = case.forward(*arrays)
+    assert not any(np.shares_memory(y, array) for array in arrays)
+    dy = rng.standard_normal(y.shape)
+    gradients = as_tuple(case.backward(dy, ctx))
+    for number, gradient in enumerate(gradients):
+        assert gradient.flags.writeable
+        assert not any(np.shares_memory(gradient, other) for other in (dy, y, *arrays, *gradients[:number]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_in_is_dtype_out(case, xp, dtype, rng):
+    arrays = [xp.asarray(array) for array in draw(case.shapes, rng, dtype)]
+    y, ctx = case.forward(*arrays)
+    assert y.dtype == dtype
+    gradients = as_tuple(case.backward(xp.asarray(rng.standard_normal(y.shape).astype(dtype)), ctx))
+    for gradient, array in zip(gradients, arrays, strict=True):
+        assert gradient.dtype == dtype and gradient.shape == array.shape
+
+
+def test_arrays_with_gaps_are_accepted(case, xp, rng):
+    arrays = draw(case.shapes, rng)
+    y, ctx = case.forward(*(xp.asarray(array) for array in arrays))
+    dy = rng.standard_normal(y.shape)
+    gradients = as_tuple(case.backward(xp.asarray(dy), ctx))
+    gappy = [strided(array) for array in arrays] if xp is np else [xp.asarray(array).T.copy().T for array in arrays]
+    y_gappy, ctx_gappy = case.forward(*gappy)
+    np.testing.assert_allclose(to_cpu(y_gappy), to_cpu(y), rtol=1e-12, atol=1e-13)
+    dy_gappy = strided(dy) if xp is np else xp.asarray(dy).T.copy().T
+    for a, b in zip(as_tuple(case.backward(dy_gappy, ctx_gappy)), gradients):
+        np.testing.assert_allclose(to_cpu(a), to_cpu(b), rtol=1e-12, atol=1e-13)
+
+
+def test_a_batch_is_its_images_one_by_one(case, rng):
+    if case is CASES["dropout"] or case.shapes[0][0] == 1:
+        pytest.skip("dropout draws a new mask for each image; one image is no batch")
+    arrays = draw(case.shapes, rng)
+    images, others = arrays[:case.n_images], arrays[case.n_images:]
+    y, ctx = case.forward(*arrays)
+    dy = rng.standard_normal(y.shape)
+    gradients = as_tuple(case.backward(dy, ctx))
+    summed = [np.zeros_like(array) for array in others]
+    for n in range(len(y)):
+        one, one_ctx = case.forward(*(array[n:n + 1] for array in images), *others)
+        np.testing.assert_allclose(one, y[n:n + 1], rtol=1e-12)
+        one_gradients = as_tuple(case.backward(dy[n:n + 1], one_ctx))
+        for mine, whole in zip(one_gradients, gradients[:case.n_images]):
+            np.testing.assert_allclose(mine, whole[n:n + 1], rtol=1e-12, atol=1e-13)
+        for total, mine in zip(summed, one_gradients[case.n_images:]):
+            total += mine                                                    # parameters: gradients of all images add up
+    for total, whole in zip(summed, gradients[case.n_images:]):
+        np.testing.assert_allclose(total, whole, rtol=1e-12, atol=1e-13)
+
+
+def test_the_table_names_every_operation():
+    forwards = {name.split()[0] for name in CASES}
+    assert forwards == {name for name in ops.__all__ if not name.endswith("_backward")}
