@@ -5,10 +5,12 @@ Entries: "header" is JSON text (configuration of the network and whatever else t
 name beside its place, synced to the disk and renamed, so that a crash leaves the old file as it was.
 """
 
+import contextlib
 import json
 import os
+import struct
 import zipfile
-from pathlib import Path
+import zlib
 
 import numpy as np
 
@@ -17,13 +19,19 @@ from npunet.errors import InputError
 
 FORMAT = "npunet checkpoint 1"
 
+# What zipfile, zlib, json and NumPy raise for files that are damaged or of another kind.
+UNREADABLE = (OSError, EOFError, MemoryError, ValueError, TypeError, KeyError, AttributeError, SyntaxError, RuntimeError,
+              OverflowError, zipfile.BadZipFile, zlib.error, struct.error)
+
 
 def save(path, entries, **header):
-    """Write arrays and a header. entries: {name: array}, with "header" holding a dict; ``header`` is added to it."""
+    """Write arrays and a header. entries: {name: array}, with "header" holding a dict; ``header`` is added to it.
+
+    Raises InputError if the file cannot be written; whatever goes wrong, a file that was there stays as it was.
+    """
     entries = dict(entries)
     entries["header"] = np.array(json.dumps({"format": FORMAT} | entries["header"] | header))
-    path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = os.fspath(path) + ".partial"
     try:
         with open(temporary, "wb") as file:
             np.savez(file, **entries)
@@ -31,24 +39,30 @@ def save(path, entries, **header):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written: {error.strerror or error}; check the folder and the space left") from None
+    finally:
+        with contextlib.suppress(OSError):               # it is gone already if it was renamed
+            os.remove(temporary)
 
 
 def load(path):
     """The entries of a checkpoint, "header" as a dict. Raises InputError if it is missing, cut short or something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or "header" not in file.files:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} holds a single array; expected a .npz file that npunet.train or UNet.save wrote")
+        with file:
+            if "header" not in file.files:
                 raise InputError(f"{path} is not an npunet checkpoint; expected a .npz file that npunet.train or UNet.save wrote")
             entries = {name: file[name] for name in file.files}
-            entries["header"] = json.loads(str(entries["header"]))
+        entries["header"] = json.loads(str(entries["header"]))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a .npz file that npunet.train or UNet.save wrote") from None
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}); "
+    except UNREADABLE as error:
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise InputError(f"{path} cannot be read as a checkpoint ({reason}); "
                          "it is cut short, damaged or of another kind; use another copy") from None
     if not isinstance(entries["header"], dict) or entries["header"].get("format") != FORMAT:
         raise InputError(f"{path} is not an npunet checkpoint of this version; expected format {FORMAT!r}")

@@ -67,14 +67,15 @@ class UNet:
             raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
         for name, value in (("in_channels", in_channels), ("n_classes", n_classes), ("base_channels", base_channels),
                             ("depth", depth)):
-            if value < 1:
-                raise InputError(f"{name} is {value}; expected at least 1")
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise InputError(f"{name} is {value!r}; expected an integer, at least 1")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout is {dropout}; expected at least 0 and below 1")
+        dtype = getattr(dtype, "__name__", dtype)         # np.float32, the class, is as good as its name
         if str(dtype) not in ("float32", "float64"):
             raise InputError(f"dtype {dtype} is not supported; expected float32 or float64")
-        self.config = dict(in_channels=in_channels, n_classes=n_classes, base_channels=base_channels, depth=depth,
-                           variant=variant, dropout=dropout, dtype=str(dtype), seed=seed)
+        self.config = dict(in_channels=int(in_channels), n_classes=int(n_classes), base_channels=int(base_channels), depth=int(depth),
+                           variant=variant, dropout=float(dropout), dtype=str(dtype), seed=seed)       # plain types: it becomes JSON
         self.in_channels, self.n_classes, self.depth = in_channels, n_classes, depth
         self.dtype, self.device = np.dtype(dtype), resolve_device(device)
         self.rng = np.random.default_rng(seed)
@@ -126,12 +127,12 @@ class UNet:
             x = self.expansive[level].forward(x, train)
         return self.output.forward(x, train)
 
-    def backward(self, dlogits, need_dx=False):
+    def backward(self, dlogits, need_dx=True):
         """Gradient of the loss by the logits -> fills every parameter's .grad.
 
         The forward pass read backwards. A feature map with two readers, the pooling and the skip
-        connection, gets the sum of the gradients of both. Returns the gradient by the images if
-        need_dx is true, otherwise None (training does not need it and saves a convolution).
+        connection, gets the sum of the gradients of both. Returns the gradient by the images, like x, or
+        None with need_dx=False (training does not need it and saves a convolution).
         """
         dx = self.output.backward(dlogits)
         dskips = []
