@@ -29,15 +29,20 @@ class Optimizer:
     def step(self):
         """Update every parameter in place from its .grad."""
         self.steps += 1
+        self.learning_rate = float(self.learning_rate)    # a NumPy float64 would promote float32 arrays
         for name, parameter in self.parameters.items():
             self.update(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
 
     def state(self):
-        """All that must be saved to go on: {"slot/parameter": NumPy array}, and the number of steps."""
+        """All that must be saved to go on: {"slot/parameter": NumPy array}, and the number of steps.
+
+        On the CPU these are the live arrays, not copies: write them out, or copy them, before the next step.
+        """
         return {f"{slot}/{name}": to_cpu(array)
                 for slot, arrays in self.arrays.items() for name, array in arrays.items()}, self.steps
 
     def restore(self, state, steps):
+        """Go on from what `state` returned. Raises KeyError or ValueError if it belongs to other parameters."""
         for slot, arrays in self.arrays.items():
             for name, array in arrays.items():
                 array[...] = array_module(array).asarray(state[f"{slot}/{name}"])

@@ -1,0 +1,96 @@
+"""Layers: one context, used once; gradients land in the parameters; layers equal their operations."""
+
+import numpy as np
+import pytest
+
+from npunet import ops
+from npunet.layers import Convolution, CropConcat, Dropout, MaxPooling, Parameter, UpConvolution
+
+
+def layers_and_inputs():
+    rng = np.random.default_rng(0)
+    make = dict(rng=rng, dtype="float64")
+    return {
+        "Convolution": (Convolution(2, 3, 3, **make), [rng.standard_normal((1, 5, 6, 2))]),
+        "UpConvolution": (UpConvolution(2, 3, **make), [rng.standard_normal((1, 3, 4, 2))]),
+        "UpConvolution with ReLU": (UpConvolution(2, 3, relu=True, **make), [rng.standard_normal((1, 3, 4, 2))]),
+        "MaxPooling": (MaxPooling(), [rng.standard_normal((1, 4, 6, 2))]),
+        "CropConcat": (CropConcat(), [rng.standard_normal((1, 2, 3, 2)), rng.standard_normal((1, 6, 7, 3))]),
+        "Dropout": (Dropout(0.5, rng), [rng.standard_normal((1, 4, 6, 2))]),
+        "Dropout with rate 0": (Dropout(0.0, rng), [rng.standard_normal((1, 4, 6, 2))]),
+    }
+
+
+@pytest.fixture(params=layers_and_inputs())
+def layer_and_inputs(request):
+    return layers_and_inputs()[request.param]
+
+
+def test_a_context_is_used_once(layer_and_inputs):
+    layer, inputs = layer_and_inputs
+    with pytest.raises(RuntimeError, match=f"{type(layer).__name__}.backward: no forward pass"):
+        layer.backward(np.zeros(1))
+    y = layer.forward(*inputs, True)
+    layer.backward(np.ones_like(y))
+    assert layer.context is None                                             # and its memory can be used again
+    with pytest.raises(RuntimeError, match="no forward pass"):
+        layer.backward(np.ones_like(y))
+
+
+def test_without_training_no_context_is_kept_not_even_an_old_one(layer_and_inputs):
+    layer, inputs = layer_and_inputs
+    layer.forward(*inputs, True)
+    y = layer.forward(*inputs, False)
+    assert layer.context is None
+    with pytest.raises(RuntimeError, match="no forward pass"):
+        layer.backward(np.ones_like(y))
+
+
+def test_gradients_are_replaced_and_not_added_up(layer_and_inputs):
+    layer, inputs = layer_and_inputs
+    dy = np.random.default_rng(1).standard_normal(layer.forward(*inputs, True).shape)
+    layer.backward(dy)
+    first = {name: parameter.grad.copy() for name, parameter in layer.parameters.items()}
+    layer.forward(*inputs, True)
+    layer.backward(dy)
+    for name, parameter in layer.parameters.items():
+        np.testing.assert_array_equal(parameter.grad, first[name])
+        assert parameter.grad.shape == parameter.value.shape
+
+
+def test_convolution_is_its_operation(rng):
+    layer, x = Convolution(2, 3, 3, padding=1, rng=rng, dtype="float64"), rng.standard_normal((1, 4, 5, 2))
+    layer.bias.value += rng.standard_normal(3)
+    y, ctx = ops.conv2d(x, layer.weight.value, layer.bias.value, padding=1, relu=True)
+    np.testing.assert_array_equal(layer.forward(x, True), y)
+    assert y.min() == 0 < y.max()
+    dy = rng.standard_normal(y.shape)
+    expected = ops.conv2d_backward(dy, ctx)
+    for mine, theirs in zip((layer.backward(dy), layer.weight.grad, layer.bias.grad), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    layer.forward(x, True)
+    assert layer.backward(dy, need_dx=False) is None
+    np.testing.assert_array_equal(layer.weight.grad, expected[1])
+
+
+def test_up_convolution_with_relu_is_both_operations(rng):
+    layer, x = UpConvolution(2, 3, relu=True, rng=rng, dtype="float64"), rng.standard_normal((1, 3, 4, 2))
+    linear, ctx = ops.up_conv2d(x, layer.weight.value, layer.bias.value)
+    np.testing.assert_array_equal(layer.forward(x, True), np.maximum(linear, 0))
+    dy = rng.standard_normal(linear.shape)
+    dx, dweight, dbias = ops.up_conv2d_backward(dy * (linear > 0), ctx)
+    for mine, theirs in zip((layer.backward(dy), layer.weight.grad, layer.bias.grad), (dx, dweight, dbias)):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_dropout_works_in_training_only(rng):
+    x = np.ones((1, 8, 8, 4))
+    layer = Dropout(0.5, rng)
+    np.testing.assert_array_equal(layer.forward(x, False), x)
+    assert set(np.unique(layer.forward(x, True))) == {0, 2}
+
+
+def test_parameters_are_named_by_the_layer():
+    layer = Convolution(1, 2, 3, rng=np.random.default_rng(0), dtype="float32")
+    assert list(layer.parameters) == ["weight", "bias"] and all(isinstance(p, Parameter) for p in layer.parameters.values())
+    assert MaxPooling().parameters == {}

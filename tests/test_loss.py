@@ -1,0 +1,121 @@
+"""Soft-max and weighted cross-entropy (Eq. 1): definition, gradient, extremes, labels that are none."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import special
+
+from npunet.backend import to_cpu
+from npunet.gradient_check import check_gradients
+from npunet.loss import softmax, weighted_cross_entropy, weighted_cross_entropy_definition
+
+
+def problem(rng, shape=(2, 3, 4), classes=3, dtype="float64"):
+    logits = (3 * rng.standard_normal((*shape, classes))).astype(dtype)
+    labels = rng.integers(0, classes, shape)
+    return logits, labels, rng.uniform(0, 5, shape).astype(dtype)
+
+
+def test_softmax_is_scipys(xp, rng):
+    logits = 10 * rng.standard_normal((2, 3, 4, 5))
+    np.testing.assert_allclose(to_cpu(softmax(xp.asarray(logits))), special.softmax(logits, axis=-1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softmax_of_extreme_logits(xp, dtype):
+    """exp(1e4) overflows even in float64; the shifted form does not. Warnings are errors here."""
+    logits = np.array([[1e4, 0, -1e4], [-1e4, -1e4, -1e4], [3e4, 3e4, 0]], dtype)
+    kept = logits.copy()
+    p = softmax(xp.asarray(logits))
+    assert p.dtype == dtype
+    np.testing.assert_allclose(to_cpu(p), [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(logits, kept)
+
+
+def test_energy_by_hand():
+    """Two pixels, logits (0, 0) and (ln 3, 0), both of class 0, weights 1 and 10: (1 ln 2 + 10 ln (4/3)) / 2."""
+    logits = np.array([[0, 0], [math.log(3), 0]]).reshape(1, 1, 2, 2)
+    loss, dlogits = weighted_cross_entropy(logits, np.zeros((1, 1, 2), int), np.array([1.0, 10.0]).reshape(1, 1, 2))
+    assert float(loss) == pytest.approx((math.log(2) + 10 * math.log(4 / 3)) / 2, rel=1e-14)
+    np.testing.assert_allclose(dlogits[0, 0], [[-0.25, 0.25], [-1.25, 1.25]], rtol=1e-14)
+
+
+def test_energy_is_the_definition(xp, rng):
+    logits, labels, weights = (xp.asarray(array) for array in problem(rng))
+    loss, _ = weighted_cross_entropy(logits, labels, weights)
+    assert float(loss) == pytest.approx(weighted_cross_entropy_definition(logits, labels, weights), rel=1e-13)
+    unweighted, _ = weighted_cross_entropy(logits, labels)
+    ones = xp.asarray(np.ones(labels.shape))
+    assert float(unweighted) == pytest.approx(weighted_cross_entropy_definition(logits, labels, ones), rel=1e-13)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_gradient(classes, weighted, rng):
+    logits, labels, weights = problem(rng, classes=classes)
+    weights = weights if weighted else None
+
+    def forward(logits):
+        loss, dlogits = weighted_cross_entropy(logits, labels, weights)
+        return np.asarray(loss), dlogits
+
+    assert check_gradients(forward, lambda dy, ctx: dy * ctx, [logits], rng) < 1e-6
+
+
+def test_gradient_on_a_device(xp, rng):
+    arrays = problem(rng)
+    loss, dlogits = weighted_cross_entropy(*(xp.asarray(array) for array in arrays))
+    expected_loss, expected = weighted_cross_entropy(*arrays)
+    np.testing.assert_allclose(to_cpu(dlogits), expected, rtol=1e-12, atol=1e-16)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-14)
+
+
+def test_gradient_sums_to_zero_in_every_pixel_and_ignores_pixels_without_weight(rng):
+    logits, labels, weights = problem(rng)
+    weights[:, 1] = 0
+    _, dlogits = weighted_cross_entropy(logits, labels, weights)
+    np.testing.assert_allclose(dlogits.sum(axis=-1), 0, atol=1e-15)
+    assert not dlogits[:, 1].any() and dlogits[:, 0].any()
+
+
+@pytest.mark.parametrize("label_dtype", ["uint8", "int32", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtypes_are_kept_and_arguments_untouched(xp, dtype, label_dtype, rng):
+    logits, labels, weights = problem(rng, dtype=dtype)
+    kept = logits.copy()
+    for array in (logits, labels, weights):
+        array.setflags(write=False)
+    for weight_dtype in ("float32", "float64"):
+        loss, dlogits = weighted_cross_entropy(xp.asarray(logits), xp.asarray(labels.astype(label_dtype)),
+                                               xp.asarray(weights.astype(weight_dtype)))
+        assert dlogits.dtype == dtype and loss.dtype == dtype and loss.shape == ()
+    np.testing.assert_array_equal(logits, kept)
+
+
+def test_certainty_right_and_wrong_stays_finite():
+    """A logit of 1e4: sure and right costs nothing, sure and wrong costs 1e4, not infinity."""
+    logits = np.array([[1e4, 0], [1e4, 0]], "float32").reshape(1, 1, 2, 2)
+    labels = np.array([0, 1]).reshape(1, 1, 2)
+    loss, dlogits = weighted_cross_entropy(logits, labels)
+    assert float(loss) == 5e3
+    np.testing.assert_array_equal(dlogits[0, 0], [[0, 0], [0.5, -0.5]])
+
+
+@pytest.mark.parametrize("value", [-1, 3, 255])
+def test_labels_that_are_no_class_are_refused(xp, value, rng):
+    """Without the check, -1 would be read as the last class and 255 would wrap around on a GPU."""
+    logits, labels, _ = problem(rng)
+    labels[0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"labels lie in .*; expected classes 0 \.\. 2"):
+        weighted_cross_entropy(xp.asarray(logits), xp.asarray(labels))
+
+
+def test_shapes_and_kinds_that_do_not_fit_are_refused(rng):
+    logits, labels, weights = problem(rng)
+    for bad_labels in (labels[:, :2], labels[0], labels.astype(float), labels[..., None]):
+        with pytest.raises(ValueError, match="do not fit logits"):
+            weighted_cross_entropy(logits, bad_labels)
+    for bad_weights in (weights[:1], weights[..., None], weights[0, 0]):
+        with pytest.raises(ValueError, match="do not fit labels"):
+            weighted_cross_entropy(logits, labels, bad_weights)

@@ -1,0 +1,110 @@
+"""Optimisers: the formulas by hand, in place, dtypes, state. Ten steps beside PyTorch's: test_against_pytorch.py."""
+
+import numpy as np
+import pytest
+
+from npunet.backend import to_cpu
+from npunet.layers import Parameter
+from npunet.optimizers import SGD, Adam, RMSprop
+
+
+def one_parameter(xp, value, grad, dtype="float64"):
+    parameter = Parameter(xp.asarray(np.asarray(value, dtype)))
+    parameter.grad = xp.asarray(np.asarray(grad, dtype))
+    return parameter
+
+
+def test_sgd_by_hand(xp):
+    """eta 0.1, momentum 0.5, gradient 1: velocities 1, 1.5, 1.75."""
+    parameter = one_parameter(xp, [1.0], [1.0])
+    optimizer = SGD({"p": parameter}, 0.1, momentum=0.5)
+    for expected in (0.9, 0.75, 0.575):
+        optimizer.step()
+        assert float(to_cpu(parameter.value)[0]) == pytest.approx(expected, rel=1e-14)
+
+
+def test_momentum_makes_a_constant_gradient_a_hundred_times_as_effective():
+    parameter = one_parameter(np, [0.0], [1.0])
+    optimizer = SGD({"p": parameter}, 1e-3)
+    for _ in range(2000):
+        before = parameter.value[0]
+        optimizer.step()
+    assert before - parameter.value[0] == pytest.approx(100 * 1e-3, rel=1e-6)
+
+
+def test_rmsprop_by_hand(xp):
+    parameter = one_parameter(xp, [1.0], [2.0])
+    RMSprop({"p": parameter}, 0.1, alpha=0.75, eps=0.5).step()               # s = 0.25 * 4 = 1
+    assert float(to_cpu(parameter.value)[0]) == pytest.approx(1 - 0.1 * 2 / (1 + 0.5), rel=1e-14)
+
+
+def test_adam_moves_by_the_learning_rate_at_first_whatever_the_gradient(xp):
+    """Bias correction: in step 1, m / (1 - b1) = g and s / (1 - b2) = g^2, so the step is eta g / |g|."""
+    parameter = one_parameter(xp, [1.0, 1.0, 1.0], [1e-3, -5.0, 1e4])
+    Adam({"p": parameter}, 0.01, eps=0).step()
+    np.testing.assert_allclose(to_cpu(parameter.value), [0.99, 1.01, 0.99], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
+class TestEach:
+    def test_works_in_place_keeps_dtype_and_gradient(self, xp, kind):
+        parameter = one_parameter(xp, [[1.0, 2.0]], [[0.5, -0.5]], "float32")
+        value, grad = parameter.value, to_cpu(parameter.grad).copy()
+        optimizer = kind({"p": parameter}, np.float64(0.1))                  # a schedule computed with NumPy hands over such a number
+        for _ in range(3):
+            optimizer.step()
+        assert parameter.value is value and value.dtype == "float32"
+        np.testing.assert_array_equal(to_cpu(parameter.grad), grad)
+        state, steps = optimizer.state()
+        assert steps == 3 and all(array.dtype == "float32" for array in state.values())
+
+    def test_numpy_scalars_as_learning_rate_change_no_bit(self, kind):
+        results = []
+        for rate in (0.1, np.float64(0.1)):
+            parameter = one_parameter(np, np.linspace(-1, 1, 7), np.linspace(0.3, -2, 7), "float32")
+            optimizer = kind({"p": parameter}, 1.0)
+            optimizer.learning_rate = rate
+            optimizer.step()
+            results.append(parameter.value)
+        np.testing.assert_array_equal(*results)
+
+    def test_goes_downhill(self, kind):
+        parameter = one_parameter(np, [3.0, -2.0], [0, 0])
+        optimizer = kind({"p": parameter}, 0.01)
+        for _ in range(1500):
+            parameter.grad = parameter.value * [1.0, 10.0]                   # of (x^2 + 10 y^2) / 2
+            optimizer.step()
+        assert np.abs(parameter.value).max() < 0.05
+
+    def test_restored_state_goes_on_to_the_same_bits(self, kind, rng):
+        def fresh():
+            parameters = {name: one_parameter(np, np.ones(4), np.zeros(4), "float32") for name in ("a.weight", "b.bias")}
+            return parameters, kind(parameters, 0.05)
+
+        def walk(parameters, optimizer, gradients):
+            for gradient in gradients:
+                for parameter in parameters.values():
+                    parameter.grad = gradient
+                optimizer.step()
+
+        gradients = rng.standard_normal((10, 4)).astype("float32")
+        straight, optimizer = fresh()
+        walk(straight, optimizer, gradients)
+        first, optimizer = fresh()
+        walk(first, optimizer, gradients[:4])
+        state, steps = optimizer.state()
+        state = {name: array.copy() for name, array in state.items()}
+        second, optimizer = fresh()
+        for name, parameter in second.items():
+            parameter.value[...] = first[name].value
+        optimizer.restore(state, steps)
+        walk(second, optimizer, gradients[4:])
+        for name in straight:
+            np.testing.assert_array_equal(second[name].value, straight[name].value)
+
+    def test_state_of_other_parameters_is_refused(self, kind):
+        optimizer = kind({"p": one_parameter(np, [1.0], [1.0])}, 0.1)
+        with pytest.raises((KeyError, ValueError)):
+            optimizer.restore({}, 1)
+        with pytest.raises(ValueError):
+            optimizer.restore({name: np.zeros(3) for name in optimizer.state()[0]}, 1)
