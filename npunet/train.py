@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 
-import numpy as np
 from tqdm import tqdm
 
 from npunet import cli, datasets, geometry, threads
@@ -20,6 +19,7 @@ from npunet.optimizers import SGD
 from npunet.run_folder import RunFolder
 from npunet.training import NotFinite, Recipe, batches, learning_rate, training_step
 from npunet.unet import VARIANTS, UNet
+from npunet.weight_map import class_balance
 
 CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every")
 
@@ -41,7 +41,7 @@ def main(arguments=None):
     if options["threads"]:
         threads.set_num_threads(options["threads"])
     dataset = datasets.load(options["data"], labels=options["labels"])
-    training, held_out = dataset.split(options["held_out"])
+    training, held_out = dataset.split(options["held_out"] or 1 / 6)
     print(datasets.describe(dataset))
     net = UNet(dataset.in_channels, dataset.n_classes, options["base_channels"], options["depth"], variant=options["variant"],
                dropout=options["dropout"], device=options["device"], seed=options["seed"])
@@ -55,7 +55,7 @@ def main(arguments=None):
         print(f"going on from step {progress['step']}")
     print(f"U-Net ({options['variant']}): {net.n_parameters:,} parameters, tile {options['tile']} -> {net.output_size(options['tile'])}, "
           f"device {net.device}; {len(training.samples)} images to train on, {len(held_out.samples)} held out; results in {run.path}/")
-    finished = Session(run, net, optimizer, training.samples, held_out.samples, options, progress).train()
+    finished = Session(run, net, optimizer, training, held_out, options, progress).train()
     if not finished:
         sys.exit(130)
 
@@ -65,9 +65,9 @@ class Session:
 
     def __init__(self, run, net, optimizer, training, held_out, options, progress):
         self.run, self.net, self.optimizer, self.options, self.progress = run, net, optimizer, options, progress
-        self.training, self.held_out = training, held_out
+        self.training, self.held_out = training.samples, held_out.samples
         self.recipe = Recipe(**{name: options[name] for name in Recipe.__dataclass_fields__})
-        self.settings = Settings(**{name: options[name] for name in AUGMENTATION_OPTIONS})
+        self.settings = augmentation_settings(options, training)
         self.stop_requested = False
 
     def train(self):
@@ -151,13 +151,24 @@ class Session:
 DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
                 device="cpu", threads=None, evaluate_every=None)
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
-AUGMENTATION_OPTIONS = {}
+AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
+DEFAULTS |= {name: getattr(Settings(), name) for name in AUGMENTATION} | {"class_balance": True}
+
+
+def augmentation_settings(options, dataset):
+    """The Settings of the options; w_c of Eq. 2 is counted over all training images."""
+    class_weights = None
+    if options["class_balance"]:
+        balance = class_balance([sample.labels for sample in dataset.samples], dataset.n_classes,
+                                [sample.ignore for sample in dataset.samples])
+        class_weights = tuple(map(float, balance))
+    return Settings(class_weights=class_weights, **{name: options[name] for name in AUGMENTATION})
 
 
 def check(options):
     """Refuse options that cannot work, before anything is read or written."""
-    for name in ("steps", "batch", "base_channels", "depth"):
-        if options[name] < 1:
+    for name in ("steps", "batch", "base_channels", "depth", "held_out"):
+        if options[name] is not None and options[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1")
     if not options["learning_rate"] > 0:
         raise InputError(f"--learning-rate is {options['learning_rate']}; expected a number above 0")
@@ -188,6 +199,13 @@ def parser():
     option("momentum", "of stochastic gradient descent", type=float)
     option("warmup", "steps until the learning rate is at its peak", type=int)
     option("clip", "largest norm of the gradient, 0 for no limit", type=float)
+    option("rotation", "largest angle of a random rotation, degrees", type=float)
+    option("mirror", "mirror at random", action=argparse.BooleanOptionalAction)
+    option("elastic", "standard deviation of the elastic displacements, pixels; 0 for none", type=float)
+    option("grey", "strength of the grey-value variation; 0 for none", type=float)
+    option("w0", "height of the separation border in the weight map of Eq. 2; 0 for none", type=float)
+    option("sigma", "its width in pixels", type=float)
+    option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
     option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
     option("labels", "what the masks hold", choices=["auto", "binary", "instances", "classes"])
     option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)

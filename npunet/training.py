@@ -70,7 +70,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0):
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
     logits = net.forward(images, train=True)
     energy, dlogits = loss.weighted_cross_entropy(logits, labels, weights)
-    net.backward(dlogits)
+    net.backward(dlogits, need_dx=False)
     energy, norm = float(energy), gradient_norm(net.parameters)
     if not (np.isfinite(energy) and np.isfinite(norm)):
         raise NotFinite(_diagnosis(net, images, energy, norm))
