@@ -105,7 +105,7 @@ def with_channels(image, channels, name="image"):
     """(H, W, C) as (H, W, channels): grey is repeated, equal channels are reduced to one; real colour is not thrown away."""
     if image.shape[2] == channels:
         return image
-    if image.shape[2] == 1 or (channels == 1 and is_grey(image)):
+    if (image.shape[2], channels) == (1, 3) or (channels == 1 and is_grey(image)):
         return np.ascontiguousarray(np.broadcast_to(image[..., :1], (*image.shape[:2], channels)))
     raise InputError(f"{name} has {image.shape[2]} channels, expected {channels}; convert it to {'grey' if channels == 1 else 'RGB'}")
 
