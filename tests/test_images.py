@@ -249,7 +249,7 @@ def _expect_one_line(path, *words, read=images.read_image):
         assert word in line
 
 
-KINDS = ["a.png", "a.jpg", "zlib.tif", "plain.tif", "pages.tif", "lzw.tif"]
+KINDS = ["a.png", "a.jpg", "zlib.tif", "tiled.tif", "plain.tif", "pages.tif", "lzw.tif"]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
@@ -259,6 +259,8 @@ def test_files_cut_short(tmp_path, rng, name, share, caplog):
     path = tmp_path / name
     if name == "zlib.tif":
         tifffile.imwrite(path, stored[0], compression="zlib")
+    elif name == "tiled.tif":
+        tifffile.imwrite(path, stored[0], tile=(16, 16))
     elif name == "plain.tif":
         tifffile.imwrite(path, stored, photometric="minisblack")
     elif name == "pages.tif":
