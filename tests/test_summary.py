@@ -1,0 +1,83 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from npunet import InputError, UNet, summary
+
+# The boxes of Fig. 1, read off the paper: (side, channels), in the order of the arrows. The boxes of two widths in the
+# expansive path, "1024" and so on, are the concatenations.
+FIG_1 = [(572, 1), (570, 64), (568, 64), (284, 64), (282, 128), (280, 128), (140, 128), (138, 256), (136, 256), (68, 256), (66, 512), (64, 512),
+         (32, 512), (30, 1024), (28, 1024), (56, 1024), (54, 512), (52, 512), (104, 512), (102, 256), (100, 256), (200, 256), (198, 128),
+         (196, 128), (392, 128), (390, 64), (388, 64), (388, 2)]
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return UNet()
+
+
+def test_every_box_of_fig_1_appears_in_order(paper):
+    boxes = [(row.side, row.channels) for row in summary.rows(paper, 572) if not row.operation.startswith(("up-conv", "dropout"))]
+    assert boxes == FIG_1
+    ups = [(row.side, row.channels) for row in summary.rows(paper, 572) if row.operation.startswith("up-conv")]
+    assert ups == [(56, 512), (104, 256), (200, 128), (392, 64)]
+
+
+def test_totals_of_the_paper(paper):
+    found = summary.rows(paper, 572)
+    assert sum(row.parameters for row in found) == 31_030_658
+    assert sum("conv" in row.operation for row in found) == 23
+    by_hand = {"contracting.0.conv1": 570 * 570 * 9 * 64, "bottleneck.conv2": 28 * 28 * 9 * 1024 * 1024,
+               "expansive.0.up": 392 * 392 * 128 * 64, "output": 388 * 388 * 64 * 2}
+    assert {row.name: row.multiply_adds for row in found if row.name in by_hand} == by_hand
+
+
+def test_release_variant():
+    found = {row.name: row for row in summary.rows(UNet(variant="release"), 572)}
+    assert sum(row.parameters for row in found.values()) == 31_100_354
+    assert (found["expansive.0.up"].channels, found["expansive.0.concat"].channels) == (128, 192)
+
+
+@pytest.mark.parametrize("variant", ["paper", "release"])
+@pytest.mark.parametrize("depth, tile", [(1, 24), (2, 44), (3, 92)])
+def test_rows_are_what_a_forward_pass_makes(variant, depth, tile):
+    net = UNet(3, 4, base_channels=3, depth=depth, variant=variant)
+    maps = net.feature_maps(np.zeros((1, tile, tile, 3), np.float32))
+    for row in summary.rows(net, tile)[1:]:
+        assert maps[row.name].shape == (1, row.side, row.side, row.channels)
+        assert maps[row.name].nbytes == row.memory
+    shown = {row.name for row in summary.rows(net, tile)}
+    assert all("dropout" in name for name in maps if name not in shown)
+    assert sum(row.parameters for row in summary.rows(net, tile)) == net.n_parameters
+
+
+def test_memory_by_hand():
+    """Depth 1, so that every term can be written down: 24 -> 22 -> 20 | 10 -> 8 -> 6 | 12 -> 10 -> 8."""
+    net = UNet(1, 2, base_channels=2, depth=1)
+    found = summary.rows(net, 24)
+    parameters = 4 * net.n_parameters
+    skip, up, concat = 20 * 20 * 2, 12 * 12 * 2, 12 * 12 * 4
+    assert summary.inference_memory(net, found) == parameters + 4 * max(skip + up + concat, 22 * 22 * 2 + skip)
+    kept = 24 * 24 + 22 * 22 * 2 + skip + 10 * 10 * 2 + 8 * 8 * 4 + 2 * 6 * 6 * 4 + concat + 10 * 10 * 2 + 8 * 8 * 2 + 8 * 8 * 2
+    assert summary.training_memory(net, found) == 3 * parameters + 4 * (kept + 22 * 22 * 2 + skip)
+
+
+def test_paper_network_trains_within_the_memory_of_its_time(paper):
+    assert 1e9 < summary.training_memory(paper, summary.rows(paper, 572)) < 4e9
+
+
+def test_table_shows_sizes_and_totals(paper):
+    text = summary.table(paper, 572)
+    for words in ("tile 572 -> 388", "568 x 568", "28 x 28", "31,030,658", "23 convolutional layers, 4 of them up-convolutions", "training step"):
+        assert words in text
+    assert "training step" not in summary.table(paper, 572, train_memory=False)
+
+
+def test_invalid_tile_is_answered_with_the_nearest_valid_ones():
+    command = [sys.executable, "-m", "npunet.summary", "--base-channels", "1", "--tile", "570"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", "error: tile 570 is not a valid input size; nearest are 556 and 572\n")
+    with pytest.raises(InputError, match="the smallest is 188"):
+        summary.rows(UNet(base_channels=1), 100)
