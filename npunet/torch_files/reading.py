@@ -20,7 +20,6 @@ STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."     # the pickle of that number
 STREAM_VERSION = 1001
 STATE_DICT_NAMES = ("state_dict", "model_state_dict", "model")
-MAX_ENTRIES = 1_000_000             # a container that holds itself twice, and so on, grows without end when written out
 MAX_DEPTH = 50
 
 
@@ -57,18 +56,19 @@ def _read(file, file_size):
     if looks_like_safetensors(start, file_size):
         return read_safetensors(file, file_size)
     if start.startswith(b"PK"):
-        value, storages = _read_zip(file, file_size)
+        value, storages, pickle_size = _read_zip(file, file_size)
     elif start.startswith(STREAM_START):
-        value, storages = _read_stream(file, file_size)
+        value, storages, pickle_size = _read_stream(file, file_size)
     elif not start:
         raise InputError("is empty; get the file again")
     else:
-        raise InputError(f"is not a file that torch.save or safetensors writes (it starts with {start!r}); expected .pth, .pt or .safetensors")
-    return _split(_Resolver(storages).resolve(value))
+        raise InputError(f"is not a file that torch.save or safetensors writes (it starts with {start!r}); "
+                         "expected .pth, .pt or .safetensors")
+    return _split(_Resolver(storages, pickle_size).resolve(value))
 
 
 def _read_zip(file, file_size):
-    """The zip layout -> what the pickle built, {storage key: 1-D array}."""
+    """The zip layout -> what the pickle built, {storage key: 1-D array}, bytes of the pickle."""
     archive = _from_zip(zipfile.ZipFile, file)
     records = {info.filename: info for info in archive.infolist()}
     # torch.save compresses nothing, so that all records together are smaller than the file: no zip bomb passes here.
@@ -93,13 +93,13 @@ def _read_zip(file, file_size):
     if records[root + "data.pkl"].file_size > MAX_PICKLE:
         raise InputError(f"has a pickle of {records[root + 'data.pkl'].file_size:,} bytes; expected at most {MAX_PICKLE:,}")
     storages, arrays = {}, {}
-    value, _ = unpickle(read("data.pkl"), 0, storages)
+    value, pickle_size = unpickle(read("data.pkl"), 0, storages)
     for key, storage in storages.items():
         raw = read(f"data/{key}")
         if len(raw) < storage.n_bytes:
-            raise InputError(f"has {len(raw):,} bytes in record data/{shown(key)}; expected {storage.n_bytes:,}: get the file again")
+            raise InputError(f"has {len(raw):,} bytes in record data/{shown(key)}; expected {storage.n_bytes:,}: get it again")
         arrays[key] = decode(raw[:storage.n_bytes], storage.dtype)
-    return value, arrays
+    return value, arrays, pickle_size
 
 
 def _from_zip(function, *arguments):
@@ -112,7 +112,7 @@ def _from_zip(function, *arguments):
 
 
 def _read_stream(file, file_size):
-    """The older stream -> what the pickle built, {storage key: 1-D array}."""
+    """The older stream -> what the pickle built, {storage key: 1-D array}, bytes of the pickles."""
     data = file.read(MAX_PICKLE)
     storages, arrays = {}, {}
     magic, position = unpickle(data, 0, {})
@@ -122,8 +122,8 @@ def _read_stream(file, file_size):
         raise InputError(f"has stream version {shown(version)}; expected {STREAM_VERSION}: get the file again")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise InputError("was written on a big-endian machine or is damaged; expected little-endian numbers")
-    value, position = unpickle(data, position, storages)
-    keys, position = unpickle(data, position, {})
+    value, pickle_size = unpickle(data, position, storages)
+    keys, position = unpickle(data, pickle_size, {})
     if type(keys) is not list or not all(type(key) is str for key in keys):
         raise InputError("does not list its storages; it is damaged: get it again")
     for key in keys:
@@ -133,28 +133,30 @@ def _read_stream(file, file_size):
         file.seek(position)
         n_elements = int.from_bytes(file.read(8), "little")
         if n_elements != storage.n_elements or position + 8 + storage.n_bytes > file_size:
-            raise InputError(f"has no {storage.n_bytes:,} bytes for storage {shown(key)}; it is cut short or damaged: get it again")
+            raise InputError(f"has no {storage.n_bytes:,} bytes for storage {shown(key)}; it is cut short: get it again")
         arrays[key] = decode(file.read(storage.n_bytes), storage.dtype)
         position += 8 + storage.n_bytes
     if missing := storages.keys() - arrays.keys():
         raise InputError(f"misses storage {shown(min(missing))}; it is damaged: get it again")
-    return value, arrays
+    return value, arrays, pickle_size
 
 
 class _Resolver:
     """Writes out what the pickle built: tensors become arrays, and anything that is not plain is refused.
 
-    Containers of a pickle may hold each other; written out, they can grow exponentially or never end. Hence the two limits.
+    Containers of a pickle may hold each other: ten lists that each hold the one before twice are a thousand when written
+    out, and a list that holds itself never ends. A pickle that shares nothing has fewer entries than bytes; that is the limit.
     """
 
-    def __init__(self, storages):
+    def __init__(self, storages, max_entries):
         self.storages = storages
-        self.n_entries = 0
+        self.n_left = max_entries
 
     def resolve(self, value, depth=0):
-        self.n_entries += 1
-        if self.n_entries > MAX_ENTRIES or depth > MAX_DEPTH:
-            raise InputError(f"has containers within containers; expected at most {MAX_DEPTH} levels and {MAX_ENTRIES:,} entries")
+        self.n_left -= 1
+        if self.n_left < 0 or depth > MAX_DEPTH:
+            raise InputError(f"has containers within containers, more than {MAX_DEPTH} levels or many times each; "
+                             "save net.state_dict() alone")
         if isinstance(value, TensorView):
             return value.array(self.storages[value.storage.key])
         if isinstance(value, dict):
@@ -178,7 +180,7 @@ def _split(content):
         if not chosen:
             raise InputError("holds no named tensors; expected a network's weights: save net.state_dict()")
         if len(chosen) > 1:
-            raise InputError(f"holds several networks ({shown(', '.join(map(str, chosen)))}); expected one: save its state_dict() alone")
+            raise InputError(f"holds several networks ({shown(', '.join(map(str, chosen)))}); expected one: save its state_dict()")
         beside = {name: value for name, value in content.items() if name != chosen[0]}
         content = content[chosen[0]]
     tensors = {name: value for name, value in content.items() if _is_tensor(name, value)}

@@ -17,7 +17,7 @@ from npunet.torch_files.writing import atomic_write, file_array
 
 DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
-MAX_HEADER = 4 << 20                # bytes; one tensor takes about 100
+MAX_HEADER = 1 << 20                # bytes; one tensor takes about 100
 
 
 def looks_like_safetensors(start, file_size):
@@ -52,7 +52,7 @@ def read_safetensors(file, file_size):
         tensors[name] = decode(file.read(end - begin), dtype).reshape(shape)
         position = end
     if 8 + header_size + position != file_size:
-        raise InputError(f"has {file_size - 8 - header_size - position:,} bytes that belong to no tensor; it is damaged: get it again")
+        raise InputError(f"has {file_size - 8 - header_size - position:,} bytes that belong to no tensor; get the file again")
     return tensors, metadata
 
 

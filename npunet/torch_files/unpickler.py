@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from npunet.errors import InputError
 from npunet.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, Storage, TensorView, is_count, shown, tensor_view
 
-MAX_PICKLE = 4 << 20                # bytes; that of a U-Net has about 20,000, of which the weights are no part
+MAX_PICKLE = 1 << 20                # bytes, without the weights; that of a U-Net has 15,000. It could build 90 times as much
 
 CALLABLE = {
     "collections.OrderedDict", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2",
@@ -191,14 +191,14 @@ class _Machine:
     def storage(self, identity):
         """BINPERSID: torch.save names each storage by ("storage", class, key, device, number of elements, ...)."""
         match identity:
-            case ("storage", Global(name), str(key), str(), n_elements, *views) if name in STORAGE_CLASSES and is_count(n_elements):
-                if any(view is not None for view in views):
-                    raise InputError("holds a storage that is part of another, from PyTorch before 0.4; save it again with a newer one")
+            case ("storage", Global(name), str(key), str(), n_elements, *view) if name in STORAGE_CLASSES and is_count(n_elements):
+                if view not in ([], [None]):
+                    raise InputError("holds a storage that is part of another, as PyTorch before 0.4 wrote; save it anew")
                 storage = Storage(key, STORAGE_CLASSES[name], n_elements)
             case _:
                 raise InputError("its pickle is damaged: it names a storage in an unknown way; get the file again")
         if self.storages.setdefault(key, storage) != storage:
-            raise InputError(f"names storage {shown(key)} twice, with different types or sizes; the file is damaged: get it again")
+            raise InputError(f"names storage {shown(key)} twice, with different types or sizes; it is damaged: get it again")
         return storage
 
 

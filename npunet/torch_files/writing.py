@@ -4,6 +4,7 @@
 branch of `_encode` is the mirror image of a branch in `npunet.torch_files.unpickler`.
 """
 
+import math
 import os
 import pickle                       # only for the instructions' names
 import struct
@@ -41,8 +42,8 @@ def save_torch(path, tensors, extra=None):
     if twice := tensors.keys() & extra.keys():
         raise InputError(f"{path}: {shown(min(twice))} is both a tensor and an extra entry; rename one")
     blocks = []
-    items = b"".join(_encode(name, "a name", blocks) + _encode(np.asarray(value), name, blocks) for name, value in tensors.items())
-    items += b"".join(_encode(name, "a name", blocks) + _encode(value, name, blocks) for name, value in extra.items())
+    entries = {name: np.asarray(array) for name, array in tensors.items()} | extra
+    items = b"".join(_encode(name, "a name", blocks) + _encode(value, name, blocks) for name, value in entries.items())
     program = pickle.PROTO + b"\x02" + _ORDERED_DICT + pickle.MARK + items + pickle.SETITEMS + pickle.STOP
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _write_record(archive, file, "data.pkl", program)
@@ -132,13 +133,14 @@ def _encode(value, name, blocks, depth=0):
         return pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
     if isinstance(value, np.ndarray):
         return _encode_tensor(value, name, blocks)
-    raise InputError(f"entry {shown(name)} holds a {type(value).__name__}; expected numbers, text, lists, tuples, dicts of them, or arrays")
+    raise InputError(f"entry {shown(name)} holds a {type(value).__name__}; "
+                     "expected numbers, text, lists, tuples, dicts of them, or arrays")
 
 
 def _encode_tensor(array, name, blocks):
     """_rebuild_tensor_v2(storage, offset 0, shape, strides, requires_grad False, no hooks)."""
     dtype, block = file_array(name, array)
-    strides = tuple(int(np.prod(array.shape[axis + 1:], dtype=np.int64)) for axis in range(array.ndim))     # row-major, in elements
+    strides = tuple(math.prod(array.shape[axis + 1:]) for axis in range(array.ndim))        # row-major, in elements
     key = str(len(blocks))
     blocks.append(block)
     storage_class = f"torch\n{STORAGE_CLASSES[dtype]}\n".encode()

@@ -23,8 +23,8 @@ from npunet.torch_files import load_tensors
 HERE = Path(__file__).parent
 MEMORY = 64 << 20                   # bytes beyond those in use at the start; the files have less than 8000
 INTERESTING = [b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0" * 4, b"\x8a\x08" + b"\xff" * 7 + b"\x7f", b"\x8a\xff",
-               b"cos\nsystem\n", b"X\x04\0\0\0true\x85R", b"cbuiltins\neval\n", b"(", b"t", b"R", b"b", b"s", b"u", b"a", b"e", b".", b"Q", b"}",
-               b"]", b")", b"h\x00", b"h\x01", b"r\xff\xff\xff\xff", b"\x81", b"\x85", b"0", b"2", b'":[', b"1e999", b"[" * 2000]
+               b"cos\nsystem\n", b"X\x04\0\0\0true\x85R", b"cbuiltins\neval\n", b"(", b"t", b"R", b"b", b"s", b"u", b"a", b"e", b".", b"Q",
+               b"}", b"]", b")", b"h\x00", b"h\x01", b"r\xff\xff\xff\xff", b"\x81", b"\x85", b"0", b"2", b'":[', b"1e999", b"[" * 2000]
 
 
 def damaged(data, others, rng):
