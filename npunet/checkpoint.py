@@ -48,11 +48,9 @@ def save(path, entries, **header):
 def load(path):
     """The entries of a checkpoint, "header" as a dict. Raises InputError if it is missing, cut short or something else."""
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds a single array; expected a .npz file that npunet.train or UNet.save wrote")
-        with file:
-            if "header" not in file.files:
+        with open(path, "rb") as opened:                  # np.load would leave a file open that it cannot read
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile) or "header" not in file.files:
                 raise InputError(f"{path} is not an npunet checkpoint; expected a .npz file that npunet.train or UNet.save wrote")
             entries = {name: file[name] for name in file.files}
         entries["header"] = json.loads(str(entries["header"]))
