@@ -1,7 +1,7 @@
 """python -m npunet.predict: apply a trained network to images of any size (§2, the overlap-tile strategy of Fig. 2).
 
 For an input NAME.* of one page it writes DIR/NAME.png, for several pages DIR/NAME.tif with as many, of the same height and
-width: 255 where the probability of class 1 reaches the threshold and 0 elsewhere if the network has two classes, otherwise
+width: 255 where the probability of class 1 is above the threshold and 0 elsewhere if the network has two classes, otherwise
 the number of the most likely class. Probabilities go to DIR/NAME_probability.tif: of class 1 for two classes (a page for
 each page), otherwise of each class in turn (K pages for each page).
 
@@ -166,7 +166,7 @@ def parser():
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--probabilities", choices=["none", "uint16", "float32"], default="none",
                        help="also write probabilities as TIFF, of this type (default none)")
-    parse.add_argument("--threshold", type=float, default=0.5, help="probability of class 1 from which a pixel is object (two classes only; default 0.5)")
+    parse.add_argument("--threshold", type=float, default=0.5, help="probability of class 1 above which a pixel is object (two classes only; default 0.5)")
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse
 

@@ -164,9 +164,12 @@ def predict(net, image, tile=572, *, augment=False, progress=None):
 
 
 def classify(probabilities, threshold=0.5):
-    """(..., K) -> (...) uint8 or int64 classes: for two classes 1 where p_1 >= threshold, otherwise the most likely class."""
+    """(..., K) -> (...) uint8 or int64 classes: for two classes 1 where p_1 > threshold, otherwise the most likely class.
+
+    The same rule as in `npunet.metrics`, so that a best threshold found there can be given to npunet.predict.
+    """
     if probabilities.shape[-1] == 2:
-        return (probabilities[..., 1] >= threshold).astype(np.uint8)
+        return (probabilities[..., 1] > threshold).astype(np.uint8)
     return probabilities.argmax(axis=-1)
 
 

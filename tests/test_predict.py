@@ -40,7 +40,7 @@ def run(model, output, *inputs, options=()):
 
 
 def expected_mask(net, image, threshold=0.5):
-    return np.where(tiling.predict(net, image, 44)[..., 1] >= threshold, 255, 0)
+    return np.where(tiling.predict(net, image, 44)[..., 1] > threshold, 255, 0)
 
 
 @pytest.mark.parametrize("shape", [(61, 45), (3, 50), (50, 3), (1, 1)])
@@ -68,7 +68,7 @@ def test_stack_in_stack_out(model, tmp_path, rng, shape, kind):
         assert picture.n_frames == shape[0] and picture.size == (shape[2], shape[1])
         for page in range(shape[0]):
             picture.seek(page)
-            np.testing.assert_array_equal(np.asarray(picture), np.where(p[page] >= 0.4, 255, 0))
+            np.testing.assert_array_equal(np.asarray(picture), np.where(p[page] > 0.4, 255, 0))
     written = tifffile.imread(tmp_path / "out" / "stack_probability.tif").reshape(shape)
     assert written.dtype == kind
     np.testing.assert_allclose(written, np.round(p * 65535) if kind == "uint16" else p, atol=1 if kind == "uint16" else 1e-6)
