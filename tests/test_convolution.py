@@ -157,16 +157,18 @@ def test_results_are_the_same_bits_each_time(name):
         np.testing.assert_array_equal(first, second)
 
 
-def test_more_than_one_band():
-    """An image so wide that every algorithm has to work in several bands."""
-    x, weight, bias, dy = arrays((1, 70, 300, 8), 3, 3, 40, 1, np.float32)
-    results = []
+@pytest.mark.parametrize("shape, outputs", [((1, 70, 300, 8), 40), ((2, 12, 13, 70), 150)])
+def test_many_bands_and_many_channels_in_float32(shape, outputs):
+    """Sizes at which every algorithm works in several bands, or several blocks of channels. Reference: im2col in float64.
+    No ReLU: a value that rounds to the other side of zero would send its whole gradient another way."""
+    x, weight, bias, dy = arrays(shape, 3, 3, outputs, 1)
+    y, ctx = conv2d(x, weight, bias, padding=1, algorithm="im2col")
+    expected = (y, *conv2d_backward(dy, ctx))
     for name in FAST:
-        y, ctx = conv2d(x, weight, bias, padding=1, relu=True, algorithm=name)
-        results.append((y, *conv2d_backward(dy, ctx)))
-    for other in results[1:]:
-        for found, wanted in zip(other, results[0]):
-            assert relative(found, wanted) < 1e-5
+        y, ctx = conv2d(*(a.astype(np.float32) for a in (x, weight, bias)), padding=1, algorithm=name)
+        for found, wanted in zip((y, *conv2d_backward(dy.astype(np.float32), ctx)), expected):
+            assert found.dtype == np.float32
+            assert relative(found, wanted) < (2e-5 if name == "winograd_6x6" else 5e-6)
 
 
 @pytest.mark.parametrize("shape, kh, outputs", [((1, 572, 572, 1), 3, 64), ((1, 66, 66, 512), 3, 512), ((1, 388, 388, 64), 1, 2)])

@@ -9,9 +9,10 @@ backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias
 x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust their arguments; convolution.py checks them.
 """
 
-from npunet.ops.conv_algorithms import im2col, naive, shifted_gemm
+from npunet.ops.conv_algorithms import im2col, naive, shifted_gemm, winograd
 
-ALGORITHMS = {"naive": naive, "im2col": im2col, "shifted_gemm": shifted_gemm}
+ALGORITHMS = {"naive": naive, "im2col": im2col, "shifted_gemm": shifted_gemm,
+              "winograd": winograd.F4, "winograd_6x6": winograd.F6}
 
 
 def choose(x_shape, weight_shape, padding, device):

@@ -1,0 +1,280 @@
+"""3x3 convolution with a quarter of the multiplications: Winograd's F(4x4, 3x3) and F(6x6, 3x3), as matrix products.
+
+One dimension first. m neighbouring results y of a 3-tap kernel g need t = m + 2 neighbouring inputs d. A convolution is a product of
+polynomials: evaluate both at t points, multiply there, interpolate. That takes t multiplications instead of 3 m:
+
+    y = A^T [ (G g) * (B^T d) ]          B^T is t x t, G is t x 3, A^T is m x t; * multiplies element by element
+
+In two dimensions each matrix acts on rows and on columns: for m = 4, 36 multiplications for 16 results instead of 144. With C
+channels in, K channels out and T tiles of m x m results:
+
+    U = G g G^T          (t t, C, K)     from the kernel
+    V = B^T d B          (t t, T, C)     from the t x t input tiles, which overlap by two pixels
+    M = V @ U            (t t, T, K)     t t matrix products, one a frequency: the sum over channels, nearly all the arithmetic
+    Y = A^T M A          (m m, T, K)     the results, tile by tile
+
+Gradients are the chain rule through these lines, each of which is linear. The transpose of Y = A^T M A is dM = A dY A^T, and so
+
+    dM = A dY A^T        dU = V^T @ dM        dg = G^T dU G
+
+dx could go on the same way, dV = dM U^T, dd = B dV B^T, adding up tiles that overlap. As a convolution of the padded dy with the flipped
+kernel (convolution.py) it costs the same products and has nothing to add up, so it is the forward pass once more: turning the kernel
+by 180 degrees is turning G, exchanging its channels is U^T.
+
+Bias: where d is constant, B^T d vanishes except at the point 1, where A^T has only ones. So adding the bias to the one frequency M[1, 1]
+adds it to all m m results; and the transpose of that: dM[1, 1] is the sum of dy over a tile, and sums to dbias.
+
+Rounding: the points decide it. 0, 1, -1, 1/2, -2 and infinity lose a third less than the usual 0, 1, -1, 2, -2 and infinity.
+
+Sources: Winograd, "Arithmetic complexity of computations" (1980); Lavin, Gray, "Fast algorithms for convolutional neural networks" (2016),
+arXiv 1509.09308; points: Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution" (2020),
+doi:10.1145/3412380.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from npunet import memory
+from npunet.backend import array_module
+from npunet.ops.conv_algorithms.common import bands
+from npunet.threads import get_num_threads, parallel, worker
+
+BAND_BYTES = 1 << 21                                     # V and M of one band: about a core's level-2 cache
+GRADIENT_BYTES = 1 << 22                                 # V and dM of one band; each also costs an addition to dU
+BLOCK_CHANNELS = 64                                      # channels a thread takes at a time where tiles are few
+PART = 1 << 14                                           # kernels (c, k) transformed at a time
+FEW = 2
+
+
+def toom_cook(points, taps=3):
+    """B^T (t, t), G (t, taps), A^T (m, t) that evaluate at ``points`` and infinity; t = len(points) + 1, m = t - taps + 1."""
+    t = len(points) + 1
+    bt, g, a = np.zeros((t, t)), np.zeros((t, taps)), np.zeros((t, t - taps + 1))
+    for i, point in enumerate(points):
+        others = points[:i] + points[i + 1:]
+        bt[i, :-1] = np.polynomial.polynomial.polyfromroots(others)          # Lagrange's polynomial of this point ...
+        g[i] = point ** np.arange(taps) / np.prod(np.subtract(point, others))          # ... its denominator put into G
+        a[i] = point ** np.arange(t - taps + 1)
+    bt[-1] = np.polynomial.polynomial.polyfromroots(points)                  # infinity: the highest coefficients
+    g[-1, -1] = a[-1, -1] = 1
+    return bt, g, a.T
+
+
+class Winograd:
+    """The convolution algorithm F(m x m, 3x3); ``points``: m + 1 numbers, the second of which is 1 (see Bias above)."""
+
+    def __init__(self, points):
+        self.bt, self.g, self.at = toom_cook([float(point) for point in points])
+        self.m, self.t = self.at.shape
+
+    @staticmethod
+    def supports(kh, kw):
+        return kh == kw == 3
+
+    def forward(self, x, weight, bias, padding, relu):
+        """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
+        return self.convolve(x, weight, bias, padding, relu, flip=False)
+
+    def backward(self, dy, x, y, weight, padding, relu, need_dx):
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
+        masked, dweight, dbias = self.weight_gradient(dy, x, y if relu else None, weight, padding)
+        dx = self.convolve(masked, weight, None, 2 - padding, False, flip=True) if need_dx else None
+        return dx, dweight, dbias
+
+    def convolve(self, x, weight, bias, padding, relu, flip):
+        """The convolution; with ``flip`` the kernel is weight (3, 3, K, C), turned by 180 degrees and its channels exchanged."""
+        xp, t = array_module(x), self.t
+        bt, g, at = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g[:, ::-1] if flip else self.g, self.at))
+        c, k = weight.shape[:1:-1] if flip else weight.shape[2:]
+        y = memory.empty((x.shape[0], x.shape[1] + 2 * padding - 2, x.shape[2] + 2 * padding - 2, k), x.dtype, xp)
+        tiles = Tiles(y.shape, self.m)
+
+        def kernel(part):                                # U, as (t t, C, K) whichever way weight is stored
+            part = xp.ascontiguousarray(part)
+            u = two_sided(g, part.reshape(3, 3, -1)).reshape(t * t, *part.shape[2:])
+            return u.swapaxes(1, 2) if flip else u
+
+        def product(v, u, bias):                         # M
+            m = memory.empty((t * t, v[0, 0].size // c, u.shape[2]), x.dtype, xp)
+            xp.matmul(v.reshape(t * t, -1, c), u, out=m)                     # (t t; T, C) @ (t t; C, K)
+            if bias is not None:
+                m[t + 1] += bias                                             # frequency (1, 1)
+            return m.reshape(*v.shape[:4], -1)
+
+        if tiles.few(k):                                 # V once for all; then each thread makes U, M, y for a block of outputs
+            v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
+            each(lambda band: tiles.read(bt, x, band, padding, v[:, :, band.slot]), tiles.bands(1), xp)
+
+            def one_block(block):
+                m = product(v, kernel(weight[:, :, block] if flip else weight[..., block]), None if bias is None else bias[block])
+                for band in tiles.bands(tiles.down):
+                    tiles.write(at, m[:, :, band.slot], y[..., block], band, relu)
+
+            each(one_block, bands(k, BLOCK_CHANNELS), xp)
+        else:                                            # U once for all; then each thread makes V, M, y for a band of tiles
+            u = memory.empty((t * t, *weight.shape[2:]), x.dtype, xp)
+            u = u.swapaxes(1, 2) if flip else u
+            inner = weight.shape[2]                      # in slices of the axis that makes slices contiguous
+
+            def one_part(part):
+                (u[:, :, part] if flip else u[:, part])[...] = kernel(weight[:, :, part])
+
+            each(one_part, bands(inner, 1 + PART // weight.shape[3]), xp)
+
+            def one_band(band):
+                v = memory.empty((t, t, band.rows, tiles.across, c), x.dtype, xp)
+                tiles.read(bt, x, band, padding, v)
+                tiles.write(at, product(v, u, bias), y, band, relu)
+
+            each(one_band, tiles.bands(tiles.rows_in(BAND_BYTES, c + k, x.itemsize)), xp)
+        return y
+
+    def weight_gradient(self, dy, x, y, weight, padding):
+        """dy where y > 0 (all of it if y is None), dweight, dbias."""
+        xp, t = array_module(x), self.t
+        bt, gt, a = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g.T, self.at.T))
+        c, k = weight.shape[2:]
+        masked = dy if y is None else memory.empty(dy.shape, dy.dtype, xp)
+        dweight = xp.empty(weight.shape, dtype=x.dtype)
+        tiles = Tiles(dy.shape, self.m)
+
+        def both(band, v, dm):
+            tiles.read(bt, x, band, padding, v)
+            if y is not None:
+                xp.multiply(dy[band.pixels], y[band.pixels] > 0, out=masked[band.pixels])
+            tiles.read(a, masked, band, 0, dm)
+
+        def product(v, dm):                              # dU
+            du = memory.empty((t * t, v.shape[-1], k), x.dtype, xp)
+            return xp.matmul(v.reshape(t * t, -1, v.shape[-1]).swapaxes(1, 2), dm.reshape(t * t, -1, k), out=du)
+
+        def finish(du, part):                            # dg = G^T dU G for some input channels
+            dweight[:, :, part] = two_sided(gt, du.reshape(t, t, -1)).reshape(3, 3, -1, k)
+
+        if tiles.few(k):                                 # V and dM once for all; then each thread makes dU, dg for a block of inputs
+            v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
+            dm = memory.empty((*v.shape[:4], k), x.dtype, xp)
+            each(lambda band: both(band, v[:, :, band.slot], dm[:, :, band.slot]), tiles.bands(1), xp)
+            each(lambda part: finish(product(v.reshape(t * t, -1, c)[:, :, part], dm), part), bands(c, BLOCK_CHANNELS), xp)
+            return masked, dweight, dm[1, 1].reshape(-1, k).sum(axis=0)
+
+        totals = [None] * get_num_threads()              # dU and dbias of each thread, summed over the bands that it did
+
+        def one_band(band):
+            v = memory.empty((t, t, band.rows, tiles.across, c), x.dtype, xp)
+            dm = memory.empty((*v.shape[:4], k), x.dtype, xp)
+            both(band, v, dm)
+            parts = product(v, dm), dm[1, 1].reshape(-1, k).sum(axis=0)
+            if totals[worker()] is None:
+                totals[worker()] = parts
+            else:
+                for total, part in zip(totals[worker()], parts):
+                    total += part
+
+        each(one_band, tiles.bands(tiles.rows_in(GRADIENT_BYTES, c + k, x.itemsize)), xp)
+        (du, dbias), *others = [total for total in totals if total is not None]
+        for other in others:
+            du += other[0]
+            dbias += other[1]
+        each(lambda part: finish(xp.ascontiguousarray(du[:, part]), part), bands(c, 1 + PART // k), xp)
+        return masked, dweight, dbias
+
+
+class Band(NamedTuple):
+    """Some rows of tiles of image n: ``pixels`` indexes them in the image, ``slot`` among the rows of tiles of all images."""
+
+    n: int
+    first: int                                           # row of tiles
+    rows: int
+    pixels: tuple
+    slot: slice
+
+
+class Tiles:
+    """The m x m tiles of an image (N, H, W, K): ``down`` rows of ``across`` tiles for each of ``batch`` images."""
+
+    def __init__(self, shape, m):
+        self.m, (self.batch, self.height, self.width, _) = m, shape
+        self.down, self.across = -(-self.height // m), -(-self.width // m)
+
+    def few(self, channels):
+        """True if the transformed tiles are smaller than the transformed kernel, which should then pass the cache only once."""
+        return self.batch * self.down * self.across < FEW * channels
+
+    def rows_in(self, size, channels, itemsize):
+        """Rows of tiles in a band whose frequencies take about ``size`` bytes; fewer if threads would go without."""
+        row = (self.m + 2) ** 2 * self.across * channels * itemsize
+        return max(1, min(size // row, self.batch * self.down // (2 * get_num_threads())))
+
+    def bands(self, size):
+        """All rows of tiles, ``size`` at a time, none across two images."""
+        return [Band(n, rows.start, rows.stop - rows.start, (n, slice(rows.start * self.m, rows.stop * self.m)),
+                     slice(n * self.down + rows.start, n * self.down + rows.stop))
+                for n in range(self.batch) for rows in bands(self.down, size)]
+
+    def read(self, matrix, x, band, padding, target):
+        """target[a, b] = matrix tile matrix^T for the tiles of x in a band: (t, t, rows, across, C). matrix (t, size) with
+        size = m for tiles side by side, m + 2 for tiles that overlap. Zeros around x."""
+        xp, m, size = array_module(x), self.m, matrix.shape[1]
+        height, width, c = x.shape[1:]
+        count = m * (band.rows - 1) + size                                   # rows of pixels
+        strip = memory.empty((count, m * (self.across - 1) + size, c), x.dtype, xp)
+        top, left = m * band.first - padding, -padding                       # of the strip, in x
+        inside = (slice(max(0, -top), max(0, min(count, height - top))), slice(max(0, -left), min(strip.shape[1], width - left)))
+        strip[:inside[0].start] = strip[inside[0].stop:] = 0
+        strip[:, :inside[1].start] = strip[:, inside[1].stop:] = 0
+        strip[inside] = x[band.n, inside[0].start + top:inside[0].stop + top, inside[1].start + left:inside[1].stop + left]
+
+        strided = xp.lib.stride_tricks.as_strided
+        s0, s1, s2 = strip.strides
+        pixels = memory.empty((count, size, self.across, c), x.dtype, xp)    # [i, s, j] = strip[i, m j + s]
+        pixels[...] = strided(strip, pixels.shape, (s0, s1, m * s1, s2))
+        half = memory.empty((count, matrix.shape[0], self.across * c), x.dtype, xp)
+        xp.matmul(matrix, pixels.reshape(count, size, -1), out=half)         # (t, size) @ (i; size, across C): along rows
+        s0, s1, s2 = half.strides
+        half = strided(half, (band.rows, matrix.shape[0], size, half.shape[2]), (m * s0, s1, s0, s2))
+        target = target.reshape(*target.shape[:3], -1).transpose(2, 1, 0, 3)             # (rows, b, a, across C)
+        xp.matmul(matrix, half, out=target)                                  # (t, size) @ (rows, b; size, across C): along columns
+
+    def write(self, at, source, y, band, relu):
+        """y = A^T source A for the tiles of a band; source (t, t, rows, across, K)."""
+        xp, m, t = array_module(y), self.m, at.shape[1]
+        k = source.shape[4]
+        source = source.reshape(*source.shape[:3], -1).transpose(2, 1, 0, 3)             # (rows, b, a, across K)
+        half = memory.empty((band.rows, m, t, self.across * k), y.dtype, xp)
+        xp.matmul(at, source, out=half.transpose(0, 2, 1, 3))                # (m, t) @ (rows, b; t, across K): along columns
+        full = memory.empty((band.rows * m, m, self.across, k), y.dtype, xp)
+        xp.matmul(at, half.reshape(-1, t, self.across * k), out=full.reshape(-1, m, self.across * k))    # along rows
+        strip = memory.empty((band.rows * m, self.across, m, k), y.dtype, xp)
+        strip[...] = full.transpose(0, 2, 1, 3)
+        target = y[band.pixels]
+        source = strip.reshape(band.rows * m, -1, k)[:target.shape[0], :self.width]
+        if relu:
+            xp.maximum(source, 0, out=target)
+        else:
+            target[...] = source
+
+
+def two_sided(matrix, source):
+    """matrix source matrix^T over the first two axes: (r, r, columns) -> (a, a, columns)."""
+    xp = array_module(source)
+    a, r = matrix.shape
+    half = memory.empty((r, a, source.shape[2]), source.dtype, xp)
+    xp.matmul(matrix, source, out=half)                                      # (a, r) @ (r; r, columns)
+    result = memory.empty((a, a, source.shape[2]), source.dtype, xp)
+    xp.matmul(matrix, half.reshape(r, -1), out=result.reshape(a, -1))        # (a, r) @ (r, a columns)
+    return result
+
+
+def each(task, items, xp):
+    """task(item) for each item: on all threads for NumPy, one after the other for CuPy, where the GPU is the parallel machine."""
+    if xp is np:
+        parallel(lambda index: task(items[index]), len(items))
+    else:
+        for item in items:
+            task(item)
+
+
+F4 = Winograd([0, 1, -1, 1 / 2, -2])                     # error 2e-6 of the largest value
+F6 = Winograd([0, 1, -1, 1 / 2, -1 / 2, 2, -2])          # a fifth fewer multiplications, four times the error
