@@ -1,0 +1,83 @@
+"""Scores of a probability: cut it at eleven thresholds, score each cut, keep the best one (as the ISBI 2012 challenge does).
+
+One threshold serves all sections: the best mean counts, not the mean of the bests.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from npunet.backend import to_cpu
+from npunet.errors import InputError
+
+THRESHOLDS = tuple(step / 10 for step in range(11))        # Python floats: they compare in the precision of the probabilities
+
+
+def per_section(measure, prob, truth):
+    """The scores behind a mean: (scores (S,) of each section at the common best threshold, that threshold).
+
+    measure        "v_rand", "v_info", "rand_error", "warping_error" or "pixel_error"; or that function itself
+    prob, truth    as in `sweep`
+    """
+    from npunet import metrics                                             # here, for the measures import this module
+    measure = measure if callable(measure) else getattr(metrics, measure)
+    scores = sweep(measure.of_cut, prob, truth)                            # (11, S)
+    mean = scores.mean(axis=1)
+    best = int(mean.argmax() if measure.larger_is_better else mean.argmin())       # the lowest of equally good thresholds
+    return scores[best], THRESHOLDS[best]
+
+
+def best_mean(measure, prob, truth):
+    """(mean over the sections, threshold), Python floats."""
+    scores, threshold = per_section(measure, prob, truth)
+    return float(scores.mean()), threshold
+
+
+def sweep(of_cut, prob, truth):
+    """of_cut(interior, truth) for every threshold and section: (11, S) float64.
+
+    prob     (S, H, W) or (H, W) or a list of (H, W): probability of cell interior
+    truth    the same shape(s). Boolean, 0/1 or 0/255: interior or not, and cells are the 4-connected components. Anything else:
+             the numbers of the cells, 0 = background
+    of_cut   gets interior (H, W) bool, prob > threshold; and truth (H, W) int, cells 1..n
+    Raises InputError if the two do not match.
+    """
+    prob, truth = sections(prob, "probabilities"), sections(truth, "truth")
+    if [section.shape for section in prob] != [section.shape for section in truth]:
+        raise InputError(f"probabilities are {_shapes(prob)}, truth is {_shapes(truth)}; expected the same sections of the same size")
+    cells = [cells_of(section) for section in truth]
+    scores = np.empty((len(THRESHOLDS), len(prob)))
+    for s, section in enumerate(prob):
+        if not np.isfinite(section).all() or section.min() < 0 or section.max() > 1:
+            raise InputError(f"probabilities go from {section.min()} to {section.max()}; expected 0 to 1 (divide 8-bit images by 255)")
+        previous = None
+        for t, threshold in enumerate(THRESHOLDS):
+            interior = section > threshold
+            if previous is None or not np.array_equal(interior, previous):         # a binary "probability" is scored once
+                scores[t, s] = of_cut(interior, cells[s])
+            else:
+                scores[t, s] = scores[t - 1, s]
+            previous = interior
+    return scores
+
+
+def sections(stack, what):
+    """A list of (H, W) NumPy arrays."""
+    stack = [to_cpu(section) for section in stack] if isinstance(stack, (list, tuple)) else to_cpu(stack)
+    if not isinstance(stack, list):
+        stack = [stack] if stack.ndim == 2 else list(stack)
+    if not stack or any(section.ndim != 2 or section.size == 0 for section in stack):
+        raise InputError(f"{what} are {_shapes(stack)}; expected one or more sections, (S, H, W) or (H, W), without a channel axis")
+    return stack
+
+
+def cells_of(truth):
+    """Numbers of the cells, (H, W) int: truth itself, or the 4-connected components of a mask (bool, 0/1 or 0/255)."""
+    if truth.dtype == bool or truth.max() == 1 or (truth.max() == 255 and not np.any((truth > 0) & (truth < 255))):
+        return ndimage.label(truth)[0]
+    if truth.dtype.kind not in "iu" or truth.min() < 0:
+        raise InputError(f"truth is {truth.dtype} from {truth.min()} to {truth.max()}; expected a mask or cell numbers 0..n")
+    return truth.astype(np.int64)
+
+
+def _shapes(stack):
+    return f"{len(stack)} of shape " + ", ".join(sorted({str(section.shape) for section in stack}))
