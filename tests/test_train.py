@@ -1,0 +1,138 @@
+"""The train command: its run folder, resume to the same bits, Ctrl-C, bad input, and a network that has learned."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from npunet import InputError, UNet, checkpoint, images, train
+from npunet.backend import gpu_problem
+from npunet.datasets import synthetic
+
+SMALL = ["--base-channels", "2", "--depth", "1", "--tile", "36", "--held-out", "1", "--evaluate-every", "2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four small images and masks, as a user has them."""
+    root = tmp_path_factory.mktemp("data")
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    for sample in synthetic(n_sections=4, size=48, seed=2).samples:
+        images.write_mask(root / "masks" / f"{sample.name}.png", sample.labels.astype(np.uint8))
+        images.write_mask(root / "images" / f"{sample.name}.png", (sample.image[..., 0] > 0.5).astype(np.uint8))
+    return root
+
+
+def command(*arguments, **keywords):
+    return subprocess.run([sys.executable, "-m", "npunet.train", *map(str, arguments)], capture_output=True, text=True, timeout=120, **keywords)
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_everything_it_promises(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    train.main(["--data", str(folder), "--out", str(run), "--steps", "4", *SMALL])
+    assert {path.name for path in run.iterdir()} == {"config.json", "metrics.jsonl", "newest.npz", "best.npz", "loss.png", "panel.png"}
+    records = metrics(run)
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4]
+    assert [record["step"] for record in records if "held_out" in record] == [2, 4]
+    assert {"pixel_accuracy", "mean_iou", "iou", "dice"} <= records[-1]["held_out"].keys()
+    assert json.loads((run / "config.json").read_text())["options"]["steps"] == 4
+    for picture in ("loss.png", "panel.png"):
+        assert images.read_image(run / picture)[0].std() > 0.01
+    assert UNet.load(run / "best.npz").config["base_channels"] == 2
+    output = capsys.readouterr().out
+    assert str(run) in output and "pixel accuracy" in output and "held out" in output
+
+
+def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, tmp_path, monkeypatch):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    options = ["--data", str(folder), "--steps", "6", *SMALL]
+    train.main([*options, "--out", str(straight)])
+
+    step = train.Session.step
+    def stop_at_the_third(session, number, batch):
+        session.stop_requested = number == 2
+        return step(session, number, batch)
+    monkeypatch.setattr(train.Session, "step", stop_at_the_third)
+    with pytest.raises(SystemExit) as stop:
+        train.main([*options, "--out", str(stopped)])
+    assert stop.value.code == 130 and checkpoint.load(stopped / "newest.npz")["header"]["progress"]["step"] == 3
+    monkeypatch.undo()
+    train.main(["--resume", str(stopped)])
+
+    first, second = checkpoint.load(straight / "newest.npz"), checkpoint.load(stopped / "newest.npz")
+    assert first.keys() == second.keys() and first["header"] == second["header"]
+    for name in first.keys() - {"header"}:
+        assert first[name].tobytes() == second[name].tobytes(), name
+    without_time = [[{key: value for key, value in record.items() if key != "seconds"} for record in metrics(run)] for run in (straight, stopped)]
+    assert without_time[0] == without_time[1]
+
+
+def test_ctrl_c_saves_what_was_done(folder, tmp_path):
+    run = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-m", "npunet.train", "--data", str(folder), "--out", str(run), "--steps", "100000", *SMALL,
+                                "--evaluate-every", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"--resume {run}" in output
+    done = checkpoint.load(run / "newest.npz")["header"]["progress"]["step"]
+    assert done == metrics(run)[-1]["step"] >= 1
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--tile", "570", "--depth", "4"], "tile 570 is not a valid input size; nearest are 556 and 572"),
+    (["--steps", "0"], "--steps is 0"),
+    (["--momentum", "1"], "--momentum is 1.0"),
+    (["--data", "nowhere"], "nowhere"),
+    (["--device", "gpu"], "install"),
+], ids=["tile", "steps", "momentum", "data", "device"])
+def test_bad_options_end_with_one_line_and_status_2(folder, tmp_path, arguments, words):
+    if "gpu" in arguments and gpu_problem() is None:
+        pytest.skip("this machine has a usable GPU")
+    run = tmp_path / "run"
+    result = command("--data", folder, "--out", run, *SMALL, *arguments)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and words in result.stderr, result.stderr
+    assert not run.exists()
+
+
+def test_an_earlier_run_is_never_overwritten(folder, tmp_path):
+    run = tmp_path / "run"
+    train.main(["--data", str(folder), "--out", str(run), "--steps", "1", *SMALL])
+    before = (run / "newest.npz").read_bytes()
+    with pytest.raises(InputError, match="holds a run already.*--resume"):
+        train.main(["--data", str(folder), "--out", str(run), "--steps", "1", *SMALL])
+    assert (run / "newest.npz").read_bytes() == before
+
+
+def test_resume_refuses_what_is_no_run_and_what_cannot_change(folder, tmp_path):
+    with pytest.raises(InputError, match="config.json cannot be read"):
+        train.main(["--resume", str(tmp_path)])
+    run = tmp_path / "run"
+    train.main(["--data", str(folder), "--out", str(run), "--steps", "1", *SMALL])
+    with pytest.raises(InputError, match="--base-channels cannot change"):
+        train.main(["--resume", str(run), "--base-channels", "4"])
+    (run / "newest.npz").write_bytes((run / "newest.npz").read_bytes()[:1000])
+    with pytest.raises(InputError, match="newest.npz"):
+        train.main(["--resume", str(run), "--steps", "2"])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")                                      # overflow is the point
+def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_checkpoint(folder, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=r"step \d+: loss .* largest activation .* learning rate"):
+        train.main(["--data", str(folder), "--out", str(run), "--steps", "200", *SMALL, "--learning-rate", "1e20", "--clip", "0", "--warmup", "60"])
+    if (run / "newest.npz").exists():
+        for name, parameter in UNet.load(run / "newest.npz").parameters.items():
+            assert np.isfinite(parameter.value).all(), name

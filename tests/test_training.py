@@ -1,0 +1,84 @@
+"""The training step, the schedule and the drawing of batches."""
+
+import numpy as np
+import pytest
+
+from npunet import UNet
+from npunet.augmentation import NO_AUGMENTATION, Settings
+from npunet.datasets import synthetic
+from npunet.optimizers import SGD
+from npunet.training import NotFinite, Recipe, batches, draw_batch, gradient_norm, learning_rate, training_step
+
+RECIPE = Recipe(steps=4, tile=36, batch=2, learning_rate=1e-2, warmup=2, seed=5)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return synthetic(n_sections=2, size=64, seed=1).samples
+
+
+@pytest.fixture
+def net():
+    return UNet(base_channels=2, depth=1, dropout=0.0, seed=3)
+
+
+def test_learning_rate_rises_to_its_peak_and_falls_to_zero():
+    recipe = Recipe(steps=100, learning_rate=0.5, warmup=10)
+    rates = [learning_rate(recipe, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.05, rel=1e-3)              # a tenth of the way up
+    assert np.argmax(rates) == 9 and max(rates) < 0.5
+    assert rates[50] == pytest.approx(0.25)                       # the middle of half a cosine
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+    assert all(before > after for before, after in zip(rates[9:], rates[10:]))
+
+
+def test_a_batch_depends_on_seed_and_step_alone(samples):
+    first = draw_batch(samples, RECIPE, 20, 7, Settings())
+    again = draw_batch(samples, RECIPE, 20, 7, Settings())
+    other = draw_batch(samples, RECIPE, 20, 8, Settings())
+    assert [part.shape for part in first] == [(2, 36, 36, 1), (2, 20, 20), (2, 20, 20)]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again))
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_batches_come_in_order_and_from_any_step(samples):
+    drawn = list(batches(samples, RECIPE, 20, 1, NO_AUGMENTATION))
+    assert len(drawn) == RECIPE.steps - 1
+    for step, batch in enumerate(drawn, start=1):
+        for part, expected in zip(batch, draw_batch(samples, RECIPE, 20, step, NO_AUGMENTATION)):
+            np.testing.assert_array_equal(part, expected)
+
+
+def test_an_error_in_the_drawing_thread_reaches_the_caller(samples):
+    with pytest.raises(ValueError, match="not the middle"):
+        next(batches(samples, RECIPE, 21, 0, Settings()))
+
+
+def test_steps_on_one_batch_lower_its_loss(samples, net):
+    optimizer = SGD(net.parameters, 5e-2, momentum=0.9)
+    batch = draw_batch(samples, RECIPE, 20, 0, NO_AUGMENTATION)
+    losses = [training_step(net, optimizer, *batch)[0] for _ in range(30)]
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_gradient_norm_is_that_of_all_gradients_in_one_row(net, samples):
+    training_step(net, SGD(net.parameters, 0.1), *draw_batch(samples, RECIPE, 20, 0, NO_AUGMENTATION))
+    row = np.concatenate([parameter.grad.ravel().astype(np.float64) for parameter in net.parameters.values()])
+    assert gradient_norm(net.parameters) == pytest.approx(np.linalg.norm(row), rel=1e-5)
+
+
+def test_clipping_scales_the_gradient_to_the_limit(net, samples):
+    optimizer = SGD(net.parameters, 1.0, momentum=0.0)
+    before = {name: parameter.value.copy() for name, parameter in net.parameters.items()}
+    _, norm = training_step(net, optimizer, *draw_batch(samples, RECIPE, 20, 0, NO_AUGMENTATION), clip=1e-3)
+    moved = np.sqrt(sum(((parameter.value - before[name]) ** 2).sum() for name, parameter in net.parameters.items()))
+    assert norm > 1e-3 and moved == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_what_is_not_finite_stops_with_the_layer_and_leaves_the_parameters(net, samples):
+    net.contracting[0].conv2.weight.value[0, 0, 0, 0] = np.inf
+    before = {name: parameter.value.copy() for name, parameter in net.parameters.items()}
+    with np.errstate(invalid="ignore"), pytest.raises(NotFinite, match="largest activation .* in contracting.0.conv2.*learning rate"):
+        training_step(net, SGD(net.parameters, 1e-2), *draw_batch(samples, RECIPE, 20, 0, NO_AUGMENTATION))
+    for name, parameter in net.parameters.items():
+        np.testing.assert_array_equal(parameter.value, before[name])
