@@ -64,6 +64,12 @@ def test_memory_by_hand():
     assert summary.training_memory(net, found) == 3 * parameters + 4 * (kept + 22 * 22 * 2 + skip)
 
 
+def test_memory_of_inference_by_hand_where_the_last_concatenation_is_the_peak():
+    """Depth 2: 180 -> 178 -> 176 | 88 -> 86 -> 84 | 42 -> 40 -> 38 | 76 -> 74 -> 72 | 144 -> 142 -> 140; the deeper skip is gone by then."""
+    net = UNet(1, 2, base_channels=2, depth=2)
+    assert summary.inference_memory(net, summary.rows(net, 180)) == 4 * (net.n_parameters + 176 * 176 * 2 + 144 * 144 * 2 + 144 * 144 * 4)
+
+
 def test_paper_network_trains_within_the_memory_of_its_time(paper):
     assert 1e9 < summary.training_memory(paper, summary.rows(paper, 572)) < 4e9
 
