@@ -1,4 +1,4 @@
-"""Other people's images: a folder with images/ and masks/, or the ISBI challenge's pair of TIFF stacks (§4).
+"""Other people's images: images/ and masks/, the ISBI challenge's pair of TIFF stacks, a folder an image (§4, the data).
 
 An image and its mask have the same name, up to what people append to tell the two apart: ``a.png`` pairs with ``a.tif``,
 ``a_mask.gif``, ``a-label.png`` or ``mask_a.png``, ``a_image.png`` with ``a_mask.png``. Pages of multi-page files pair in their order.
@@ -9,6 +9,8 @@ grey; where some have colour, the grey ones repeat their channel three times.
 
 import re
 from pathlib import Path
+
+import numpy as np
 
 from npunet import images
 from npunet.datasets.dataset import Dataset, Sample
@@ -35,6 +37,43 @@ def load_folder(folder, labels="auto", class_values=None):
                          "pairs are named alike, such as images/a.png and masks/a.png or masks/a_mask.png")
     pairs = [(key, pictures[key], masks[key]) for key in sorted(pictures, key=_natural)]
     return _from_pairs(folder.name, pairs, labels, class_values)
+
+
+def is_folder_of_pairs(folder):
+    """Whether the folder has images/ and masks/."""
+    return (Path(folder) / "images").is_dir() and (Path(folder) / "masks").is_dir()
+
+
+def is_object_files(folder):
+    """Whether the folder has a folder an image, with images/ and masks/ inside, as in the 2018 Data Science Bowl."""
+    return any(is_folder_of_pairs(entry) for entry in Path(folder).iterdir() if entry.is_dir())
+
+
+def load_object_files(folder, labels="auto", class_values=None):
+    """ID/images/ID.png with one file an object in ID/masks/: the objects are numbered; where they overlap the first counts."""
+    folder = Path(folder)
+    if labels not in ("auto", "instances") or class_values is not None:
+        raise InputError(f"data {folder}: labels={labels}, but masks with one file an object are instances")
+    pictures, instances = [], []
+    for entry in sorted((entry for entry in folder.iterdir() if is_folder_of_pairs(entry)), key=lambda entry: _natural(entry.name)):
+        image_path, *more = _by_name(entry / "images").values()
+        pages = images.read_image(image_path)
+        if more or len(pages) > 1:
+            raise InputError(f"{entry}/images: more than one image; expected one, and its objects in masks/")
+        numbered, count = np.zeros(pages[0].shape[:2], np.int32), 0
+        for mask_path in _by_name(entry / "masks").values():
+            mask = images.read_labels(mask_path)[0]
+            if mask.shape != numbered.shape:
+                raise InputError(f"{mask_path}: {mask.shape[0]} x {mask.shape[1]} pixels, but {image_path} has "
+                                 f"{numbered.shape[0]} x {numbered.shape[1]}; expected the same size")
+            free = (mask > 0) & (numbered == 0)
+            count += free.any()
+            numbered[free] = count
+        pictures.append((entry.name, str(image_path), pages[0]))
+        instances.append(numbered)
+    samples = [Sample(name, image, (numbered > 0).astype(np.int64), numbered)
+               for (name, image), numbered in zip(same_channels(pictures), instances, strict=True)]
+    return Dataset(folder.name, samples, n_classes=2, kind="instances")
 
 
 def is_isbi_pair(folder):
@@ -89,13 +128,13 @@ def _from_pairs(name, pairs, labels, class_values):
             of_stack = f"[{number}]" if len(pages) > 1 else ""
             pictures.append((f"{key}{of_stack}", f"{image_path}{of_stack}", page))
             masks.append((f"{mask_path}{of_stack}", mask))
-    pictures = _same_channels(pictures)
     readings, n_classes, kind, class_values = interpret(masks, labels, class_values)
-    samples = [Sample(key, page, classes, instances) for (key, page), (classes, instances) in zip(pictures, readings, strict=True)]
+    samples = [Sample(key, page, classes, instances) for (key, page), (classes, instances) in zip(same_channels(pictures), readings, strict=True)]
     return Dataset(name, samples, n_classes, kind, class_values)
 
 
-def _same_channels(pictures):
+def same_channels(pictures):
+    """[(name, path, image), ..] -> [(name, image), ..], all with as many channels (rule: top of this file). Raises InputError."""
     most = max(page.shape[2] for _, _, page in pictures)
     if most == 3 and all(page.shape[2] in (1, 3) and images.is_grey(page) for _, _, page in pictures):
         most = 1
