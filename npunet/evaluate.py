@@ -1,13 +1,14 @@
 """python -m npunet.evaluate: the scores of §4 on a labelled set, per image and their mean, as a table and as JSON.
 
-    pixel_accuracy   share of pixels whose most likely class is the true one
+    pixel_accuracy   share of pixels whose predicted class is the true one
     mean_iou         intersection over union, mean over the classes that occur in truth or prediction
     iou, dice        of class 1, the object; 1 where neither truth nor prediction has any of it
-    pixel_error, rand_error, warping_error, v_rand, v_info      of the probability of class 1, see `npunet.metrics`: the
-                     challenge's scores, each at its best threshold of 0, 0.1 .. 1; one threshold for all images
+    pixel_error, rand_error, warping_error, v_rand, v_info       of the probability of class 1, as the ISBI challenge defines
+                     them (`npunet.metrics`), each at its best threshold of 0, 0.1 .. 1, which is one for all images
 
-Pixels without annotation (sample.ignore) do not count: they are left out of the first four and are background in both truth
-and prediction for the others.
+The predicted class is 1 where its probability is above 0.5 for two classes, otherwise the most likely one. Pixels without
+annotation (sample.ignore) do not count: they are left out of the first four, and are background in both truth and
+prediction for the others.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, datasets, images, tiling
+from npunet import cli, datasets, images, metrics, tiling
 from npunet.errors import InputError
 from npunet.unet import UNet
 
@@ -42,8 +43,9 @@ def predict_samples(net, samples, tile=572, augment=False, progress=None):
         raise InputError("there is no image to score; hold out at least one")
     probabilities = []
     for sample in samples:
-        if sample.labels.max(initial=0) >= net.n_classes:
-            raise InputError(f"{sample.name} has labels up to {sample.labels.max()}, but the network tells {net.n_classes} classes apart; "
+        highest = (sample.labels if sample.ignore is None else sample.labels[~sample.ignore]).max(initial=1)
+        if highest >= net.n_classes:
+            raise InputError(f"{sample.name} has labels up to {highest}, but the network tells {net.n_classes} classes apart; "
                              "give data of the kind it was trained on")
         image = images.with_channels(sample.image, net.in_channels, sample.name)
         probabilities.append(tiling.predict(net, image, tile, augment=augment))
@@ -52,15 +54,22 @@ def predict_samples(net, samples, tile=572, augment=False, progress=None):
     return probabilities
 
 
-def score_samples(samples, probabilities, quick=False):
-    """([{name: float} for each sample], {name: best threshold}); a score is NaN where a sample has no annotated pixel."""
+def score_samples(samples, probabilities, quick=False, progress=None):
+    """([{name: float} for each sample], {name: best threshold}); a score is NaN where a sample has no annotated pixel.
+
+    progress is called as progress(name) before each of the scores that take seconds.
+    """
     scores = [pixel_scores(sample.labels, tiling.classify(probability), probability.shape[-1], sample.ignore)
               for sample, probability in zip(samples, probabilities)]
     thresholds = {}
-    for name in () if quick else CHALLENGE:
-        values, thresholds[name] = challenge_scores(name, samples, probabilities)
-        for of_sample, value in zip(scores, values):
-            of_sample[name] = value
+    if not quick:
+        pairs = [object_and_cells(sample, probability) for sample, probability in zip(samples, probabilities)]
+        for name in CHALLENGE:
+            if progress is not None:
+                progress(name)
+            values, thresholds[name] = metrics.per_section(name, *map(list, zip(*pairs)))
+            for of_sample, value in zip(scores, values):
+                of_sample[name] = float(value)
     return scores, thresholds
 
 
@@ -71,35 +80,20 @@ def mean_scores(scores):
 
 
 def pixel_scores(truth, found, n_classes, ignore=None):
-    """pixel_accuracy, mean_iou, iou and dice of two (H, W) arrays of classes 0 .. n_classes - 1."""
-    counted = np.ones(truth.shape, bool) if ignore is None else ~ignore
-    pairs = truth[counted] * n_classes + found[counted]                                    # (pixels,)
-    confusion = np.bincount(pairs, minlength=n_classes ** 2).reshape(n_classes, n_classes)  # [true class, found class]
-    if pairs.size == 0:
+    """pixel_accuracy, mean_iou, iou and dice of two (H, W) arrays of classes 0 .. n_classes - 1; NaN if all is ignored."""
+    if ignore is not None:
+        truth, found = truth[~ignore], found[~ignore]                          # (pixels,)
+    if truth.size == 0:
         return dict.fromkeys(("pixel_accuracy", "mean_iou", "iou", "dice"), float("nan"))
-    both = np.diagonal(confusion)
-    either = confusion.sum(axis=0) + confusion.sum(axis=1) - both                          # the union of each class
-    iou = both[either > 0] / either[either > 0]
-    object_iou = both[1] / either[1] if n_classes > 1 and either[1] else 1.0
-    return {"pixel_accuracy": float(both.sum() / pairs.size), "mean_iou": float(iou.mean()),
-            "iou": float(object_iou), "dice": float(2 * object_iou / (1 + object_iou))}
+    of_classes = [metrics.iou(found == k, truth == k) for k in range(n_classes) if (found == k).any() or (truth == k).any()]
+    return {"pixel_accuracy": metrics.pixel_accuracy(found, truth), "mean_iou": float(np.mean(of_classes)),
+            "iou": metrics.iou(found == 1, truth == 1), "dice": metrics.dice(found == 1, truth == 1)}
 
 
-def challenge_scores(name, samples, probabilities):
-    """One of the challenge's scores for each sample, all at the threshold that is best for their mean, and that threshold."""
-    from npunet import metrics
-    measure = getattr(metrics, name)
-    stacks = [as_stack(sample, probability) for sample, probability in zip(samples, probabilities)]
-    found = [measure(probability, truth) for probability, truth in stacks]
-    return [score for score, _ in found], None
-
-
-def as_stack(sample, probability):
-    """(1, H, W) probability of class 1 and (1, H, W) truth, 1 = object; pixels without annotation are background in both."""
-    interior, truth = probability[..., 1].copy(), (sample.labels == 1).astype(np.uint8)
-    if sample.ignore is not None:
-        interior[sample.ignore], truth[sample.ignore] = 0, 0
-    return interior[None], truth[None]
+def object_and_cells(sample, probability):
+    """(H, W) probability of class 1 and (H, W) numbers of the true cells, both 0 where there is no annotation."""
+    counted = np.ones(sample.labels.shape, bool) if sample.ignore is None else ~sample.ignore
+    return probability[..., 1] * counted, np.where(counted & (sample.labels == 1), sample.instances, 0)
 
 
 def choose_samples(dataset, held_out, model):
@@ -144,11 +138,11 @@ def main(arguments=None):
     samples, which = choose_samples(dataset, options.held_out, options.model)
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
         probabilities = predict_samples(net, samples, options.tile, options.augment, lambda done, total: bar.update())
-        bar.set_description("scoring")
-        scores, thresholds = score_samples(samples, probabilities)
+        scores, thresholds = score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
     mean, names = mean_scores(scores), [sample.name for sample in samples]
     print(f"{options.model} on {dataset.name}: {which}")
     print(table(names, scores, mean))
+    print("best thresholds: " + ", ".join(f"{name} {threshold:g}" for name, threshold in thresholds.items()))
     if options.json:
         report = {"model": str(options.model), "data": str(options.data), "images": which, "tile": options.tile, "augment": options.augment,
                   "mean": mean, "thresholds": thresholds, "per_image": [{"name": name} | row for name, row in zip(names, scores)]}
