@@ -106,6 +106,11 @@ def test_watershed_parts_what_components_join():
     assert sorted(np.bincount(labels.ravel())[1:3]) == pytest.approx([theirs[theirs == 1].size] * 2, rel=0.05)
 
 
+def test_the_cut_is_at_the_lowest_point_not_halfway():
+    probability = np.array([[0.9, 0.55, 0.6, 0.65, 0.7, 0.75, 0.78, 0.9]])
+    np.testing.assert_array_equal(seeded_watershed(probability), [[1, 1, 2, 2, 2, 2, 2, 2]])
+
+
 def test_watershed_with_equal_thresholds_is_components():
     probability = ndimage.gaussian_filter(np.random.default_rng(1).random((40, 50)), 2)
     probability = (probability - probability.min()) / np.ptp(probability)

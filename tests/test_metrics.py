@@ -113,6 +113,14 @@ def test_thinning_forgives_thick_membranes_and_rand_error_does_not():
     assert metrics.rand_error(thick, interior)[0] > 0.2
 
 
+def test_thinning_by_hand():
+    """Even pixels (y + x) go first: of two pixels between two cells, the even one joins its cell, the odd one becomes border."""
+    np.testing.assert_array_equal(metrics.thin_borders(np.array([[1, 0, 0, 1]], bool)), [[1, 0, 2, 2]])
+    np.testing.assert_array_equal(metrics.thin_borders(np.array([[1, 0, 0, 0, 1]], bool)), [[1, 1, 0, 2, 2]])
+    np.testing.assert_array_equal(metrics.thin_borders(np.zeros((2, 3), bool)), 0)
+    np.testing.assert_array_equal(metrics.thin_borders(np.array([[0, 0], [0, 1]], bool)), 1)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_thinning_against_scikit_image(seed):
     interior, truth = noisy(membranes(seed), seed) > 0.7, ndimage.label(membranes(seed))[0]
