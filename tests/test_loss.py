@@ -102,6 +102,14 @@ def test_certainty_right_and_wrong_stays_finite():
     np.testing.assert_array_equal(dlogits[0, 0], [[0, 0], [0.5, -0.5]])
 
 
+def test_every_pixel_is_scaled_by_its_own_largest_logit(xp):
+    """One pixel with huge logits must not push the others below the smallest number: 0, 0 beside 1e4, 0 still costs ln 2."""
+    logits = np.array([[0, 0], [1e4, 0]], "float64").reshape(1, 1, 2, 2)
+    loss, dlogits = weighted_cross_entropy(xp.asarray(logits), xp.asarray(np.zeros((1, 1, 2), int)))
+    assert float(loss) == pytest.approx(math.log(2) / 2, rel=1e-14)
+    np.testing.assert_allclose(to_cpu(dlogits)[0, 0], [[-0.25, 0.25], [0, 0]])
+
+
 @pytest.mark.parametrize("value", [-1, 3, 255])
 def test_labels_that_are_no_class_are_refused(xp, value, rng):
     """Without the check, -1 would be read as the last class and 255 would wrap around on a GPU."""

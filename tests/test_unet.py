@@ -184,7 +184,7 @@ def test_arguments_are_never_written_to_and_contexts_are_given_back():
 
 
 def test_the_gradient_by_the_images_is_optional():
-    problem = Problem()
+    problem = Problem(depth=2)
     _, dlogits = problem.loss()
     dx = problem.net.backward(dlogits)
     assert dx.shape == problem.x.shape
@@ -244,6 +244,13 @@ def test_options_that_do_not_exist_are_refused(options):
     with pytest.raises(InputError) as error:
         UNet(**{"base_channels": 2} | options)
     assert "\n" not in str(error.value)
+
+
+def test_only_the_release_has_relu_after_up_convolutions(rng):
+    x = rng.standard_normal((1, 44, 44, 1)).astype("float32")
+    for variant, rectified in (("paper", False), ("release", True)):
+        maps = UNet(1, 2, 4, 2, variant=variant).feature_maps(x)
+        assert [bool((maps[f"expansive.{level}.up"] >= 0).all()) for level in (0, 1)] == [rectified, rectified]
 
 
 def test_feature_maps_show_every_layer_and_leave_nothing_behind():
