@@ -48,7 +48,8 @@ class Dataset:
         if isinstance(held_out, float) and 0 < held_out < 1:
             held_out = max(1, round(held_out * total))
         if held_out != int(held_out) or not 0 <= held_out < total:
-            raise InputError(f"cannot hold out {held_out} of the {total} images of {self.name}; expected 0 to {total - 1}, or a share below 1")
+            raise InputError(f"cannot hold out {held_out} of the {total} images of {self.name}; "
+                             f"expected 0 to {total - 1}, or a share below 1")
         cut = total - int(held_out)
         return self._part(self.samples[:cut]), self._part(self.samples[cut:])
 
@@ -90,7 +91,8 @@ def describe(dataset):
     counts = [len(np.unique(s.instances[s.instances > 0])) for s in samples]
     sizes = np.concatenate([np.bincount(s.instances.ravel())[1:] for s in samples])
     sizes = sizes[sizes > 0]
-    lines.append(f"  instances: {min(counts)} to {max(counts)} an image" + (f", of {int(np.median(sizes))} pixels (median)" if sizes.size else ""))
+    median = f", of {int(np.median(sizes))} pixels (median)" if sizes.size else ""
+    lines.append(f"  instances: {min(counts)} to {max(counts)} an image{median}")
     unlabelled = sum(int(s.ignore.sum()) for s in samples if s.ignore is not None)
     if unlabelled:
         lines.append(f"  {unlabelled / sum(s.labels.size for s in samples):.1%} of the pixels have no annotation and get weight 0")

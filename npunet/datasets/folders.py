@@ -27,14 +27,15 @@ def load_folder(folder, labels="auto", class_values=None):
     for part in ("images", "masks"):
         if not (folder / part).is_dir():
             found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
-            raise InputError(f"data {folder}: no folder {part}/ in it (found {found}); expected images/ and masks/, or {VOLUME}.tif and {LABELS}.tif")
+            raise InputError(f"data {folder}: no folder {part}/ in it (found {found}); "
+                             f"expected images/ and masks/, or {VOLUME}.tif and {LABELS}.tif")
     pictures, masks = _by_name(folder / "images"), _by_name(folder / "masks")
     without_mask, without_image = sorted(pictures.keys() - masks.keys()), sorted(masks.keys() - pictures.keys())
     if without_mask or without_image:
         example = pictures[without_mask[0]] if without_mask else masks[without_image[0]]
         missing = "mask" if without_mask else "image"
-        raise InputError(f"{example}: no {missing} of that name ({len(without_mask)} images without mask, {len(without_image)} masks without image); "
-                         "pairs are named alike, such as images/a.png and masks/a.png or masks/a_mask.png")
+        raise InputError(f"{example}: no {missing} of that name ({len(without_mask)} images without mask, "
+                         f"{len(without_image)} masks without image); pairs are named alike, such as images/a.png and masks/a.png or masks/a_mask.png")
     pairs = [(key, pictures[key], masks[key]) for key in sorted(pictures, key=_natural)]
     return _from_pairs(folder.name, pairs, labels, class_values)
 
@@ -129,7 +130,8 @@ def _from_pairs(name, pairs, labels, class_values):
             pictures.append((f"{key}{of_stack}", f"{image_path}{of_stack}", page))
             masks.append((f"{mask_path}{of_stack}", mask))
     readings, n_classes, kind, class_values = interpret(masks, labels, class_values)
-    samples = [Sample(key, page, classes, instances) for (key, page), (classes, instances) in zip(same_channels(pictures), readings, strict=True)]
+    samples = [Sample(key, page, classes, instances)
+               for (key, page), (classes, instances) in zip(same_channels(pictures), readings, strict=True)]
     return Dataset(name, samples, n_classes, kind, class_values)
 
 

@@ -43,7 +43,8 @@ def interpret(masks, labels="auto", class_values=None):
         return [_from_classes(np.where(2 * mask > values[-1], 1, 0)) for _, mask in masks], 2, kind, (int(values[0]), int(values[-1]))
     class_values = tuple(int(value) for value in (values if class_values is None else class_values))
     if len(class_values) > 256:
-        raise InputError(f"{masks[0][0]}: {len(class_values)} different values are too many for classes; if each is one object say labels=instances")
+        raise InputError(f"{masks[0][0]}: {len(class_values)} different values are too many for classes; "
+                         "if each is one object say labels=instances")
     return [_from_classes(_class_index(name, mask, class_values)) for name, mask in masks], len(class_values), kind, class_values
 
 

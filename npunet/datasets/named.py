@@ -32,7 +32,8 @@ class Source:
     also_called: tuple              # other names of the folder
 
     def about(self):
-        return (f"{self.name}: {self.title}\n  from   {self.url or self.page}\n  page   {self.page}\n  terms  {self.terms}\n  cite   {self.cite}")
+        return (f"{self.name}: {self.title}\n  from   {self.url or 'by hand'}\n  page   {self.page}\n"
+                f"  terms  {self.terms}\n  cite   {self.cite}")
 
 
 _CELL_TRACKING = {
@@ -91,5 +92,6 @@ def find_or_fetch(name):
         download.fetch(SETS[name], data_folder())
         folder = find(name)
         if folder is None:
-            raise InputError(f"{data_folder() / name}: unpacked, but there is no {SETS[name].by_hand} in it; the archive may have changed, see {SETS[name].page}")
+            raise InputError(f"{data_folder() / name}: unpacked, but there is no {SETS[name].by_hand} in it; "
+                             f"the archive may have changed, see {SETS[name].page}")
     return folder
