@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 
+import numpy as np
 from tqdm import tqdm
 
 from npunet import cli, datasets, geometry, threads
@@ -43,8 +44,10 @@ def main(arguments=None):
     dataset = datasets.load(options["data"], labels=options["labels"])
     training, held_out = dataset.split(options["held_out"] or 1 / 6)
     print(datasets.describe(dataset))
+    mean, std = grey_statistics(training.samples)
     net = UNet(dataset.in_channels, dataset.n_classes, options["base_channels"], options["depth"], variant=options["variant"],
-               dropout=options["dropout"], device=options["device"], seed=options["seed"])
+               dropout=options["dropout"], device=options["device"], seed=options["seed"],
+               input_mean=mean, input_std=std)
     optimizer = SGD(net.parameters, options["learning_rate"], options["momentum"])
     progress = {"step": 0, "best": -1.0}
     if resume is None:
@@ -163,6 +166,12 @@ def augmentation_settings(options, dataset):
                                 [sample.ignore for sample in dataset.samples])
         class_weights = tuple(map(float, balance))
     return Settings(class_weights=class_weights, **{name: options[name] for name in AUGMENTATION})
+
+
+def grey_statistics(samples):
+    """Mean and standard deviation of all grey values of the training images, for the network's input_mean and input_std."""
+    values = np.concatenate([sample.image.ravel() for sample in samples])
+    return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
 
 
 def check(options):

@@ -57,26 +57,32 @@ class UNet:
     """The U-Net. in_channels (1 grey, 3 RGB), n_classes, base_channels (64 in the paper), depth (4 poolings).
 
     variant: "paper" or "release". dropout: rate at the end of the contracting path. device: "cpu", "gpu"
-    or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout.
+    or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout. input_mean and
+    input_std: the network sees (x - input_mean) / input_std; training sets them to the grey values' statistics,
+    because ReLU networks learn several times faster from centred images.
     Raises InputError for options that do not exist or a GPU that cannot be used.
     """
 
     def __init__(self, in_channels=1, n_classes=2, base_channels=64, depth=4, *, variant="paper", dropout=0.5,
-                 device="cpu", dtype="float32", seed=0):
+                 device="cpu", dtype="float32", seed=0, input_mean=0.0, input_std=1.0):
         if variant not in VARIANTS:
             raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
         for name, value in (("in_channels", in_channels), ("n_classes", n_classes), ("base_channels", base_channels),
                             ("depth", depth)):
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise InputError(f"{name} is {value!r}; expected an integer, at least 1")
+        if not (np.isfinite(input_mean) and np.isfinite(input_std) and input_std > 0):
+            raise InputError(f"input_mean {input_mean} and input_std {input_std} are not usable; expected finite numbers, input_std above 0")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout is {dropout}; expected at least 0 and below 1")
         dtype = getattr(dtype, "__name__", dtype)         # np.float32, the class, is as good as its name
         if str(dtype) not in ("float32", "float64"):
             raise InputError(f"dtype {dtype} is not supported; expected float32 or float64")
         self.config = dict(in_channels=int(in_channels), n_classes=int(n_classes), base_channels=int(base_channels), depth=int(depth),
-                           variant=variant, dropout=float(dropout), dtype=str(dtype), seed=seed)       # plain types: it becomes JSON
+                           variant=variant, dropout=float(dropout), dtype=str(dtype), seed=seed, input_mean=float(input_mean),
+                           input_std=float(input_std))    # plain types: it becomes JSON
         self.in_channels, self.n_classes, self.depth = in_channels, n_classes, depth
+        self.input_mean, self.input_std = float(input_mean), float(input_std)
         self.dtype, self.device = np.dtype(dtype), resolve_device(device)
         self.rng = np.random.default_rng(seed)
         self._build(base_channels, VARIANTS[variant], dropout)
@@ -112,7 +118,7 @@ class UNet:
         Raises InputError for a size or a number of channels that does not fit, with the nearest that do.
         """
         self._check_input(x)
-        x = x.astype(self.dtype, copy=False)
+        x = (x.astype(self.dtype, copy=False) - self.input_mean) / self.input_std
         skips = []
         for level in range(self.depth):
             x = self.contracting[level].forward(x, train)
@@ -148,7 +154,7 @@ class UNet:
             dx += dskips.pop()
             dx = self.dropouts[level].backward(dx)
             dx = self.contracting[level].backward(dx, need_dx=need_dx or level > 0)
-        return dx
+        return dx / self.input_std if need_dx else None
 
     @property
     def layers(self):

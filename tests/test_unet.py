@@ -280,3 +280,13 @@ def test_the_stand_in_would_notice_a_numpy_parameter():
     net = UNet(1, 2, 2, 1)
     with pytest.raises((TypeError, InputError)):
         net.forward(strict_array.asarray(np.zeros((1, 20, 20, 1), "float32")))
+
+
+def test_input_mean_and_std_centre_the_images_and_scale_the_gradient(rng):
+    image = rng.standard_normal((1, 20, 20, 1))
+    plain = UNet(base_channels=2, depth=1, dtype="float64", dropout=0.0)
+    centred = UNet(base_channels=2, depth=1, dtype="float64", dropout=0.0, input_mean=3.0, input_std=0.5)
+    expected = plain.forward(image, train=True)
+    np.testing.assert_allclose(centred.forward(image * 0.5 + 3.0, train=True), expected, rtol=1e-12)
+    cotangent = rng.standard_normal(expected.shape)
+    np.testing.assert_allclose(centred.backward(cotangent), plain.backward(cotangent) / 0.5, rtol=1e-12)
