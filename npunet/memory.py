@@ -20,6 +20,7 @@ GRAIN = 1 << 16                                          # block sizes are multi
 SLACK = 1.25                                             # a free block serves if it is at most this much too large
 
 _lock = threading.Lock()
+_local = threading.local()                               # .blocks: scratch of this thread, by name
 _free = []                                               # blocks nobody uses, the longest unused first
 _returned = deque()                                      # blocks that came back since; appending needs no lock
 _limit = 2 << 30                                         # bytes to keep in _free at most
@@ -90,3 +91,19 @@ def release():
     with _lock:
         _collect()
         _free.clear()
+
+
+def scratch(name, shape, dtype, xp=np):
+    """An uninitialised array that lasts until this thread asks for the same ``name`` again: for intermediate results of a band.
+
+    Taking turns with a few names keeps what a band touches small enough for a core's cache.
+    """
+    dtype = np.dtype(dtype)
+    size = prod(shape) * dtype.itemsize
+    if xp is not np:
+        return xp.empty(shape, dtype=dtype)
+    blocks = _local.__dict__.setdefault("blocks", {})
+    if name not in blocks or not size <= blocks[name].nbytes <= 4 * size + GRAIN:
+        blocks[name] = None                              # the old block goes back before the new one is taken
+        blocks[name] = empty((size,), np.uint8)
+    return blocks[name][:size].view(dtype).reshape(shape)

@@ -37,14 +37,16 @@ import numpy as np
 
 from npunet import memory
 from npunet.backend import array_module
-from npunet.ops.conv_algorithms.common import bands
+from npunet.ops.conv_algorithms.common import bands, flipped
 from npunet.threads import get_num_threads, parallel, worker
 
-BAND_BYTES = 1 << 21                                     # V and M of one band: about a core's level-2 cache
-GRADIENT_BYTES = 1 << 22                                 # V and dM of one band; each also costs an addition to dU
 BLOCK_CHANNELS = 64                                      # channels a thread takes at a time where tiles are few
 PART = 1 << 14                                           # kernels (c, k) transformed at a time
 FEW = 2
+LARGE_KERNEL = 1 << 15                                   # c k above which the kernel does not stay in a core's cache
+LARGE_BAND = 300                                         # tiles in a band then: the kernel is read again for each band
+BAND_PRODUCT = 1000000                                   # tiles c k: OpenBLAS has a faster kernel for products up to this size
+BAND_TILES = 64                                          # tiles in a band at most: V and M of a band stay in a core's cache
 
 
 def toom_cook(points, taps=3):
@@ -74,61 +76,53 @@ class Winograd:
 
     def forward(self, x, weight, bias, padding, relu):
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
-        return self.convolve(x, weight, bias, padding, relu, flip=False)
-
-    def backward(self, dy, x, y, weight, padding, relu, need_dx):
-        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
-        masked, dweight, dbias = self.weight_gradient(dy, x, y if relu else None, weight, padding)
-        dx = self.convolve(masked, weight, None, 2 - padding, False, flip=True) if need_dx else None
-        return dx, dweight, dbias
-
-    def convolve(self, x, weight, bias, padding, relu, flip):
-        """The convolution; with ``flip`` the kernel is weight (3, 3, K, C), turned by 180 degrees and its channels exchanged."""
         xp, t = array_module(x), self.t
-        bt, g, at = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g[:, ::-1] if flip else self.g, self.at))
-        c, k = weight.shape[:1:-1] if flip else weight.shape[2:]
+        bt, g, at = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g, self.at))
+        c, k = weight.shape[2:]
         y = memory.empty((x.shape[0], x.shape[1] + 2 * padding - 2, x.shape[2] + 2 * padding - 2, k), x.dtype, xp)
         tiles = Tiles(y.shape, self.m)
 
-        def kernel(part):                                # U, as (t t, C, K) whichever way weight is stored
-            part = xp.ascontiguousarray(part)
-            u = two_sided(g, part.reshape(3, 3, -1)).reshape(t * t, *part.shape[2:])
-            return u.swapaxes(1, 2) if flip else u
+        def kernel(part):                                # U of some input or output channels
+            return two_sided(g, xp.ascontiguousarray(part).reshape(3, 3, -1)).reshape(t * t, *part.shape[2:])
 
         def product(v, u, bias):                         # M
-            m = memory.empty((t * t, v[0, 0].size // c, u.shape[2]), x.dtype, xp)
-            xp.matmul(v.reshape(t * t, -1, c), u, out=m)                     # (t t; T, C) @ (t t; C, K)
+            m = memory.scratch("even", (*v.shape[:4], u.shape[2]), x.dtype, xp)
+            xp.matmul(v.reshape(t * t, -1, c), u, out=m.reshape(t * t, -1, u.shape[2]))          # (t t; T, C) @ (t t; C, K)
             if bias is not None:
-                m[t + 1] += bias                                             # frequency (1, 1)
-            return m.reshape(*v.shape[:4], -1)
+                m[1, 1] += bias
+            return m
 
-        if tiles.few(k):                                 # V once for all; then each thread makes U, M, y for a block of outputs
+        if tiles.few(c, k):                              # V once for all; then each thread makes U, M, y for a block of outputs
             v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
             each(lambda band: tiles.read(bt, x, band, padding, v[:, :, band.slot]), tiles.bands(1), xp)
 
             def one_block(block):
-                m = product(v, kernel(weight[:, :, block] if flip else weight[..., block]), None if bias is None else bias[block])
+                m = product(v, kernel(weight[..., block]), None if bias is None else bias[block])
                 for band in tiles.bands(tiles.down):
                     tiles.write(at, m[:, :, band.slot], y[..., block], band, relu)
 
             each(one_block, bands(k, BLOCK_CHANNELS), xp)
         else:                                            # U once for all; then each thread makes V, M, y for a band of tiles
-            u = memory.empty((t * t, *weight.shape[2:]), x.dtype, xp)
-            u = u.swapaxes(1, 2) if flip else u
-            inner = weight.shape[2]                      # in slices of the axis that makes slices contiguous
+            u = memory.empty((t * t, c, k), x.dtype, xp)
 
             def one_part(part):
-                (u[:, :, part] if flip else u[:, part])[...] = kernel(weight[:, :, part])
+                u[:, part] = kernel(weight[:, :, part])
 
-            each(one_part, bands(inner, 1 + PART // weight.shape[3]), xp)
+            each(one_part, bands(c, 1 + PART // k), xp)
 
             def one_band(band):
-                v = memory.empty((t, t, band.rows, tiles.across, c), x.dtype, xp)
+                v = memory.scratch("odd", (t, t, *band.shape, c), x.dtype, xp)
                 tiles.read(bt, x, band, padding, v)
                 tiles.write(at, product(v, u, bias), y, band, relu)
 
-            each(one_band, tiles.bands(tiles.rows_in(BAND_BYTES, c + k, x.itemsize)), xp)
+            each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp)
         return y
+
+    def backward(self, dy, x, y, weight, padding, relu, need_dx):
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
+        masked, dweight, dbias = self.weight_gradient(dy, x, y if relu else None, weight, padding)
+        dx = self.forward(masked, flipped(weight), None, 2 - padding, False) if need_dx else None
+        return dx, dweight, dbias
 
     def weight_gradient(self, dy, x, y, weight, padding):
         """dy where y > 0 (all of it if y is None), dweight, dbias."""
@@ -146,13 +140,13 @@ class Winograd:
             tiles.read(a, masked, band, 0, dm)
 
         def product(v, dm):                              # dU
-            du = memory.empty((t * t, v.shape[-1], k), x.dtype, xp)
+            du = memory.scratch("even", (t * t, v.shape[-1], k), x.dtype, xp)
             return xp.matmul(v.reshape(t * t, -1, v.shape[-1]).swapaxes(1, 2), dm.reshape(t * t, -1, k), out=du)
 
         def finish(du, part):                            # dg = G^T dU G for some input channels
             dweight[:, :, part] = two_sided(gt, du.reshape(t, t, -1)).reshape(3, 3, -1, k)
 
-        if tiles.few(k):                                 # V and dM once for all; then each thread makes dU, dg for a block of inputs
+        if tiles.few(c, k):                              # V and dM once for all; then each thread makes dU, dg for a block of inputs
             v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
             dm = memory.empty((*v.shape[:4], k), x.dtype, xp)
             each(lambda band: both(band, v[:, :, band.slot], dm[:, :, band.slot]), tiles.bands(1), xp)
@@ -162,17 +156,17 @@ class Winograd:
         totals = [None] * get_num_threads()              # dU and dbias of each thread, summed over the bands that it did
 
         def one_band(band):
-            v = memory.empty((t, t, band.rows, tiles.across, c), x.dtype, xp)
-            dm = memory.empty((*v.shape[:4], k), x.dtype, xp)
+            v = memory.scratch("v", (t, t, *band.shape, c), x.dtype, xp)
+            dm = memory.scratch("dm", (t, t, *band.shape, k), x.dtype, xp)
             both(band, v, dm)
             parts = product(v, dm), dm[1, 1].reshape(-1, k).sum(axis=0)
             if totals[worker()] is None:
-                totals[worker()] = parts
+                totals[worker()] = [part.copy() for part in parts]
             else:
                 for total, part in zip(totals[worker()], parts):
                     total += part
 
-        each(one_band, tiles.bands(tiles.rows_in(GRADIENT_BYTES, c + k, x.itemsize)), xp)
+        each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp)
         (du, dbias), *others = [total for total in totals if total is not None]
         for other in others:
             du += other[0]
@@ -182,11 +176,12 @@ class Winograd:
 
 
 class Band(NamedTuple):
-    """Some rows of tiles of image n: ``pixels`` indexes them in the image, ``slot`` among the rows of tiles of all images."""
+    """A rectangle of tiles of image n. ``pixels`` indexes it in the image, ``slot`` its rows among the rows of tiles of all images."""
 
     n: int
-    first: int                                           # row of tiles
-    rows: int
+    row: int
+    column: int
+    shape: tuple                                         # rows of tiles, tiles in a row
     pixels: tuple
     slot: slice
 
@@ -198,71 +193,81 @@ class Tiles:
         self.m, (self.batch, self.height, self.width, _) = m, shape
         self.down, self.across = -(-self.height // m), -(-self.width // m)
 
-    def few(self, channels):
+    def few(self, c, k):
         """True if the transformed tiles are smaller than the transformed kernel, which should then pass the cache only once."""
-        return self.batch * self.down * self.across < FEW * channels
+        return self.batch * self.down * self.across < FEW * k and c * k > LARGE_KERNEL
 
-    def rows_in(self, size, channels, itemsize):
-        """Rows of tiles in a band whose frequencies take about ``size`` bytes; fewer if threads would go without."""
-        row = (self.m + 2) ** 2 * self.across * channels * itemsize
-        return max(1, min(size // row, self.batch * self.down // (2 * get_num_threads())))
+    def band_shape(self, c, k):
+        """Rows of tiles and tiles in a row of a band; see BAND_PRODUCT."""
+        if c * k > LARGE_KERNEL:
+            return max(1, min(LARGE_BAND // self.across, -(-self.down * self.batch // get_num_threads()))), self.across
+        count = max(8, min(BAND_TILES, BAND_PRODUCT // (c * k)))
+        rows = min(self.down, max(1, round(count ** 0.5 / 2)))
+        pieces = -(-self.across // max(1, count // rows))
+        return rows, -(-self.across // pieces)
 
-    def bands(self, size):
-        """All rows of tiles, ``size`` at a time, none across two images."""
-        return [Band(n, rows.start, rows.stop - rows.start, (n, slice(rows.start * self.m, rows.stop * self.m)),
-                     slice(n * self.down + rows.start, n * self.down + rows.stop))
-                for n in range(self.batch) for rows in bands(self.down, size)]
+    def bands(self, rows, columns=None):
+        """All tiles in rectangles of rows x columns (all columns unless given), none across two images."""
+        m = self.m
+        return [Band(n, r.start, s.start, (r.stop - r.start, s.stop - s.start),
+                     (n, slice(r.start * m, r.stop * m), slice(s.start * m, s.stop * m)),
+                     slice(n * self.down + r.start, n * self.down + r.stop))
+                for n in range(self.batch) for r in bands(self.down, rows) for s in bands(self.across, columns or self.across)]
 
     def read(self, matrix, x, band, padding, target):
-        """target[a, b] = matrix tile matrix^T for the tiles of x in a band: (t, t, rows, across, C). matrix (t, size) with
+        """target[a, b] = matrix tile matrix^T for the tiles of x in a band: (t, t, rows, columns, C). matrix (t, size) with
         size = m for tiles side by side, m + 2 for tiles that overlap. Zeros around x."""
-        xp, m, size = array_module(x), self.m, matrix.shape[1]
+        xp, m, (t, size) = array_module(x), self.m, matrix.shape
+        rows, columns = band.shape
         height, width, c = x.shape[1:]
-        count = m * (band.rows - 1) + size                                   # rows of pixels
-        strip = memory.empty((count, m * (self.across - 1) + size, c), x.dtype, xp)
-        top, left = m * band.first - padding, -padding                       # of the strip, in x
-        inside = (slice(max(0, -top), max(0, min(count, height - top))), slice(max(0, -left), min(strip.shape[1], width - left)))
+        # the pixels of the band, with zeros where they lie outside x
+        top, left = m * band.row - padding, m * band.column - padding
+        strip = memory.scratch("even", (m * (rows - 1) + size, m * (columns - 1) + size, c), x.dtype, xp)
+        inside = (slice(max(0, -top), max(0, min(strip.shape[0], height - top))),
+                  slice(max(0, -left), max(0, min(strip.shape[1], width - left))))
         strip[:inside[0].start] = strip[inside[0].stop:] = 0
         strip[:, :inside[1].start] = strip[:, inside[1].stop:] = 0
         strip[inside] = x[band.n, inside[0].start + top:inside[0].stop + top, inside[1].start + left:inside[1].stop + left]
-
+        # column s of all tiles side by side: pixels[i, s, j] = strip[i, m j + s]
         strided = xp.lib.stride_tricks.as_strided
         s0, s1, s2 = strip.strides
-        pixels = memory.empty((count, size, self.across, c), x.dtype, xp)    # [i, s, j] = strip[i, m j + s]
+        pixels = memory.scratch("odd", (strip.shape[0], size, columns, c), x.dtype, xp)
         pixels[...] = strided(strip, pixels.shape, (s0, s1, m * s1, s2))
-        half = memory.empty((count, matrix.shape[0], self.across * c), x.dtype, xp)
-        xp.matmul(matrix, pixels.reshape(count, size, -1), out=half)         # (t, size) @ (i; size, across C): along rows
+        # along each row of pixels, then along the columns of each row of tiles
+        half = memory.scratch("even", (strip.shape[0], t, columns * c), x.dtype, xp)
+        xp.matmul(matrix, pixels.reshape(-1, size, columns * c), out=half)   # (t, size) @ (i; size, columns C)
         s0, s1, s2 = half.strides
-        half = strided(half, (band.rows, matrix.shape[0], size, half.shape[2]), (m * s0, s1, s0, s2))
-        target = target.reshape(*target.shape[:3], -1).transpose(2, 1, 0, 3)             # (rows, b, a, across C)
-        xp.matmul(matrix, half, out=target)                                  # (t, size) @ (rows, b; size, across C): along columns
+        half = strided(half, (rows, t, size, columns * c), (m * s0, s1, s0, s2))
+        target = target.reshape(t, t, rows, -1).transpose(2, 1, 0, 3)        # (rows, b, a, columns C)
+        xp.matmul(matrix, half, out=target)                                  # (t, size) @ (rows, b; size, columns C)
 
     def write(self, at, source, y, band, relu):
-        """y = A^T source A for the tiles of a band; source (t, t, rows, across, K)."""
-        xp, m, t = array_module(y), self.m, at.shape[1]
+        """y = A^T source A for the tiles of a band; source (t, t, rows, columns, K)."""
+        xp, (m, t) = array_module(y), at.shape
+        rows, columns = band.shape
         k = source.shape[4]
-        source = source.reshape(*source.shape[:3], -1).transpose(2, 1, 0, 3)             # (rows, b, a, across K)
-        half = memory.empty((band.rows, m, t, self.across * k), y.dtype, xp)
-        xp.matmul(at, source, out=half.transpose(0, 2, 1, 3))                # (m, t) @ (rows, b; t, across K): along columns
-        full = memory.empty((band.rows * m, m, self.across, k), y.dtype, xp)
-        xp.matmul(at, half.reshape(-1, t, self.across * k), out=full.reshape(-1, m, self.across * k))    # along rows
-        strip = memory.empty((band.rows * m, self.across, m, k), y.dtype, xp)
-        strip[...] = full.transpose(0, 2, 1, 3)
+        source = source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3)        # (rows, b, a, columns K)
+        half = memory.scratch("odd", (rows, m, t, columns * k), y.dtype, xp)
+        xp.matmul(at, source, out=half.transpose(0, 2, 1, 3))                # (m, t) @ (rows, b; t, columns K)
+        pixels = memory.scratch("even", (rows * m, m, columns, k), y.dtype, xp)
+        xp.matmul(at, half.reshape(-1, t, columns * k), out=pixels.reshape(-1, m, columns * k))
+        strip = memory.scratch("odd", (rows * m, columns, m, k), y.dtype, xp)
+        strip[...] = pixels.transpose(0, 2, 1, 3)                            # the pixels of a row in their order again
         target = y[band.pixels]
-        source = strip.reshape(band.rows * m, -1, k)[:target.shape[0], :self.width]
+        strip = strip.reshape(rows * m, -1, k)[:target.shape[0], :target.shape[1]]
         if relu:
-            xp.maximum(source, 0, out=target)
+            xp.maximum(strip, 0, out=target)
         else:
-            target[...] = source
+            target[...] = strip
 
 
 def two_sided(matrix, source):
     """matrix source matrix^T over the first two axes: (r, r, columns) -> (a, a, columns)."""
     xp = array_module(source)
     a, r = matrix.shape
-    half = memory.empty((r, a, source.shape[2]), source.dtype, xp)
+    half = memory.scratch("half", (r, a, source.shape[2]), source.dtype, xp)
     xp.matmul(matrix, source, out=half)                                      # (a, r) @ (r; r, columns)
-    result = memory.empty((a, a, source.shape[2]), source.dtype, xp)
+    result = memory.scratch("whole", (a, a, source.shape[2]), source.dtype, xp)
     xp.matmul(matrix, half.reshape(r, -1), out=result.reshape(a, -1))        # (a, r) @ (r, a columns)
     return result
 
