@@ -123,16 +123,47 @@ def number_grid(axes, array, title=None, *, form="{:g}", kind=None, limits=None,
     array = flat(array)
     height, width = array.shape
     if kind:
-        shown = picture(axes, array, kind=kind, limits=limits)
-        shown.set_alpha(0.55)
+        low, high = limits or (-np.abs(array).max() if kind == "signed" else 0, np.abs(array).max())
+        stretch = 1.7 if kind == "signed" else 1.0        # pale colours: the number must stay legible
+        picture(axes, array, kind=kind, limits=(stretch * low, stretch * high)).set_alpha(0.6)
     for row in range(height):
         for column in range(width):
             colour = (fill or {}).get((row, column))
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour or "none", edgecolor="#AAAAAA",
-                                     linewidth=0.8, alpha=0.35 if colour else 1))
+                                     linewidth=0.8, alpha=0.35 if colour else 1,
+                                     clip_on=False))
             axes.text(column, row, form.format(array[row, column] + 0), ha="center", va="center", fontsize=size)     # + 0: no -0
     axes.set(xlim=(-0.55, width - 0.45), ylim=(height - 0.45, -0.55), aspect="equal")
     bare(axes, title)
+
+
+def number_grids(*items, size=10, cell=0.42):
+    """Number grids in a row, all cells of one size, with signs between them: (figure, axes of the grids).
+
+    items: a string is a sign ("=", "·", "→"), anything else is array, or (array, title), or (array, title, options of
+    `number_grid`). cell: side of a cell in inches, less if the row would become too wide.
+    """
+    items = [item if isinstance(item, str | tuple) else (item,) for item in items]
+    arrays = [None if isinstance(item, str) else flat(item[0]) for item in items]
+    columns = [1 if array is None else max(array.shape[1], 3) for array in arrays]    # a title needs room
+    gap = 0.6                                             # cells
+    total = sum(columns) + gap * (len(items) - 1)
+    cell = min(cell, WIDTH / total)
+    tallest = max(array.shape[0] for array in arrays if array is not None)
+    width, height = total * cell, tallest * cell + 0.35
+    fig = plt.figure(figsize=(width, height), layout="none")
+    left, grids = 0.0, []
+    for item, array, wide in zip(items, arrays, columns):
+        rows = tallest if array is None else array.shape[0]
+        axes = fig.add_axes((left / total, (tallest - rows) / 2 * cell / height, wide / total, rows * cell / height))
+        if array is None:
+            sign(axes, item)
+        else:
+            title, options = (item[1:] + (None, {})[len(item) - 1:])
+            number_grid(axes, array, title, size=options.pop("size", size), **options)
+            grids.append(axes)
+        left += wide + gap
+    return fig, grids
 
 
 def frame(axes, top, left, height, width, colour=HIGHLIGHT, linewidth=2.5, **keywords):
@@ -157,12 +188,14 @@ def bare(axes, title=None):
 
 
 def flat(array):
-    """(H, W) from (H, W), (H, W, 1), (1, H, W) or (1, H, W, 1)."""
+    """(H, W) from (H, W), (H, W, 1), (1, H, W), (1, H, W, 1), or a kernel (kh, kw, 1, 1)."""
     array = np.asarray(array)
-    if array.ndim == 4 and array.shape[0] == 1:
+    if array.ndim == 4 and array.shape[2:] == (1, 1) and array.shape[0] > 1:
+        return array[:, :, 0, 0]
+    if array.ndim >= 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
-    if array.ndim == 3:
-        array = array[..., 0] if array.shape[-1] == 1 else array[0] if array.shape[0] == 1 else array
     if array.ndim != 2:
         raise ValueError(f"a picture needs one channel; found shape {array.shape}, pick a channel")
     return array
