@@ -4,7 +4,7 @@ NumPy lets go of Python's global lock inside matrix products and array arithmeti
 spread a single product over the cores as well, but then everything between the products (gathering tiles, adding, ReLU)
 would stay on one core. So the work is cut into bands, each thread takes whole bands, and BLAS works on one thread inside each.
 
-The limit on BLAS holds only while `parallel` runs and is taken back afterwards; importing npunet changes nothing.
+The limit on BLAS holds only while `parallel` (or `blas_on_one_thread`) runs and is taken back afterwards; importing npunet changes nothing.
 """
 
 import os
@@ -57,13 +57,15 @@ def parallel(task, count):
     ``count`` and T, so a task that adds to an accumulator of its own thread (see `worker`) gives the same bits each time.
     A call from inside a task runs on that task's thread. If a task raises, the first such exception is raised here.
     """
-    number = min(get_num_threads(), count)
-    if number <= 1 or getattr(_local, "inside", False):
+    if getattr(_local, "inside", False):
         for index in range(count):
             task(index)
         return
-    executor = _helpers()
-    with _blas_on_one_thread():
+    number = min(get_num_threads(), count)
+    with blas_on_one_thread():
+        if number <= 1:
+            return _work(task, range(count), 0)
+        executor = _helpers()
         helpers = [executor.submit(_work, task, range(first, count, number), first) for first in range(1, number)]
         try:
             _work(task, range(0, count, number), 0)
@@ -97,8 +99,13 @@ def _helpers():
 
 
 @contextmanager
-def _blas_on_one_thread():
-    """Limits BLAS to one thread; overlapping uses share one limit, so that the last to leave restores what was there."""
+def blas_on_one_thread():
+    """Limits BLAS to one thread; overlapping uses share one limit, so that the last to leave restores what was there.
+
+    A single small product on OpenBLAS's own threads costs far more than it gains: they go on spinning for some 30 ms after
+    it, on the cores that the next bands need. So `parallel` uses this even for one task, and a program that calls
+    NumPy's matmul between its bands does well to put the whole under it.
+    """
     global _controller, _blas_limit, _blas_users
     with _lock:
         if _controller is None:

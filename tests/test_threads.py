@@ -48,6 +48,17 @@ def test_blas_is_limited_inside_and_restored_after(two_threads):
         assert set(blas_threads()) == {2}
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_blas_is_limited_for_a_single_task_too(two_threads, number):
+    """Otherwise OpenBLAS's own threads would spin on afterwards; and one thread should mean one thread."""
+    threads.set_num_threads(number)
+    np.ones((2, 2)) @ np.ones((2, 2))
+    with threadpool_limits(limits=2, user_api="blas"):
+        inside = []
+        threads.parallel(lambda index: inside.extend(blas_threads()), 1)
+        assert set(inside) == {1} and set(blas_threads()) == {2}
+
+
 def test_nested_calls_stay_on_their_thread(two_threads):
     seen = []
 
