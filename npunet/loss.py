@@ -25,9 +25,17 @@ def softmax(logits):
 
     The largest logit is subtracted first: the result is the same and nothing overflows.
     """
-    p = array_module(logits).exp(logits - logits.max(axis=-1, keepdims=True))
-    p /= p.sum(axis=-1, keepdims=True)
-    return p
+    xp = array_module(logits)
+    p = _class_planes(logits)                             # (K, ...)
+    p -= p.max(axis=0)
+    xp.exp(p, out=p)
+    p /= p.sum(axis=0)
+    return xp.ascontiguousarray(xp.moveaxis(p, 0, -1))
+
+
+def _class_planes(logits):
+    """(..., K) -> a copy (K, ...): sums over the few classes are then sums of whole planes, many times faster on a CPU."""
+    return array_module(logits).moveaxis(logits, -1, 0).copy()
 
 
 def weighted_cross_entropy_definition(logits, labels, weights):
@@ -57,16 +65,16 @@ def weighted_cross_entropy(logits, labels, weights=None):
                          f"expected classes 0 .. {logits.shape[-1] - 1}, pixels to be ignored have weight 0")
     if weights is not None and weights.shape != labels.shape:
         raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")
-    shifted = logits - logits.max(axis=-1, keepdims=True)              # (N, H, W, K)
+    shifted = _class_planes(logits)                                    # (K, N, H, W)
+    shifted -= shifted.max(axis=0)
     p = xp.exp(shifted)
-    total = p.sum(axis=-1, keepdims=True)                              # (N, H, W, 1)
-    index = labels[..., None]                                          # (N, H, W, 1)
-    negative_log_p = (xp.log(total) - xp.take_along_axis(shifted, index, -1))[..., 0]      # (N, H, W)
+    total = p.sum(axis=0)                                              # (N, H, W)
+    negative_log_p = xp.log(total) - xp.take_along_axis(shifted, labels[None], 0)[0]
     p /= total
-    dlogits = p - (index == xp.arange(logits.shape[-1]))               # p - one-hot
+    p -= labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)              # p - q, the one-hot vector
     if weights is not None:
         weights = weights.astype(logits.dtype, copy=False)
-        negative_log_p = negative_log_p * weights
-        dlogits *= weights[..., None]
-    dlogits /= labels.size
-    return negative_log_p.mean(), dlogits
+        negative_log_p *= weights
+        p *= weights
+    p /= labels.size
+    return negative_log_p.mean(), xp.ascontiguousarray(xp.moveaxis(p, 0, -1))

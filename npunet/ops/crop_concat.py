@@ -11,7 +11,9 @@ The upsampled channels come first, as in the network that the authors published.
 selection, so its adjoint puts the gradient back in place and leaves zeros where nothing was taken.
 """
 
+from npunet import memory
 from npunet.backend import array_module
+from npunet.ops.bands import each_band
 
 
 def crop_concat_definition(upsampled, skip):
@@ -36,19 +38,38 @@ def crop_concat(upsampled, skip):
     n, height, width, channels = upsampled.shape
     if skip.shape[1] < height or skip.shape[2] < width:
         raise ValueError(f"crop_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}")
+    xp = array_module(upsampled)
     window = _central_window(skip.shape, height, width)
-    y = array_module(upsampled).empty((n, height, width, channels + skip.shape[3]), upsampled.dtype)
-    y[..., :channels] = upsampled
-    y[..., channels:] = skip[window]
+    central = skip[window]                                # (N, H, W, Cs), a view
+    y = memory.empty((n, height, width, channels + skip.shape[3]), upsampled.dtype, xp)
+
+    def one_band(image, rows):
+        y[image, rows, :, :channels] = upsampled[image, rows]
+        y[image, rows, :, channels:] = central[image, rows]
+
+    each_band(one_band, n, height, 2 * y[:1, :1].nbytes, xp)
     return y, (channels, skip.shape, window)
 
 
 def crop_concat_backward(dy, ctx):
     """dy (N, H, W, C + Cs) -> dupsampled (N, H, W, C), dskip (N, Hs, Ws, Cs)."""
     channels, skip_shape, window = ctx
-    dskip = array_module(dy).zeros(skip_shape, dy.dtype)
-    dskip[window] = dy[..., channels:]
-    return dy[..., :channels].copy(), dskip
+    xp = array_module(dy)
+    dupsampled = memory.empty((*dy.shape[:3], channels), dy.dtype, xp)
+    dskip = memory.empty(skip_shape, dy.dtype, xp)
+    _, down, across = window
+    dskip[:, :down.start] = 0
+    dskip[:, down.stop:] = 0
+
+    def one_band(image, rows):
+        dupsampled[image, rows] = dy[image, rows, :, :channels]
+        target = dskip[image, down][rows]                 # (rows, Ws, Cs)
+        target[:, :across.start] = 0
+        target[:, across] = dy[image, rows, :, channels:]
+        target[:, across.stop:] = 0
+
+    each_band(one_band, len(dy), dy.shape[1], 3 * dy[:1, :1].nbytes, xp)
+    return dupsampled, dskip
 
 
 def _central_window(skip_shape, height, width):

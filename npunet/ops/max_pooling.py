@@ -15,7 +15,9 @@ are chosen so that this never happens (§2, "all 2x2 max-pooling operations are 
 an even x- and y-size").
 """
 
+from npunet import memory
 from npunet.backend import array_module
+from npunet.ops.bands import each_band
 
 
 def max_pool2d_definition(x):
@@ -36,10 +38,16 @@ def max_pool2d_definition(x):
 def max_pool2d(x):
     """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
     xp = array_module(x)
-    corner0, corner1, corner2, corner3 = _corners(x)
-    y = xp.maximum(corner0, corner1)
-    y = xp.maximum(y, corner2, out=y)
-    y = xp.maximum(y, corner3, out=y)
+    n, height, width, channels = x.shape
+    y = memory.empty((n, height // 2, width // 2, channels), x.dtype, xp)
+
+    def one_band(image, rows):
+        best, corners = y[image, rows], _corners(x[image, 2 * rows.start:2 * rows.stop])       # each (rows, W // 2, C)
+        xp.maximum(corners[0], corners[1], out=best)
+        xp.maximum(best, corners[2], out=best)
+        xp.maximum(best, corners[3], out=best)
+
+    each_band(one_band, n, height // 2, 5 * y[:1, :1].nbytes, xp)
     return y, (x, y)
 
 
@@ -47,16 +55,25 @@ def max_pool2d_backward(dy, ctx):
     """dy (N, H // 2, W // 2, C) -> dx (N, H, W, C)."""
     x, y = ctx
     xp = array_module(dy)
-    dx = xp.zeros(x.shape, dy.dtype)
-    unclaimed = xp.ones(y.shape, bool)                    # windows whose winner has not been met yet
-    for corner, dcorner in zip(_corners(x), _corners(dx)):
-        wins = unclaimed & (corner == y)
-        xp.multiply(dy, wins, out=dcorner)
-        unclaimed ^= wins
+    n, height, width, _ = x.shape
+    dx = memory.empty(x.shape, dy.dtype, xp)
+    dx[:, height // 2 * 2:] = 0                           # an odd last row or column has no window
+    dx[:, :, width // 2 * 2:] = 0
+
+    def one_band(image, rows):
+        both = slice(2 * rows.start, 2 * rows.stop)
+        unclaimed = xp.ones(y[image, rows].shape, bool)   # windows whose winner has not been met yet
+        for corner, dcorner in zip(_corners(x[image, both]), _corners(dx[image, both])):
+            wins = corner == y[image, rows]
+            wins &= unclaimed
+            xp.multiply(dy[image, rows], wins, out=dcorner)
+            unclaimed ^= wins
+
+    each_band(one_band, n, height // 2, 10 * y[:1, :1].nbytes, xp)
     return dx
 
 
 def _corners(x):
-    """The four (N, H // 2, W // 2, C) views of x that hold the same position of every window."""
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    return [x[:, row:height:2, column:width:2] for row in (0, 1) for column in (0, 1)]
+    """The four (H // 2, W // 2, C) views of one image (H, W, C) that hold the same position of every window."""
+    height, width = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
+    return [x[row:height:2, column:width:2] for row in (0, 1) for column in (0, 1)]

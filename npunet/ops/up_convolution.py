@@ -7,16 +7,18 @@ matrix of its own. The blocks do not overlap, so an up-convolution is four matri
 
     y[n, 2i+a, 2j+b, :] = x[n, i, j, :] @ weight[a, b] + bias
 
-Backward, by the chain rule through these four products, with dy_ab = dy[:, a::2, b::2, :]:
+or one, x @ matrix, with the four side by side, matrix (C, 2*2*K), and a rearrangement of its columns (a, b, k)
+into blocks of pixels. Backward, by the chain rule, with the blocks of dy rearranged into such columns again:
 
-    dx = sum over a, b of  dy_ab @ weight[a, b]^T
-    dweight[a, b] = x^T @ dy_ab   summed over all pixels            dbias = dy summed over all pixels
+    dx = columns @ matrix^T          dmatrix = x^T @ columns          dbias = dy summed over all pixels
 
 It is the adjoint ("transposed") of the 2x2 convolution with stride 2 that has the same weights, which is
 why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv(z)> for all x and z.
 """
 
+from npunet import memory
 from npunet.backend import array_module
+from npunet.ops.bands import each_band
 
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -43,12 +45,23 @@ def up_conv2d(x, weight, bias=None):
     """
     if weight.shape[:2] != (2, 2) or weight.shape[2] != x.shape[3]:
         raise ValueError(f"up_conv2d: weight {weight.shape} does not fit x {x.shape}; expected (2, 2, {x.shape[3]}, C_out)")
-    n, height, width, _ = x.shape
-    y = array_module(x).empty((n, 2 * height, 2 * width, weight.shape[3]), x.dtype)
-    for a, b in TAPS:
-        y[:, a::2, b::2] = x @ weight[a, b]               # (N, H, W, C) @ (C, K)
-    if bias is not None:
-        y += bias
+    xp = array_module(x)
+    n, height, width, channels = x.shape
+    outputs = weight.shape[3]
+    columns = memory.empty((n * height * width, 4 * outputs), x.dtype, xp)
+    xp.matmul(x.reshape(-1, channels), _as_matrix(weight), out=columns)                    # (N*H*W, C) @ (C, 2*2*K)
+    columns = columns.reshape(n, height, width, 2, 2, outputs)                             # ..., a, b, k
+    y = memory.empty((n, 2 * height, 2 * width, outputs), x.dtype, xp)
+    blocks = y.reshape(n, height, 2, width, 2, outputs)                                    # the same memory
+
+    def one_band(image, rows):
+        for a in (0, 1):
+            if bias is None:
+                blocks[image, rows, a] = columns[image, rows, :, a]
+            else:
+                xp.add(columns[image, rows, :, a], bias, out=blocks[image, rows, a])       # (rows, W, 2, K)
+
+    each_band(one_band, n, height, 2 * blocks[:1, :1].nbytes, xp)
     return y, (x, weight, bias is not None)
 
 
@@ -56,12 +69,24 @@ def up_conv2d_backward(dy, ctx):
     """dy (N, 2H, 2W, K) -> dx (N, H, W, C), dweight (2, 2, C, K), dbias (K,) or None."""
     x, weight, has_bias = ctx
     xp = array_module(dy)
-    pixels = x.reshape(-1, x.shape[3])                    # (N*H*W, C)
-    dx = xp.zeros(x.shape, dy.dtype)
-    dweight = xp.empty(weight.shape, dy.dtype)
-    for a, b in TAPS:
-        dy_ab = xp.ascontiguousarray(dy[:, a::2, b::2])   # (N, H, W, K)
-        dx += dy_ab @ weight[a, b].T
-        dweight[a, b] = pixels.T @ dy_ab.reshape(-1, dy.shape[3])
+    n, height, width, channels = x.shape
+    outputs = weight.shape[3]
+    columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
+
+    def one_band(image, rows):
+        block = dy[image, 2 * rows.start:2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
+        columns[image, rows] = block.swapaxes(1, 2)
+
+    each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp)
+    columns = columns.reshape(-1, 4 * outputs)                                             # (N*H*W, 2*2*K)
+    dx = memory.empty(x.shape, dy.dtype, xp)
+    xp.matmul(columns, _as_matrix(weight).T, out=dx.reshape(-1, channels))
+    dmatrix = x.reshape(-1, channels).T @ columns                                          # (C, 2*2*K)
+    dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
     dbias = dy.sum(axis=(0, 1, 2)) if has_bias else None
     return dx, dweight, dbias
+
+
+def _as_matrix(weight):
+    """(2, 2, C, K) -> (C, 2*2*K): the four taps side by side."""
+    return weight.transpose(2, 0, 1, 3).reshape(weight.shape[2], -1)
