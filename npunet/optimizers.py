@@ -13,7 +13,12 @@ Notation: p a parameter, g its gradient, eta the learning rate; all operations e
 With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta g each step in the end.
 """
 
+import numpy as np
+
 from npunet.backend import array_module, to_cpu
+from npunet.threads import parallel
+
+BLOCK = 1 << 15                                           # elements: value, gradient and a slot or two fill a level-2 cache
 
 
 class Optimizer:
@@ -31,7 +36,16 @@ class Optimizer:
         self.steps += 1
         self.learning_rate = float(self.learning_rate)    # a NumPy float64 would promote float32 arrays
         for name, parameter in self.parameters.items():
-            self.update(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
+            self._in_blocks(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
+
+    def _in_blocks(self, *arrays):
+        """`update` on a few thousand elements at a time, so that all its arithmetic finds them in the cache."""
+        if not all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays):
+            self.update(*arrays)
+            return
+        flat = [array.reshape(-1) for array in arrays]
+        blocks = -(-flat[0].size // BLOCK)
+        parallel(lambda block: self.update(*(array[block * BLOCK:(block + 1) * BLOCK] for array in flat)), blocks)
 
     def state(self):
         """All that must be saved to go on: {"slot/parameter": NumPy array}, and the number of steps.
