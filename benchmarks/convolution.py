@@ -24,6 +24,7 @@ from npunet.ops.conv_algorithms import ALGORITHMS, choose
 from npunet.ops.convolution import conv2d, conv2d_backward
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+PAUSE = 0.1                                              # seconds; threads of OpenBLAS and OpenMP spin on after their work, and would slow the next
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -89,6 +90,7 @@ def measure(candidates, rounds):
     times = {name: ([], []) for name in candidates}
     for turn in range(rounds + 1):
         for name, runs in candidates.items():
+            time.sleep(PAUSE)
             for direction, run in enumerate(runs):
                 start = time.perf_counter()
                 run()

@@ -187,6 +187,7 @@ def test_auto_chooses_a_known_algorithm(shape, kh, outputs):
     (dict(x=np.zeros((1, 2, 5, 2))), "smaller than the 3x3 kernel"),
     (dict(padding=-1), "0 or more"),
     (dict(algorithm="fft"), "not known"),
+    (dict(weight=np.zeros((1, 1, 2, 4)), algorithm="winograd"), "cannot do 1x1 kernels"),
 ])
 def test_bad_input_is_refused_with_one_line(change, words):
     arguments = dict(x=np.zeros((1, 5, 5, 2)), weight=np.zeros((3, 3, 2, 4)), bias=np.zeros(4), padding=0, algorithm="auto") | change

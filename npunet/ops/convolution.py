@@ -94,3 +94,6 @@ def check(x, weight, bias, padding, algorithm):
         raise InputError(f"conv2d: x {x.shape} with padding {padding} is smaller than the {kh}x{kw} kernel; give a larger image")
     if algorithm != "auto" and algorithm not in ALGORITHMS:
         raise InputError(f"conv2d: algorithm {algorithm!r} is not known; expected auto, {', '.join(ALGORITHMS)}")
+    supports = getattr(ALGORITHMS.get(algorithm), "supports", None)
+    if supports is not None and not supports(kh, kw):
+        raise InputError(f"conv2d: algorithm {algorithm!r} cannot do {kh}x{kw} kernels; take algorithm='auto'")

@@ -1,6 +1,9 @@
 """What the convolution algorithms share: output sizes, borders, the flipped kernel, bias and ReLU of a band of rows."""
 
+import numpy as np
+
 from npunet.backend import array_module
+from npunet.threads import parallel
 
 
 def output_shape(x_shape, weight_shape, padding):
@@ -54,3 +57,12 @@ def bands(count, size):
     """Slices of at most ``size`` that cover range(count)."""
     size = max(1, int(size))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def each(task, items, xp):
+    """task(item) for each item: on all threads for NumPy, one after the other for CuPy, where the GPU is the parallel machine."""
+    if xp is np:
+        parallel(lambda index: task(items[index]), len(items))
+    else:
+        for item in items:
+            task(item)

@@ -6,15 +6,20 @@
 and its gradients are those of a matrix product: dweight = cols^T dy. For dx the rows dcols = dy @ weight^T would have to be added
 back into overlapping windows; the same sum, read per pixel of x instead of per window, is a convolution of dy with the
 flipped kernel, so the forward pass is used again. cols is kh kw times as large as x. It is therefore made for a band of
-output rows at a time, never whole.
+output rows at a time, never whole; each thread takes whole bands. For a 1x1 kernel cols is x itself and nothing is copied.
 
 Source: Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing" (2006).
 """
 
-from npunet.backend import array_module
-from npunet.ops.conv_algorithms.common import add_bias_relu, bands, crop_or_pad, input_gradient, masked, output_shape
+import numpy as np
 
-BAND_BYTES = 1 << 20                                     # cols of one band: half of a core's level-2 cache
+from npunet import memory
+from npunet.backend import array_module
+from npunet.ops.conv_algorithms.common import add_bias_relu, bands, crop_or_pad, each, input_gradient, output_shape
+from npunet.threads import get_num_threads, worker
+
+BAND_BYTES = 1 << 20                                     # cols and y of one band: half of a core's level-2 cache
+BAND_BYTES_GPU = 1 << 28                                 # there, few large products
 
 
 def windows(x, kh, kw):
@@ -23,37 +28,49 @@ def windows(x, kh, kw):
     return view.transpose(0, 1, 2, 4, 5, 3)
 
 
-def row_bands(output, row_bytes):
-    """(n, slice of output rows) for each band of each image; a band's cols take about BAND_BYTES."""
-    return [(n, rows) for n in range(output[0]) for rows in bands(output[1], BAND_BYTES // row_bytes)]
+def row_bands(output, weight, xp):
+    """(n, rows) of each band of output rows whose cols and y take about BAND_BYTES."""
+    row_bytes = output[2] * weight[..., 0].size * weight.itemsize + output[2] * output[3] * weight.itemsize
+    size = (BAND_BYTES if xp is np else BAND_BYTES_GPU) // row_bytes
+    return [(n, rows) for n in range(output[0]) for rows in bands(output[1], size)]
 
 
 def forward(x, weight, bias, padding, relu):
     """y (N, H', W', K) from x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None."""
+    xp = array_module(x)
     kh, kw, c, k = weight.shape
-    output = output_shape(x.shape, weight.shape, padding)
-    y = array_module(x).empty(output, dtype=x.dtype)
+    y = memory.empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
     patches = windows(crop_or_pad(x, padding, padding), kh, kw)              # (N, H', W', kh, kw, C)
-    matrix = weight.reshape(kh * kw * c, k)
-    for n, rows in row_bands(output, output[2] * matrix.shape[0] * x.itemsize):
-        cols = patches[n, rows].reshape(-1, kh * kw * c)                     # (rows W', kh kw C), copied here
-        band = y[n, rows].reshape(-1, k)                                     # a view: rows are contiguous in y
-        array_module(x).matmul(cols, matrix, out=band)
-        add_bias_relu(band, bias, relu)
+    matrix = xp.ascontiguousarray(weight.reshape(kh * kw * c, k))
+
+    def one_band(band):
+        cols = patches[band].reshape(-1, kh * kw * c)                        # (rows W', kh kw C), copied here
+        result = y[band].reshape(-1, k)                                      # a view: rows are contiguous in y
+        xp.matmul(cols, matrix, out=result)
+        add_bias_relu(result, bias, relu)
+
+    each(one_band, row_bands(y.shape, weight, xp), xp)
     return y
 
 
 def backward(dy, x, y, weight, padding, relu, need_dx):
     """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
-    kh, kw, c, k = weight.shape
     xp = array_module(x)
-    dy = masked(dy, y, relu)
+    kh, kw, c, k = weight.shape
+    masked = memory.empty(dy.shape, dy.dtype, xp) if relu else dy            # dy behind the ReLU
     patches = windows(crop_or_pad(x, padding, padding), kh, kw)              # (N, H', W', kh, kw, C)
-    dmatrix, dbias = xp.zeros((kh * kw * c, k), dtype=x.dtype), xp.zeros(k, dtype=x.dtype)
-    for n, rows in row_bands(dy.shape, dy.shape[2] * kh * kw * c * x.itemsize):
-        cols = patches[n, rows].reshape(-1, kh * kw * c)                     # (rows W', kh kw C)
-        band = dy[n, rows].reshape(-1, k)                                    # (rows W', K)
-        dmatrix += cols.T @ band                                             # (kh kw C, rows W') @ (rows W', K)
-        dbias += band.sum(axis=0)
-    dx = input_gradient(forward, dy, weight, padding) if need_dx else None
-    return dx, dmatrix.reshape(weight.shape), dbias
+    totals = [None] * get_num_threads()                  # dweight and dbias of each thread, over the bands that it did
+
+    def one_band(band):
+        if relu:
+            xp.multiply(dy[band], y[band] > 0, out=masked[band])
+        cols = patches[band].reshape(-1, kh * kw * c)                        # (rows W', kh kw C)
+        dresult = masked[band].reshape(-1, k)                                # (rows W', K)
+        parts = cols.T @ dresult, dresult.sum(axis=0)                        # (kh kw C, rows W') @ (rows W', K)
+        done = totals[worker()]
+        totals[worker()] = parts if done is None else [total + part for total, part in zip(done, parts)]
+
+    each(one_band, row_bands(dy.shape, weight, xp), xp)
+    dweight, dbias = (sum(parts[1:], parts[0]) for parts in zip(*(total for total in totals if total is not None)))
+    dx = input_gradient(forward, masked, weight, padding) if need_dx else None
+    return dx, dweight.reshape(weight.shape), dbias

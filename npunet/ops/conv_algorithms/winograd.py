@@ -37,16 +37,16 @@ import numpy as np
 
 from npunet import memory
 from npunet.backend import array_module
-from npunet.ops.conv_algorithms.common import bands, flipped
-from npunet.threads import get_num_threads, parallel, worker
+from npunet.ops.conv_algorithms.common import bands, each, flipped
+from npunet.threads import get_num_threads, worker
 
-BLOCK_CHANNELS = 64                                      # channels a thread takes at a time where tiles are few
-PART = 1 << 14                                           # kernels (c, k) transformed at a time
-FEW = 2
-LARGE_KERNEL = 1 << 15                                   # c k above which the kernel does not stay in a core's cache
-LARGE_BAND = 300                                         # tiles in a band then: the kernel is read again for each band
-BAND_PRODUCT = 1000000                                   # tiles c k: OpenBLAS has a faster kernel for products up to this size
-BAND_TILES = 64                                          # tiles in a band at most: V and M of a band stay in a core's cache
+BAND_TILES = 100                                         # tiles of a band with a small kernel: its frequencies stay in a core's cache
+BAND_PRODUCT = 1000000                                   # ... but tiles c k at most this: up to here OpenBLAS has a faster product
+SMALL_KERNEL = 1 << 13                                   # c k up to which the kernel's frequencies stay in cache too
+LARGE_BAND = 300                                         # tiles of a band with a larger kernel, which is read again for each band
+FEW = 5                                                  # tiles for each output channel below which it is better read only once:
+BLOCK_CHANNELS = 128                                     # then a thread takes so many channels, not a band
+PART = 1 << 13                                           # kernels (c, k) transformed at a time
 
 
 def toom_cook(points, taps=3):
@@ -82,12 +82,9 @@ class Winograd:
         y = memory.empty((x.shape[0], x.shape[1] + 2 * padding - 2, x.shape[2] + 2 * padding - 2, k), x.dtype, xp)
         tiles = Tiles(y.shape, self.m)
 
-        def kernel(part):                                # U of some input or output channels
-            return two_sided(g, xp.ascontiguousarray(part).reshape(3, 3, -1)).reshape(t * t, *part.shape[2:])
-
-        def product(v, u, bias):                         # M
-            m = memory.scratch("even", (*v.shape[:4], u.shape[2]), x.dtype, xp)
-            xp.matmul(v.reshape(t * t, -1, c), u, out=m.reshape(t * t, -1, u.shape[2]))          # (t t; T, C) @ (t t; C, K)
+        def product(v, u, bias, name):                   # M
+            m = memory.scratch(name, (*v.shape[:4], u.shape[3]), x.dtype, xp)
+            xp.matmul(v.reshape(t * t, -1, c), u.reshape(t * t, c, -1), out=m.reshape(t * t, -1, u.shape[3]))    # (t t; T, C) @ (t t; C, K)
             if bias is not None:
                 m[1, 1] += bias
             return m
@@ -97,23 +94,21 @@ class Winograd:
             each(lambda band: tiles.read(bt, x, band, padding, v[:, :, band.slot]), tiles.bands(1), xp)
 
             def one_block(block):
-                m = product(v, kernel(weight[..., block]), None if bias is None else bias[block])
+                u = memory.scratch("odd", (t, t, c, block.stop - block.start), x.dtype, xp)
+                two_sided(g, weight[..., block], u)
+                m = product(v, u, None if bias is None else bias[block], "m")
                 for band in tiles.bands(tiles.down):
                     tiles.write(at, m[:, :, band.slot], y[..., block], band, relu)
 
-            each(one_block, bands(k, BLOCK_CHANNELS), xp)
+            each(one_block, bands(k, block_size(k)), xp)
         else:                                            # U once for all; then each thread makes V, M, y for a band of tiles
-            u = memory.empty((t * t, c, k), x.dtype, xp)
-
-            def one_part(part):
-                u[:, part] = kernel(weight[:, :, part])
-
-            each(one_part, bands(c, 1 + PART // k), xp)
+            u = memory.empty((t, t, c, k), x.dtype, xp)
+            each(lambda part: two_sided(g, weight[:, :, part], u[:, :, part]), bands(c, block_size(c)), xp)
 
             def one_band(band):
                 v = memory.scratch("odd", (t, t, *band.shape, c), x.dtype, xp)
                 tiles.read(bt, x, band, padding, v)
-                tiles.write(at, product(v, u, bias), y, band, relu)
+                tiles.write(at, product(v, u, bias, "even"), y, band, relu)
 
             each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp)
         return y
@@ -143,14 +138,16 @@ class Winograd:
             du = memory.scratch("even", (t * t, v.shape[-1], k), x.dtype, xp)
             return xp.matmul(v.reshape(t * t, -1, v.shape[-1]).swapaxes(1, 2), dm.reshape(t * t, -1, k), out=du)
 
-        def finish(du, part):                            # dg = G^T dU G for some input channels
-            dweight[:, :, part] = two_sided(gt, du.reshape(t, t, -1)).reshape(3, 3, -1, k)
-
         if tiles.few(c, k):                              # V and dM once for all; then each thread makes dU, dg for a block of inputs
             v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
             dm = memory.empty((*v.shape[:4], k), x.dtype, xp)
             each(lambda band: both(band, v[:, :, band.slot], dm[:, :, band.slot]), tiles.bands(1), xp)
-            each(lambda part: finish(product(v.reshape(t * t, -1, c)[:, :, part], dm), part), bands(c, BLOCK_CHANNELS), xp)
+
+            def one_block(block):                        # dU and dg = G^T dU G
+                du = product(v.reshape(t * t, -1, c)[:, :, block], dm)
+                two_sided(gt, du.reshape(t, t, -1, k), dweight[:, :, block])
+
+            each(one_block, bands(c, block_size(c)), xp)
             return masked, dweight, dm[1, 1].reshape(-1, k).sum(axis=0)
 
         totals = [None] * get_num_threads()              # dU and dbias of each thread, summed over the bands that it did
@@ -171,7 +168,8 @@ class Winograd:
         for other in others:
             du += other[0]
             dbias += other[1]
-        each(lambda part: finish(xp.ascontiguousarray(du[:, part]), part), bands(c, 1 + PART // k), xp)
+        du = du.reshape(t, t, c, k)
+        each(lambda part: two_sided(gt, du[:, :, part], dweight[:, :, part]), bands(c, block_size(c)), xp)
         return masked, dweight, dbias
 
 
@@ -195,11 +193,11 @@ class Tiles:
 
     def few(self, c, k):
         """True if the transformed tiles are smaller than the transformed kernel, which should then pass the cache only once."""
-        return self.batch * self.down * self.across < FEW * k and c * k > LARGE_KERNEL
+        return self.batch * self.down * self.across < FEW * k and c * k > SMALL_KERNEL
 
     def band_shape(self, c, k):
         """Rows of tiles and tiles in a row of a band; see BAND_PRODUCT."""
-        if c * k > LARGE_KERNEL:
+        if c * k > SMALL_KERNEL:
             return max(1, min(LARGE_BAND // self.across, -(-self.down * self.batch // get_num_threads()))), self.across
         count = max(8, min(BAND_TILES, BAND_PRODUCT // (c * k)))
         rows = min(self.down, max(1, round(count ** 0.5 / 2)))
@@ -261,24 +259,26 @@ class Tiles:
             target[...] = strip
 
 
-def two_sided(matrix, source):
-    """matrix source matrix^T over the first two axes: (r, r, columns) -> (a, a, columns)."""
+def two_sided(matrix, source, target):
+    """target = matrix source matrix^T over the first two axes: source (r, r, C, K), target (a, a, C, K).
+
+    Some C at a time, so that what is between the two products stays in cache.
+    """
     xp = array_module(source)
     a, r = matrix.shape
-    half = memory.scratch("half", (r, a, source.shape[2]), source.dtype, xp)
-    xp.matmul(matrix, source, out=half)                                      # (a, r) @ (r; r, columns)
-    result = memory.scratch("whole", (a, a, source.shape[2]), source.dtype, xp)
-    xp.matmul(matrix, half.reshape(r, -1), out=result.reshape(a, -1))        # (a, r) @ (r, a columns)
-    return result
+    c, k = source.shape[2:]
+    for part in bands(c, 1 + PART // k):
+        block = xp.ascontiguousarray(source[:, :, part]).reshape(r, r, -1)
+        half = memory.scratch("half", (r, a, block.shape[2]), source.dtype, xp)
+        xp.matmul(matrix, block, out=half)                                   # (a, r) @ (r; r, columns)
+        whole = memory.scratch("whole", (a, a, block.shape[2]), source.dtype, xp)
+        xp.matmul(matrix, half.reshape(r, -1), out=whole.reshape(a, -1))     # (a, r) @ (r, a columns)
+        target[:, :, part] = whole.reshape(a, a, -1, k)
 
 
-def each(task, items, xp):
-    """task(item) for each item: on all threads for NumPy, one after the other for CuPy, where the GPU is the parallel machine."""
-    if xp is np:
-        parallel(lambda index: task(items[index]), len(items))
-    else:
-        for item in items:
-            task(item)
+def block_size(channels):
+    """Channels that a thread takes at a time: BLOCK_CHANNELS, or fewer so that no thread goes without."""
+    return min(BLOCK_CHANNELS, -(-channels // get_num_threads()))
 
 
 F4 = Winograd([0, 1, -1, 1 / 2, -2])                     # error 2e-6 of the largest value
