@@ -17,9 +17,14 @@ Conventions of a lesson (tests/test_lessons.py holds every notebook to them):
 Run one again after a change: ``jupyter-execute --inplace lessons/02_convolution.ipynb``.
 """
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 WIDTH = 9.0                                               # inches; with DPI 80 a figure is 720 pixels wide
 DPI = 80
@@ -32,6 +37,9 @@ HIGHLIGHT, SECOND = "#E1812C", "#8E6BB8"                  # the thing to look at
 
 def use():
     """Switch the style on, for all figures of a notebook."""
+    if shell := get_ipython():
+        shell.run_line_magic("matplotlib", "inline")      # now, for it brings a PNG writer; then ours takes its place
+        shell.display_formatter.formatters["image/png"].for_type(Figure, small_png)
     plt.rcParams.update({
         "figure.dpi": DPI, "savefig.dpi": DPI, "figure.facecolor": "white", "figure.constrained_layout.use": True,
         "font.family": "DejaVu Sans", "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "figure.titlesize": 11,
@@ -42,6 +50,14 @@ def use():
         "image.interpolation": "nearest", "lines.linewidth": 1.8,
     })
     np.set_printoptions(precision=4, suppress=True, linewidth=110)
+
+
+def small_png(fig):
+    """The figure as PNG with 256 colours: less than half the bytes, so that a notebook stays small."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(whole, format="png", bbox_inches="tight")
+    Image.open(whole).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def figure(rows=1, columns=1, height=None, **keywords):
