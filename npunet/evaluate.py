@@ -96,18 +96,24 @@ def object_and_cells(sample, probability):
     return probability[..., 1] * counted, np.where(counted & (sample.labels == 1), sample.instances, 0)
 
 
-def choose_samples(dataset, held_out, model):
+def training_config(model):
+    """config.json beside the model, as the training run wrote it; {} if there is none."""
+    try:
+        config = json.loads((Path(model).parent / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def choose_samples(dataset, held_out, config):
     """The samples to score and, in words, which they are.
 
-    held_out: "run" for those that the training run held out, as its config.json beside the model says (all, if there is
+    held_out: "run" for those that the training run held out, as its configuration says (all, if there is
     none or it names other images); "all"; or a number: the last so many.
     """
     samples, total = dataset.samples, len(dataset.samples)
     if held_out == "run":
-        try:
-            names = set(json.loads((Path(model).parent / "config.json").read_text())["held_out"])
-        except (OSError, ValueError, KeyError, TypeError):
-            names = set()
+        names = set(config.get("held_out", []))
         chosen = [sample for sample in samples if sample.name in names]
         if chosen:
             return chosen, f"{len(chosen)} of {total} images, those held out in training"
@@ -133,18 +139,20 @@ def table(names, scores, mean):
 def main(arguments=None):
     options = parser().parse_args(arguments)
     net = UNet.load(options.model, device=options.device)
-    net.output_size(options.tile)
-    dataset = datasets.load(options.data, labels=options.labels)
-    samples, which = choose_samples(dataset, options.held_out, options.model)
+    tile = options.tile or tiling.default_tile(net)
+    net.output_size(tile)                                 # an invalid tile is refused before any work
+    config = training_config(options.model)
+    dataset = datasets.load(options.data, labels=options.labels, class_values=config.get("data", {}).get("class_values"))
+    samples, which = choose_samples(dataset, options.held_out, config)
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
-        probabilities = predict_samples(net, samples, options.tile, options.augment, lambda done, total: bar.update())
+        probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update())
         scores, thresholds = score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
     mean, names = mean_scores(scores), [sample.name for sample in samples]
     print(f"{options.model} on {dataset.name}: {which}")
     print(table(names, scores, mean))
     print("best thresholds: " + ", ".join(f"{name} {threshold:g}" for name, threshold in thresholds.items()))
     if options.json:
-        report = {"model": str(options.model), "data": str(options.data), "images": which, "tile": options.tile, "augment": options.augment,
+        report = {"model": str(options.model), "data": str(options.data), "images": which, "tile": tile, "augment": options.augment,
                   "mean": mean, "thresholds": thresholds, "per_image": [{"name": name} | row for name, row in zip(names, scores)]}
         write_json(options.json, report)
         print(f"scores written to {options.json}")
@@ -174,7 +182,7 @@ def parser():
                        help="which images: those the training run of the model held out (default), all, or the last N")
     parse.add_argument("--labels", choices=["auto", "binary", "instances", "classes"], default="auto", help="what the masks hold (default auto)")
     parse.add_argument("--json", help="also write the scores to this file", metavar="FILE")
-    parse.add_argument("--tile", type=int, default=572, help="largest side of an input tile in pixels (default 572)")
+    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid)")
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse

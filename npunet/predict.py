@@ -133,6 +133,7 @@ def main(arguments=None):
     if not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold is {options.threshold}; expected a probability, 0 to 1")
     net = UNet.load(options.model, device=options.device)
+    options.tile = options.tile or tiling.default_tile(net)
     net.output_size(options.tile)                         # an invalid tile is refused before any work
     if net.n_classes > 256:
         raise InputError(f"{options.model} tells {net.n_classes} classes apart; a mask of 8 bits holds at most 256")
@@ -162,7 +163,7 @@ def parser():
     parse.add_argument("--model", required=True, help="a .npz file that training wrote, such as runs/isbi/best.npz")
     parse.add_argument("--input", required=True, nargs="+", help="images, or folders of images", metavar="IMAGE")
     parse.add_argument("--output", required=True, help="folder for the results; files of the same name in it are replaced", metavar="DIR")
-    parse.add_argument("--tile", type=int, default=572, help="largest side of an input tile in pixels (default 572)")
+    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid)")
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--probabilities", choices=["none", "uint16", "float32"], default="none",
                        help="also write probabilities as TIFF, of this type (default none)")

@@ -22,8 +22,14 @@ from typing import NamedTuple
 import numpy as np
 
 from npunet import loss
+from npunet import geometry
 from npunet.backend import to_cpu, to_device
 from npunet.errors import InputError
+
+
+def default_tile(net):
+    """572, the paper's tile, or the valid size of this network that is nearest to it."""
+    return geometry.nearest_valid_size(572, net.depth)
 
 
 class AxisPlan(NamedTuple):

@@ -51,7 +51,9 @@ def main(arguments=None):
     optimizer = SGD(net.parameters, options["learning_rate"], options["momentum"])
     progress = {"step": 0, "best": -1.0}
     if resume is None:
-        run = RunFolder.create(options["out"], {"options": options, "network": net.config, "held_out": [s.name for s in held_out.samples]})
+        run = RunFolder.create(options["out"], {
+            "options": options, "network": net.config, "held_out": [sample.name for sample in held_out.samples],
+            "data": {"labels": dataset.kind, "class_values": dataset.class_values if dataset.kind == "classes" else None}})
     else:
         progress = run.restore("newest.npz", net, optimizer)
         run.go_on_from(progress["step"])
