@@ -40,6 +40,7 @@ def test_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
 
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))       # no start-up file or history of the person who runs the tests
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")       # matrices are small here: on a busy machine its threads wait for each other
     notebook = read(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -86,23 +87,31 @@ def test_keeps_the_conventions(path):
     assert any(re.search(r"^(import npunet|from npunet)", source, re.MULTILINE) for source in code)
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_solution_passes_its_check(name):
-    result = run_check(name, solutions=True)
+def test_every_exercise_has_a_check_and_a_solution():
+    assert EXERCISES
+    for name in EXERCISES:
+        assert (LESSONS / "exercises" / f"check_{name}.py").is_file()
+        assert (LESSONS / "exercises" / "solutions" / f"{name}.py").is_file()
+
+
+def test_the_solutions_pass_their_checks():
+    result = run_checks(solutions=True)
     assert result.returncode == 0, result.stdout[-3000:]
-    assert " passed" in result.stdout and "skipped" not in result.stdout
+    assert re.search(r"^\d+ passed in", result.stdout.splitlines()[-1]), "passed, all of them, and none skipped"
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_empty_form_does_not_pass(name):
-    result = run_check(name, solutions=False)
-    assert result.returncode == 1 and " passed" not in result.stdout, result.stdout[-3000:]
-    assert "NotImplementedError" in result.stdout
+def test_the_empty_forms_do_not_pass():
+    result = run_checks(solutions=False)
+    assert result.returncode == 1
+    assert re.search(r"^\d+ failed in", result.stdout.splitlines()[-1]), result.stdout[-3000:]
+    for name in EXERCISES:
+        assert re.search(rf"exercises/{name}\.py:\d+: NotImplementedError", result.stdout), f"check_{name} does not notice an empty exercise"
 
 
-def run_check(name, solutions):
-    """pytest on lessons/exercises/check_NAME.py, as a student runs it, in a process of its own."""
-    environment = {key: value for key, value in os.environ.items() if key != "NPUNET_SOLUTIONS"}
+def run_checks(solutions):
+    """pytest on all lessons/exercises/check_NN_name.py, as a student runs one, in a process of its own."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("NPUNET_SOLUTIONS", "PYTEST_ADDOPTS")}
     environment |= {"NPUNET_SOLUTIONS": "1"} if solutions else {}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"lessons/exercises/check_{name}.py"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider",
+               *(f"lessons/exercises/check_{name}.py" for name in EXERCISES)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
