@@ -4,7 +4,8 @@
     im2col         windows as rows of a matrix, one matrix product       few input channels; 1x1 kernels
     shifted_gemm   one matrix product for each tap, on shifted views     no copy of windows; the GPU
     winograd       F(4x4, 3x3): 36 multiplications for 16 results        3x3 kernels
-    winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results        3x3 kernels, the largest images
+    winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results        the widest images, with few channels
+    winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results        fastest there; error above 1e-5, so never automatic
 
 Each has forward(x, weight, bias, padding, relu) -> y and
 backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias, with
@@ -13,16 +14,21 @@ supports(kh, kw), where there is one, says which kernels it can do.
 """
 
 from npunet.ops.conv_algorithms import im2col, naive, shifted_gemm, winograd
+from npunet.ops.conv_algorithms.common import output_shape
 
 ALGORITHMS = {"naive": naive, "im2col": im2col, "shifted_gemm": shifted_gemm,
-              "winograd": winograd.F4, "winograd_6x6": winograd.F6}
+              "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
+FEW_PIXELS = 400
 
 
 def choose(x_shape, weight_shape, padding, device):
     """Name of the algorithm that ``algorithm="auto"`` takes; benchmarks/results/convolution.txt is the reason for the rule."""
     kh, kw, c, k = weight_shape
-    if device == "gpu":
-        return "shifted_gemm" if c >= 16 else "im2col"
-    if (kh, kw) != (3, 3) or c < 8:
+    batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
+    if c < 8 or kh * kw == 1:                            # cols is small, or x itself
         return "im2col"
-    return "winograd_6x6" if max(c, k) <= 128 else "winograd"
+    if (kh, kw) != (3, 3) or device == "gpu":
+        return "shifted_gemm"
+    if batch * height * width < FEW_PIXELS:              # Winograd's kernels, four times as large, cost more than they save
+        return "shifted_gemm"
+    return "winograd_5x5" if c * k <= winograd.SMALL_KERNEL else "winograd"
