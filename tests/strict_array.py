@@ -152,7 +152,7 @@ def asarray(x, dtype=None):
 array = asarray
 ndindex, newaxis = np.ndindex, None
 bool_, int8, int32, int64, uint8, float32, float64 = np.bool_, np.int8, np.int32, np.int64, np.uint8, np.float32, np.float64
-for _name in ("empty zeros ones full arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum multiply add "
+for _name in ("empty zeros ones full tanh arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum multiply add "
               "subtract divide exp log sqrt abs isfinite matmul dot tensordot einsum where concatenate stack take_along_axis sum "
               "mean max min argmax vdot copyto broadcast_to pad moveaxis swapaxes transpose").split():
     globals()[_name] = _function(getattr(np, _name))

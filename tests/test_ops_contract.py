@@ -8,12 +8,16 @@ import pytest
 from npunet import ops
 from npunet.backend import to_cpu
 from npunet.gradient_check import check_gradients
+from npunet.ops.batch_norm import batch_norm_definition
 from npunet.ops.conv_algorithms import naive
 from npunet.ops.crop_concat import crop_concat_definition
 from npunet.ops.dropout import dropout_definition
 from npunet.ops.max_pooling import max_pool2d_definition
+from npunet.ops.pad_concat import pad_concat_definition
 from npunet.ops.relu import relu_definition
+from npunet.ops.tanh import tanh_definition
 from npunet.ops.up_convolution import up_conv2d_definition
+from npunet.ops.upsampling import upsample2d_definition
 
 RATE, SEED = 0.3, 5
 
@@ -43,6 +47,14 @@ CASES = {
     "crop_concat one pixel": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition,
                                   [(1, 1, 1, 2), (1, 3, 3, 1)], 2),
     "dropout": Case(lambda x: ops.dropout(x, RATE, np.random.default_rng(SEED)), ops.dropout_backward, dropped, [(2, 3, 4, 5)]),
+    "batch_norm": Case(ops.batch_norm, ops.batch_norm_backward, batch_norm_definition, [(1, 4, 5, 3), (3,), (3,)]),
+    "batch_norm relu": Case(lambda x, scale, shift: ops.batch_norm(x, scale, shift, relu=True), ops.batch_norm_backward,
+                            lambda *arrays: relu_definition(batch_norm_definition(*arrays)), [(1, 6, 3, 2), (2,), (2,)]),
+    "pad_concat": Case(ops.pad_concat, ops.pad_concat_backward, pad_concat_definition, [(2, 4, 6, 2), (2, 7, 7, 3)], 2),
+    "pad_concat same size": Case(ops.pad_concat, ops.pad_concat_backward, pad_concat_definition, [(2, 3, 4, 2), (2, 3, 4, 1)], 2),
+    "tanh": Case(ops.tanh, ops.tanh_backward, tanh_definition, [(2, 3, 4, 2)]),
+    "upsample2d": Case(ops.upsample2d, ops.upsample2d_backward, upsample2d_definition, [(2, 3, 5, 2)]),
+    "upsample2d one pixel": Case(ops.upsample2d, ops.upsample2d_backward, upsample2d_definition, [(2, 1, 2, 3)]),
     "conv2d 3x3": Case(ops.conv2d, ops.conv2d_backward, lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
                        [(2, 5, 6, 2), (3, 3, 2, 3), (3,)]),
     "conv2d 1x1": Case(ops.conv2d, ops.conv2d_backward, lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),

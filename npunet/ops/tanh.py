@@ -1,0 +1,28 @@
+"""Hyperbolic tangent: the last operation of a network that paints pictures, whose values then lie between -1 and 1.
+
+    y = tanh(x)            dL/dx = dL/dy (1 - y^2),   as tanh' = 1 - tanh^2
+"""
+
+import math
+
+from npunet.backend import array_module
+
+
+def tanh_definition(x):
+    """The formula as loops, by exponentials."""
+    y = x.copy()
+    for index in array_module(x).ndindex(x.shape):
+        plus, minus = math.exp(float(x[index])), math.exp(-float(x[index]))
+        y[index] = (plus - minus) / (plus + minus)
+    return y
+
+
+def tanh(x):
+    """x of any shape -> y of the same shape and dtype, ctx."""
+    y = array_module(x).tanh(x)
+    return y, y
+
+
+def tanh_backward(dy, ctx):
+    """dy like y -> dx like x."""
+    return dy * (1 - ctx * ctx)
