@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 LESSONS = ROOT / "lessons"
 NOTEBOOKS = sorted(LESSONS.glob("*.ipynb"))
 EXERCISES = sorted(path.stem for path in (LESSONS / "exercises").glob("[0-9]*.py"))
+TIMEOUT = 300                                             # seconds for a cell; on two idle cores a whole lesson takes below 60
 MACHINE_PATH = re.compile(r"(/home/|/root/|/work/|/tmp/|/Users/|/usr/|site-packages|[A-Z]:\\\\?Users)")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -40,12 +41,12 @@ def test_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
 
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))       # no start-up file or history of the person who runs the tests
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")       # matrices are small here: on a busy machine its threads wait for each other
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")            # matrices are small here: on a busy machine threads wait for each other
     notebook = read(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(LESSONS)}})
+    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(LESSONS)}})
     asyncio.run(client.async_execute())                   # raises CellExecutionError, with the cell and its traceback
     noise = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
     assert not noise, f"{path.name} writes warnings: {noise[0][:500]}"
