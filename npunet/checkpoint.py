@@ -1,7 +1,7 @@
 """Checkpoints: one .npz file, without pickles, that is there whole or not at all.
 
 Entries: "header" is JSON text (configuration of the network and whatever else the writer adds);
-"parameter/NAME" are the network's arrays; training adds "optimizer/...". A file is written to a temporary
+"parameter/NAME" and "statistic/NAME" are the network's arrays; training adds "optimizer/...". A file is written to a temporary
 name beside its place, synced to the disk and renamed, so that a crash leaves the old file as it was.
 """
 
@@ -68,9 +68,10 @@ def load(path):
 
 
 def network_entries(net):
-    """What `save` needs of a network: header with its configuration, and its parameters as NumPy arrays."""
-    entries = {f"parameter/{name}": to_cpu(parameter.value) for name, parameter in net.parameters.items()}
-    return {"header": {"network": net.config}} | entries
+    """What `save` needs of a network: header with its configuration, and its parameters and statistics as NumPy arrays."""
+    entries = {name: to_cpu(array.value) for name, array in _arrays(net).items()}
+    header = {"network": net.config} | ({"mask_values": net.mask_values} if net.mask_values else {})
+    return {"header": header} | entries
 
 
 def restore_network(network_class, entries, path, device):
@@ -80,21 +81,32 @@ def restore_network(network_class, entries, path, device):
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its header does not describe a network ({error}); expected a file that UNet.save wrote") from None
     fill_network(net, entries, path)
+    net.mask_values = entries["header"].get("mask_values")
     return net
 
 
 def fill_network(net, entries, path):
-    """Replace the parameters of `net` by those in the entries.
+    """Replace the parameters and statistics of `net` by those in the entries.
 
-    Raises InputError that names the parameters that are missing, unexpected or of another shape.
+    Raises InputError that names those that are missing, unexpected or of another shape.
     """
-    found = {name.removeprefix("parameter/"): value for name, value in entries.items() if name.startswith("parameter/")}
-    parameters = net.parameters
-    wrong = [f"{name} is missing" for name in parameters if name not in found]
-    wrong += [f"{name} is unexpected" for name in found if name not in parameters]
-    wrong += [f"{name} has shape {found[name].shape} instead of {parameter.value.shape}" for name, parameter in parameters.items()
-              if name in found and found[name].shape != parameter.value.shape]
+    found = {name: value for name, value in entries.items() if name.startswith(("parameter/", "statistic/"))}
+    arrays = _arrays(net)
+
+    def short(name):
+        return name.partition("/")[2]
+
+    wrong = [f"{short(name)} is missing" for name in arrays if name not in found]
+    wrong += [f"{short(name)} is unexpected" for name in found if name not in arrays]
+    wrong += [f"{short(name)} has shape {found[name].shape} instead of {array.value.shape}" for name, array in arrays.items()
+              if name in found and found[name].shape != array.value.shape]
     if wrong:
         raise InputError(f"{path} does not fit the network: {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}")
-    for name, parameter in parameters.items():
-        parameter.value = to_device(found[name].astype(net.dtype, copy=False), net.device)
+    for name, array in arrays.items():
+        array.value = to_device(found[name].astype(array.value.dtype, copy=False), net.device)
+
+
+def _arrays(net):
+    """Everything of a network that is saved: {entry: Parameter or Statistic}."""
+    return ({f"parameter/{name}": parameter for name, parameter in net.parameters.items()}
+            | {f"statistic/{name}": statistic for name, statistic in net.statistics.items()})

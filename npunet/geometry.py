@@ -75,6 +75,17 @@ def input_size_for(output, depth=4, padding=0):
     return valid_sizes_around(max(output, 1) + border, depth, padding)[1]
 
 
+def padded_output_size(input_size, depth=4, whole=True):
+    """Side of the output of a padded network, which takes any size that can be halved `depth` times: at least one pixel is left.
+
+    whole: odd sizes are made up for on the way up (pad and concatenate), so the size is kept; otherwise the part that the
+    pooling windows cover comes out, 100 -> 96 for depth 4. Raises InputError for a smaller size.
+    """
+    if input_size < 2 ** depth:
+        raise InputError(f"tile {input_size} is too small for {depth} poolings; the smallest is {2 ** depth}")
+    return input_size if whole else input_size >> depth << depth
+
+
 def border_lost(depth=4):
     """Input side minus output side of the valid network: 184 for depth 4."""
     size = smallest_valid_size(depth)

@@ -27,3 +27,8 @@ def gaussian(shape, incoming_nodes, rng, dtype):
 def zeros(size, dtype):
     """Biases: zeros of shape (size,)."""
     return np.zeros(size, dtype)
+
+
+def ones(size, dtype):
+    """Scales of batch normalisation: ones of shape (size,)."""
+    return np.ones(size, dtype)

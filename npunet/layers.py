@@ -7,6 +7,7 @@ The mathematics is in `npunet.ops`; nothing is computed here.
 """
 
 from npunet import initialization, ops
+from npunet.errors import InputError
 
 
 class Parameter:
@@ -17,6 +18,13 @@ class Parameter:
         self.grad = None
 
 
+class Statistic:
+    """An array that belongs to a network and is saved with it, but comes from averaging and not from gradients."""
+
+    def __init__(self, value):
+        self.value = value
+
+
 class Layer:
     """Holds one context between forward and backward."""
 
@@ -24,6 +32,14 @@ class Layer:
 
     def keep(self, ctx, train):
         self.context = ctx if train else None
+
+    def forget(self):
+        """Drop the context: its memory is worth more than the time of `forward_again`."""
+        self.context = None
+
+    def forward_again(self, x):
+        """What forward(x, train=True) did before `forget`, to the same bits."""
+        return self.forward(x, True)
 
     def take(self):
         """The context of the last forward pass, which is forgotten: it can be used once."""
@@ -37,27 +53,84 @@ class Layer:
     def parameters(self):
         return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
 
+    @property
+    def statistics(self):
+        return {name: value for name, value in vars(self).items() if isinstance(value, Statistic)}
+
 
 class Convolution(Layer):
-    """k x k convolution with bias, and the ReLU that follows it: (N, H, W, C) -> (N, H', W', K)."""
+    """k x k convolution, with bias unless switched off, and the ReLU that follows it: (N, H, W, C) -> (N, H', W', K)."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, *, padding=0, relu=True, algorithm="auto", rng, dtype):
+    def __init__(self, in_channels, out_channels, kernel_size, *, padding=0, bias=True, relu=True, algorithm="auto", rng, dtype):
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         incoming_nodes = kernel_size * kernel_size * in_channels
         self.weight = Parameter(initialization.gaussian(shape, incoming_nodes, rng, dtype))
-        self.bias = Parameter(initialization.zeros(out_channels, dtype))
+        self.bias = Parameter(initialization.zeros(out_channels, dtype)) if bias else None
         self.padding, self.relu, self.algorithm = padding, relu, algorithm
 
     def forward(self, x, train):
-        y, ctx = ops.conv2d(x, self.weight.value, self.bias.value,
+        y, ctx = ops.conv2d(x, self.weight.value, self.bias.value if self.bias else None,
                             padding=self.padding, relu=self.relu, algorithm=self.algorithm)
         self.keep(ctx, train)
         return y
 
     def backward(self, dy, need_dx=True):
         """Returns dx, or None if it is not needed (the first layer of a network)."""
-        dx, self.weight.grad, self.bias.grad = ops.conv2d_backward(dy, self.take(), need_dx)
+        dx, self.weight.grad, dbias = ops.conv2d_backward(dy, self.take(), need_dx)
+        if self.bias:
+            self.bias.grad = dbias
         return dx
+
+
+class BatchNorm(Layer):
+    """Batch normalisation and the ReLU that follows it: (N, H, W, C) -> the same. Keeps running averages of the batches' statistics.
+
+    Training normalises by mean and variance of the batch; otherwise the running averages are used, which start at 0 and 1 and
+    move a tenth of the way towards each batch's mean and its unbiased variance (sum of squares / (M - 1)), as in PyTorch.
+    """
+
+    momentum, eps = 0.1, 1e-5
+
+    def __init__(self, channels, *, relu=True, dtype):
+        self.scale = Parameter(initialization.ones(channels, dtype))
+        self.shift = Parameter(initialization.zeros(channels, dtype))
+        self.running_mean = Statistic(initialization.zeros(channels, dtype))
+        self.running_variance = Statistic(initialization.ones(channels, dtype))
+        self.batches = Statistic(initialization.zeros((), "int64"))
+        self.relu = relu
+
+    def forward(self, x, train):
+        if not train:
+            self.keep(None, train)
+            return self._normalise(x, self.running_mean.value, self.running_variance.value)[0]
+        pixels = x.size // x.shape[3]
+        if pixels == 1:
+            raise InputError("batch normalisation met a feature map of one pixel, whose variance says nothing; give a larger tile or batch")
+        y, ctx = self._normalise(x)
+        self._average(self.running_mean, ctx.mean)
+        self._average(self.running_variance, ctx.variance * (pixels / (pixels - 1)))
+        self.batches.value = self.batches.value + 1
+        self.keep(ctx, train)
+        return y
+
+    def forget(self):
+        self.of_batch = self.context.mean, self.context.variance           # two short vectors, worth keeping
+        super().forget()
+
+    def forward_again(self, x):
+        """As the first time, but the statistics are known already and do not enter the running averages twice."""
+        y, self.context = self._normalise(x, *self.of_batch)
+        return y
+
+    def backward(self, dy):
+        dx, self.scale.grad, self.shift.grad = ops.batch_norm_backward(dy, self.take())
+        return dx
+
+    def _normalise(self, x, mean=None, variance=None):
+        return ops.batch_norm(x, self.scale.value, self.shift.value, mean, variance, eps=self.eps, relu=self.relu)
+
+    def _average(self, running, of_batch):
+        running.value = ((1 - self.momentum) * running.value + self.momentum * of_batch).astype(running.value.dtype)
 
 
 class UpConvolution(Layer):
@@ -84,6 +157,18 @@ class UpConvolution(Layer):
         return dx
 
 
+class Upsampling(Layer):
+    """Bilinear upsampling with aligned corners: (N, H, W, C) -> (N, 2H, 2W, C). Nothing to learn."""
+
+    def forward(self, x, train):
+        y, ctx = ops.upsample2d(x)
+        self.keep(ctx, train)
+        return y
+
+    def backward(self, dy):
+        return ops.upsample2d_backward(dy, self.take())
+
+
 class MaxPooling(Layer):
     """2x2 max-pooling with stride 2: (N, H, W, C) -> (N, H/2, W/2, C)."""
 
@@ -107,6 +192,31 @@ class CropConcat(Layer):
     def backward(self, dy):
         """Returns dupsampled, dskip."""
         return ops.crop_concat_backward(dy, self.take())
+
+
+class PadConcat(Layer):
+    """[skip connection, upsampled with zeros around up to the same size] along the channels."""
+
+    def forward(self, upsampled, skip, train):
+        y, ctx = ops.pad_concat(upsampled, skip)
+        self.keep(ctx, train)
+        return y
+
+    def backward(self, dy):
+        """Returns dupsampled, dskip."""
+        return ops.pad_concat_backward(dy, self.take())
+
+
+class Tanh(Layer):
+    """Hyperbolic tangent: any shape -> the same, values between -1 and 1."""
+
+    def forward(self, x, train):
+        y, ctx = ops.tanh(x)
+        self.keep(ctx, train)
+        return y
+
+    def backward(self, dy):
+        return ops.tanh_backward(dy, self.take())
 
 
 class Dropout(Layer):

@@ -11,62 +11,102 @@ valid and followed by ReLU):
 
 Down a level: 2x2 max-pooling, channels double. Up a level: 2x2 up-convolution, channels halve, then
 concatenation with the central part of the feature map of the same level.
+
+The networks that others call U-Net differ from this in a few places; VARIANTS lists them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import checkpoint, geometry
+from npunet import checkpoint, geometry, pytorch_unet
 from npunet.backend import resolve_device, to_device
 from npunet.errors import InputError
-from npunet.layers import Convolution, CropConcat, Dropout, MaxPooling, UpConvolution
+from npunet.layers import BatchNorm, Convolution, CropConcat, Dropout, Layer, MaxPooling, PadConcat, Tanh, UpConvolution, Upsampling
 
 
 @dataclass(frozen=True)
 class Variant:
     """What differs between the networks that are called U-Net; each is a row of options, not a subclass."""
 
-    relu_after_up: bool           # ReLU after each up-convolution
-    last_up_keeps_channels: bool  # the topmost up-convolution maps 128 to 128 channels instead of 64
-    dropout_levels: int           # how many of the deepest levels end in dropout (1: the bottleneck)
+    padding: int = 0                      # 1: 3x3 convolutions keep the size, with zeros around
+    batch_norm: bool = False              # after each 3x3 convolution, which then has no bias
+    relu_after_up: bool = False           # ReLU after each up-convolution
+    last_up_keeps_channels: bool = False  # the topmost up-convolution maps 128 to 128 channels instead of 64
+    pads_upsampled: bool = False          # [skip, upsampled with zeros around] instead of [upsampled, cropped skip]
+    may_be_bilinear: bool = False         # UNet(bilinear=True) replaces the up-convolutions by interpolation
+    dropout_levels: int = 0               # how many of the deepest levels end in dropout (1: the bottleneck)
+    tanh: bool = False                    # at the end: the output is a picture
 
 
 VARIANTS = {
-    "paper": Variant(relu_after_up=False, last_up_keeps_channels=False, dropout_levels=1),
+    "paper": Variant(dropout_levels=1),
     # The Caffe network that the authors published with the paper, u-net-release.
     "release": Variant(relu_after_up=True, last_up_keeps_channels=True, dropout_levels=2),
+    # github.com/milesial/Pytorch-UNet, and what most people mean today.
+    "pytorch-unet": Variant(padding=1, batch_norm=True, pads_upsampled=True, may_be_bilinear=True),
+    # From picture to picture, for style transfer.
+    "style": Variant(padding=1, tanh=True),
 }
 
 
-class DoubleConvolution:
-    """"The repeated application of two 3x3 convolutions, each followed by a rectified linear unit" (§2)."""
+class DoubleConvolution(Layer):
+    """"The repeated application of two 3x3 convolutions, each followed by a rectified linear unit" (§2).
 
-    def __init__(self, in_channels, out_channels, rng, dtype):
-        self.conv1 = Convolution(in_channels, out_channels, 3, rng=rng, dtype=dtype)
-        self.conv2 = Convolution(out_channels, out_channels, 3, rng=rng, dtype=dtype)
+    With `recompute` it keeps its input instead of its layers' contexts, and runs forward once more before it goes back: about
+    a third more time for roughly half the memory (Chen et al. 2016, arXiv 1604.06174).
+    """
+
+    def __init__(self, in_channels, out_channels, middle_channels=None, *, padding=0, batch_norm=False, recompute=False, rng, dtype):
+        middle_channels = middle_channels or out_channels
+        convolution = dict(padding=padding, bias=not batch_norm, relu=not batch_norm, rng=rng, dtype=dtype)
+        self.conv1 = Convolution(in_channels, middle_channels, 3, **convolution)
+        self.norm1 = BatchNorm(middle_channels, dtype=dtype) if batch_norm else None
+        self.conv2 = Convolution(middle_channels, out_channels, 3, **convolution)
+        self.norm2 = BatchNorm(out_channels, dtype=dtype) if batch_norm else None
+        self.recompute = recompute
+
+    @property
+    def layers(self):
+        return {name: layer for name, layer in vars(self).items() if isinstance(layer, Layer)}
 
     def forward(self, x, train):
-        return self.conv2.forward(self.conv1.forward(x, train), train)
+        y = x
+        for layer in self.layers.values():
+            y = layer.forward(y, train)
+            if train and self.recompute:
+                layer.forget()
+        self.keep(x, train and self.recompute)
+        return y
 
     def backward(self, dy, need_dx=True):
-        return self.conv1.backward(self.conv2.backward(dy), need_dx)
+        if self.recompute:
+            y = self.take()
+            for layer in self.layers.values():
+                y = layer.forward_again(y)
+        _, *layers = self.layers.values()
+        for layer in reversed(layers):
+            dy = layer.backward(dy)
+        return self.conv1.backward(dy, need_dx)
 
 
 class UNet:
     """The U-Net. in_channels (1 grey, 3 RGB), n_classes, base_channels (64 in the paper), depth (4 poolings).
 
-    variant: "paper" or "release". dropout: rate at the end of the contracting path. device: "cpu", "gpu"
-    or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout. input_mean and
+    variant: a row of VARIANTS; bilinear: upsampling without parameters, for variant "pytorch-unet". n_classes 1 is one logit
+    for two classes (its sigmoid is the probability of class 1). dropout: rate at the end of the contracting path. device:
+    "cpu", "gpu" or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout. input_mean and
     input_std: the network sees (x - input_mean) / input_std; training sets them to the grey values' statistics,
-    because ReLU networks learn several times faster from centred images.
+    because ReLU networks learn several times faster from centred images. recompute: less memory and more time in training.
     Raises InputError for options that do not exist or a GPU that cannot be used.
     """
 
-    def __init__(self, in_channels=1, n_classes=2, base_channels=64, depth=4, *, variant="paper", dropout=0.5,
-                 device="cpu", dtype="float32", seed=0, input_mean=0.0, input_std=1.0):
+    def __init__(self, in_channels=1, n_classes=2, base_channels=64, depth=4, *, variant="paper", bilinear=False, dropout=0.5,
+                 device="cpu", dtype="float32", seed=0, input_mean=0.0, input_std=1.0, recompute=False):
         if variant not in VARIANTS:
             raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
+        if bilinear and not VARIANTS[variant].may_be_bilinear:
+            raise InputError(f"variant {variant!r} has up-convolutions; bilinear upsampling goes with variant 'pytorch-unet'")
         for name, value in (("in_channels", in_channels), ("n_classes", n_classes), ("base_channels", base_channels),
                             ("depth", depth)):
             if not isinstance(value, (int, np.integer)) or value < 1:
@@ -81,40 +121,49 @@ class UNet:
         self.config = dict(in_channels=int(in_channels), n_classes=int(n_classes), base_channels=int(base_channels), depth=int(depth),
                            variant=variant, dropout=float(dropout), dtype=str(dtype), seed=seed, input_mean=float(input_mean),
                            input_std=float(input_std))    # plain types: it becomes JSON
+        if bilinear:
+            self.config["bilinear"] = True
+        self.mask_values = None           # the value of each class in the masks it was trained on, a list, if that is known
         self.in_channels, self.n_classes, self.depth = in_channels, n_classes, depth
         self.input_mean, self.input_std = float(input_mean), float(input_std)
         self.dtype, self.device = np.dtype(dtype), resolve_device(device)
         self.rng = np.random.default_rng(seed)
-        self._build(base_channels, VARIANTS[variant], dropout)
-        for parameter in self.parameters.values():
-            parameter.value = to_device(parameter.value, self.device)
+        self.options, self.bilinear, self.recompute = VARIANTS[variant], bool(bilinear), bool(recompute)
+        self._build(base_channels, self.options, dropout)
+        for array in (*self.parameters.values(), *self.statistics.values()):
+            array.value = to_device(array.value, self.device)
 
     def _build(self, base_channels, options, dropout):
         make = dict(rng=self.rng, dtype=self.dtype)
+        block = make | dict(padding=options.padding, batch_norm=options.batch_norm, recompute=self.recompute)
         channels = [base_channels * 2 ** level for level in range(self.depth + 1)]      # 64, 128, 256, 512, 1024
+        leaving = channels                # those with which the expansive path leaves a level; up-convolution halves them
+        if self.bilinear:                 # interpolation cannot, so the second convolution of the level below does
+            leaving = [channels[max(level - 1, 0)] for level in range(self.depth + 1)]  # 64, 64, 128, 256, 512
         rates = [dropout if level > self.depth - options.dropout_levels else 0.0 for level in range(self.depth + 1)]
         self.dropouts = [Dropout(rate, self.rng) for rate in rates]
         self.contracting, self.pools = [], []
         previous = self.in_channels
         for level in range(self.depth):
-            self.contracting.append(DoubleConvolution(previous, channels[level], **make))
+            self.contracting.append(DoubleConvolution(previous, channels[level], **block))
             self.pools.append(MaxPooling())
             previous = channels[level]
-        self.bottleneck = DoubleConvolution(previous, channels[self.depth], **make)
+        self.bottleneck = DoubleConvolution(previous, leaving[self.depth], **block)
         self.ups, self.concats, self.expansive = {}, {}, {}
         for level in reversed(range(self.depth)):
             keeps_channels = options.last_up_keeps_channels and level == 0
             up_channels = channels[level + 1] if keeps_channels else channels[level]
-            self.ups[level] = UpConvolution(channels[level + 1], up_channels, relu=options.relu_after_up, **make)
-            self.concats[level] = CropConcat()
-            self.expansive[level] = DoubleConvolution(up_channels + channels[level], channels[level], **make)
+            self.ups[level] = Upsampling() if self.bilinear else UpConvolution(channels[level + 1], up_channels, relu=options.relu_after_up, **make)
+            self.concats[level] = PadConcat() if options.pads_upsampled else CropConcat()
+            self.expansive[level] = DoubleConvolution(up_channels + channels[level], leaving[level], channels[level], **block)
         self.output = Convolution(channels[0], self.n_classes, 1, relu=False, **make)
+        self.tanh = Tanh() if options.tanh else None
 
     def forward(self, x, train=False):
-        """Images x (N, H, W, in_channels) -> logits (N, H', W', n_classes); H' = geometry.output_size(H).
+        """Images x (N, H, W, in_channels) -> logits (N, H', W', n_classes); H' = self.output_size(H).
 
-        x must be on the network's device; it is taken in the network's dtype. With train=True dropout is
-        at work and what backward needs is kept.
+        x must be on the network's device; it is taken in the network's dtype. With train=True dropout and the batch's own
+        statistics are at work and what backward needs is kept.
         Raises InputError for a size or a number of channels that does not fit, with the nearest that do.
         """
         self._check_input(x)
@@ -131,7 +180,8 @@ class UNet:
             x = self.ups[level].forward(x, train)
             x = self.concats[level].forward(x, skips.pop(), train)
             x = self.expansive[level].forward(x, train)
-        return self.output.forward(x, train)
+        x = self.output.forward(x, train)
+        return self.tanh.forward(x, train) if self.tanh else x
 
     def backward(self, dlogits, need_dx=True):
         """Gradient of the loss by the logits -> fills every parameter's .grad.
@@ -140,7 +190,8 @@ class UNet:
         connection, gets the sum of the gradients of both. Returns the gradient by the images, like x, or
         None with need_dx=False (training does not need it and saves a convolution).
         """
-        dx = self.output.backward(dlogits)
+        dx = self.tanh.backward(dlogits) if self.tanh else dlogits
+        dx = self.output.backward(dx)
         dskips = []
         for level in range(self.depth):
             dx = self.expansive[level].backward(dx)
@@ -160,15 +211,16 @@ class UNet:
     def layers(self):
         """Every layer by name, in order of use: "contracting.0.conv1", ..., "expansive.0.concat", ..., "output"."""
         layers = {}
+
+        def add(place, named):
+            layers.update({f"{place}.{name}": layer for name, layer in named.items()})
+
         for level, block in enumerate(self.contracting):
-            layers |= {f"contracting.{level}.conv1": block.conv1, f"contracting.{level}.conv2": block.conv2,
-                       f"contracting.{level}.dropout": self.dropouts[level], f"contracting.{level}.pool": self.pools[level]}
-        layers |= {"bottleneck.conv1": self.bottleneck.conv1, "bottleneck.conv2": self.bottleneck.conv2,
-                   "bottleneck.dropout": self.dropouts[self.depth]}
+            add(f"contracting.{level}", block.layers | {"dropout": self.dropouts[level], "pool": self.pools[level]})
+        add("bottleneck", self.bottleneck.layers | {"dropout": self.dropouts[self.depth]})
         for level, block in self.expansive.items():
-            layers |= {f"expansive.{level}.up": self.ups[level], f"expansive.{level}.concat": self.concats[level],
-                       f"expansive.{level}.conv1": block.conv1, f"expansive.{level}.conv2": block.conv2}
-        return layers | {"output": self.output}
+            add(f"expansive.{level}", {"up": self.ups[level], "concat": self.concats[level]} | block.layers)
+        return layers | {"output": self.output} | ({"tanh": self.tanh} if self.tanh else {})
 
     def feature_maps(self, x):
         """The output of every layer in one forward pass: {layer name: (N, H, W, C)}; for looking inside."""
@@ -196,24 +248,45 @@ class UNet:
                 for layer_name, layer in self.layers.items() for name, parameter in layer.parameters.items()}
 
     @property
+    def statistics(self):
+        """The running statistics of batch normalisation by name, "contracting.0.norm1.running_mean" and so on; {} without it."""
+        return {f"{layer_name}.{name}": statistic
+                for layer_name, layer in self.layers.items() for name, statistic in layer.statistics.items()}
+
+    @property
+    def n_labels(self):
+        """How many classes it tells apart: n_classes, but two with a single logit."""
+        return max(2, self.n_classes)
+
+    @property
     def n_parameters(self):
         return sum(parameter.value.size for parameter in self.parameters.values())
 
     def output_size(self, size):
-        """Side of the output for a side of the input of this network."""
+        """Side of the output for a side of the input of this network. Raises InputError, with what would fit, if it does not."""
+        if self.options.padding:
+            return geometry.padded_output_size(size, self.depth, whole=self.options.pads_upsampled)
         return geometry.output_size(size, self.depth)
 
     def save(self, path):
-        """Write the network (configuration and parameters) to one .npz file, at once or not at all."""
-        checkpoint.save(path, checkpoint.network_entries(self))
+        """Write the network to one file, at once or not at all: .npz, or .pth or .safetensors for variant "pytorch-unet"."""
+        if pytorch_unet.is_weights_file(path):
+            pytorch_unet.save(self, path)
+        else:
+            checkpoint.save(path, checkpoint.network_entries(self))
 
     @classmethod
     def load(cls, path, device="cpu"):
-        """The network in a .npz file that `save` or training wrote. Raises InputError if it is none."""
+        """The network in a .npz file that `save` or training wrote, or in a .pth or .safetensors file of milesial/Pytorch-UNet.
+
+        Raises InputError if it is none, or names what does not fit.
+        """
+        if pytorch_unet.is_weights_file(path):
+            return pytorch_unet.load(cls, path, device)
         return checkpoint.restore_network(cls, checkpoint.load(path), path, device)
 
     def _check_input(self, x):
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             raise InputError(f"the input has shape {x.shape}; expected (N, H, W, {self.in_channels})")
         for size in x.shape[1:3]:
-            geometry.output_size(size, self.depth)
+            self.output_size(size)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.layers import Convolution, CropConcat, Dropout, MaxPooling, Parameter, UpConvolution
+from npunet.errors import InputError
+from npunet.layers import (BatchNorm, Convolution, CropConcat, Dropout, MaxPooling, PadConcat, Parameter, Statistic, Tanh, UpConvolution,
+                           Upsampling)
 
 
 def layers_and_inputs():
@@ -12,6 +14,11 @@ def layers_and_inputs():
     make = dict(rng=rng, dtype="float64")
     return {
         "Convolution": (Convolution(2, 3, 3, **make), [rng.standard_normal((1, 5, 6, 2))]),
+        "Convolution without bias": (Convolution(2, 3, 3, bias=False, **make), [rng.standard_normal((1, 5, 6, 2))]),
+        "BatchNorm": (BatchNorm(2, dtype="float64"), [rng.standard_normal((1, 5, 6, 2))]),
+        "Upsampling": (Upsampling(), [rng.standard_normal((1, 3, 4, 2))]),
+        "PadConcat": (PadConcat(), [rng.standard_normal((1, 2, 3, 2)), rng.standard_normal((1, 6, 7, 3))]),
+        "Tanh": (Tanh(), [rng.standard_normal((1, 3, 4, 2))]),
         "UpConvolution": (UpConvolution(2, 3, **make), [rng.standard_normal((1, 3, 4, 2))]),
         "UpConvolution with ReLU": (UpConvolution(2, 3, relu=True, **make), [rng.standard_normal((1, 3, 4, 2))]),
         "MaxPooling": (MaxPooling(), [rng.standard_normal((1, 4, 6, 2))]),
@@ -94,3 +101,32 @@ def test_parameters_are_named_by_the_layer():
     layer = Convolution(1, 2, 3, rng=np.random.default_rng(0), dtype="float32")
     assert list(layer.parameters) == ["weight", "bias"] and all(isinstance(p, Parameter) for p in layer.parameters.values())
     assert MaxPooling().parameters == {}
+
+
+def test_running_statistics_by_hand():
+    """One channel, values 1, 2, 3, 6: mean 3, variance 3.5, unbiased 14 / 3; a tenth of the way from 0 and 1."""
+    layer = BatchNorm(1, dtype="float64")
+    y = layer.forward(np.array([1.0, 2, 3, 6]).reshape(1, 2, 2, 1), True)
+    np.testing.assert_allclose(y.ravel(), np.maximum((np.array([1.0, 2, 3, 6]) - 3) / np.sqrt(3.5 + 1e-5), 0), rtol=1e-12)
+    np.testing.assert_allclose([layer.running_mean.value[0], layer.running_variance.value[0]], [0.3, 0.9 + 1.4 / 3], rtol=1e-12)
+    assert layer.batches.value == 1 and set(layer.statistics) == {"running_mean", "running_variance", "batches"}
+    assert set(layer.parameters) == {"scale", "shift"} and all(isinstance(one, Statistic) for one in layer.statistics.values())
+    np.testing.assert_allclose(layer.forward(np.full((1, 1, 1, 1), 5.0), False), (5 - 0.3) / np.sqrt(0.9 + 1.4 / 3 + 1e-5), rtol=1e-12)
+    assert layer.batches.value == 1                                          # applying it moves nothing
+    with pytest.raises(InputError, match="one pixel"):
+        layer.forward(np.ones((1, 1, 1, 1)), True)
+
+
+def test_batch_norm_goes_on_from_where_it_forgot(rng):
+    layer, x, dy = BatchNorm(3, dtype="float64"), rng.standard_normal((2, 4, 5, 3)), rng.standard_normal((2, 4, 5, 3))
+    y = layer.forward(x, True)
+    expected, running = layer.backward(dy), {name: one.value for name, one in layer.statistics.items()}
+    again = BatchNorm(3, dtype="float64")
+    again.forward(x, True)
+    again.forget()
+    with pytest.raises(RuntimeError, match="no forward pass"):
+        again.backward(dy)
+    np.testing.assert_array_equal(again.forward_again(x), y)
+    np.testing.assert_array_equal(again.backward(dy), expected)
+    for name, value in running.items():
+        np.testing.assert_array_equal(again.statistics[name].value, value)

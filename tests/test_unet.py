@@ -7,7 +7,6 @@ import strict_array
 from npunet import UNet
 from npunet.backend import to_cpu
 from npunet.errors import InputError
-from npunet.geometry import output_size
 from npunet.gradient_check import directional_derivative, numerical_gradient, random_directions, relative_error
 from npunet.loss import softmax, weighted_cross_entropy
 from npunet.optimizers import SGD
@@ -18,14 +17,15 @@ EPS = 1e-7                            # smaller than the 1e-5 of single operatio
 class Problem:
     """A small float64 network with a batch of images, labels and weights; `loss` is a pure function of parameters and images."""
 
-    def __init__(self, *, depth=1, size=None, batch=2, in_channels=2, n_classes=3, base_channels=3, variant="paper", dropout=0.0, seed=0):
-        self.net = UNet(in_channels, n_classes, base_channels, depth, variant=variant, dropout=dropout, dtype="float64", seed=seed)
+    def __init__(self, *, depth=1, size=None, batch=2, in_channels=2, n_classes=3, base_channels=3, variant="paper", dropout=0.0, seed=0,
+                 **options):
+        self.net = UNet(in_channels, n_classes, base_channels, depth, variant=variant, dropout=dropout, dtype="float64", seed=seed, **options)
         rng = np.random.default_rng(seed + 100)
         for name, parameter in self.net.parameters.items():
-            if name.endswith("bias"):
+            if name.endswith(("bias", "scale", "shift")):
                 parameter.value += 0.1 * rng.standard_normal(parameter.value.shape)
         size = size or {1: 20, 2: 44}[depth]
-        output = output_size(size, depth)
+        output = self.net.output_size(size)
         self.x = rng.standard_normal((batch, size, size, in_channels))
         self.labels = rng.integers(0, n_classes, (batch, output, output))
         self.weights = rng.uniform(0.1, 5, self.labels.shape)
@@ -63,6 +63,68 @@ class Problem:
 def test_the_whole_network_along_a_random_direction(variant, depth, dropout):
     problem = Problem(variant=variant, depth=depth, dropout=dropout)
     assert problem.error_along_a_random_direction() < 1e-6
+
+
+PADDED = [dict(variant="pytorch-unet"), dict(variant="pytorch-unet", bilinear=True), dict(variant="style")]
+
+
+@pytest.mark.parametrize("options", PADDED, ids=str)
+@pytest.mark.parametrize("depth, size", [(1, 6), (1, 7), (2, 10), (2, 11)])
+def test_padded_networks_along_a_random_direction(options, depth, size):
+    problem = Problem(depth=depth, size=size, n_classes=3, **options)
+    assert problem.labels.shape[1] == (size if options["variant"] == "pytorch-unet" else size // 2 ** depth * 2 ** depth)
+    assert problem.error_along_a_random_direction() < 1e-6
+
+
+@pytest.mark.parametrize("options", PADDED, ids=str)
+def test_padded_networks_keep_the_size_and_say_how_small_is_too_small(options):
+    net = UNet(2, 3, 2, 3, **options)
+    whole = options["variant"] == "pytorch-unet"
+    for height, width in ((8, 9), (13, 40), (17, 15)):
+        expected = (height, width) if whole else (height // 8 * 8, width // 8 * 8)
+        assert net.forward(np.zeros((1, height, width, 2))).shape == (1, *expected, 3) and net.output_size(width) == expected[1]
+    with pytest.raises(InputError, match="tile 7 is too small for 3 poolings; the smallest is 8"):
+        net.forward(np.zeros((1, 7, 8, 2)))
+    with pytest.raises(InputError, match="one pixel"):
+        UNet(1, 2, 2, 3, variant="pytorch-unet").forward(np.zeros((1, 8, 8, 1)), train=True)
+
+
+def test_options_of_the_padded_variants(rng):
+    x = rng.standard_normal((1, 16, 16, 3))
+    maps = UNet(3, 3, 2, 2, variant="style").feature_maps(x)
+    assert np.abs(maps["tanh"]).max() < 1 and list(maps)[-1] == "tanh" and "contracting.0.norm1" not in maps
+    net = UNet(3, 2, 2, 2, variant="pytorch-unet", bilinear=True)
+    maps = net.feature_maps(x)
+    assert (maps["contracting.0.norm1"] >= 0).all() and (maps["contracting.0.conv1"] < 0).any()
+    np.testing.assert_array_equal(maps["expansive.0.concat"][..., :2], maps["contracting.0.norm2"])      # the skip first
+    assert [maps[f"expansive.{level}.up"].shape[3] for level in (1, 0)] == [4, 2]                        # halved before, not by it
+    assert not any("up." in name or name.endswith("conv1.bias") for name in net.parameters)
+    with pytest.raises(InputError, match="bilinear"):
+        UNet(bilinear=True)
+
+
+RECOMPUTED = [dict(variant="paper", size=44), dict(variant="release", size=44), *(options | {"size": 17} for options in PADDED)]
+
+
+@pytest.mark.parametrize("options", RECOMPUTED, ids=str)
+def test_recomputation_changes_no_bit(options):
+    results = []
+    for recompute in (False, True):
+        problem = Problem(depth=2, dropout=0.4, recompute=recompute, **options)
+        problem.loss()                                    # a forward pass that nobody goes back through leaves no trace
+        _, gradients = problem.gradients()
+        results.append([*gradients, *(statistic.value for statistic in problem.net.statistics.values())])
+        assert problem.net.recompute == recompute and all(layer.context is None for layer in problem.net.layers.values())
+    for plain, recomputed in zip(*results, strict=True):
+        np.testing.assert_array_equal(recomputed, plain)
+
+
+def test_recomputation_keeps_inputs_only():
+    problem = Problem(depth=1, size=8, variant="pytorch-unet", recompute=True)
+    problem.loss()
+    kept = {name for name, layer in problem.net.layers.items() if layer.context is not None}
+    assert kept == {name for name in problem.net.layers if not name.split(".")[-1].startswith(("conv", "norm"))}
+    assert problem.net.bottleneck.context.shape == (2, 4, 4, 3)
 
 
 @pytest.mark.parametrize("variant", ["paper", "release"])
@@ -123,16 +185,18 @@ def test_an_error_planted_in_backward_is_found(monkeypatch, error):
     assert problem.error_along_a_random_direction() > 1e-3
 
 
-@pytest.mark.parametrize("variant", ["paper", "release"])
+@pytest.mark.parametrize("variant", ["paper", "release", "pytorch-unet"])
 def test_training_steps_on_a_device(xp, variant):
     """Forward, energy, backward and three SGD steps, with dropout: the same losses and parameters as with NumPy."""
     def train(module):
         net = UNet(1, 2, 4, 2, variant=variant, seed=3)
         rng = np.random.default_rng(1)
-        for parameter in net.parameters.values():
-            parameter.value = module.asarray(parameter.value)
+        for array in (*net.parameters.values(), *net.statistics.values()):
+            array.value = module.asarray(array.value)
+        side = net.output_size(44)
         x = module.asarray(rng.standard_normal((2, 44, 44, 1)).astype("float32"))
-        labels, weights = module.asarray(rng.integers(0, 2, (2, 4, 4))), module.asarray(rng.uniform(1, 3, (2, 4, 4)).astype("float32"))
+        labels = module.asarray(rng.integers(0, 2, (2, side, side)))
+        weights = module.asarray(rng.uniform(1, 3, (2, side, side)).astype("float32"))
         optimizer, losses = SGD(net.parameters, 0.01, momentum=0.9), []
         for _ in range(3):
             loss, dlogits = weighted_cross_entropy(net.forward(x, train=True), labels, weights)

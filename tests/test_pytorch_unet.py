@@ -1,0 +1,197 @@
+"""milesial/Pytorch-UNet: its network, written once more with PyTorch's modules from its published structure, gives the same answers."""
+
+import numpy as np
+import pytest
+
+from npunet import UNet, checkpoint, pytorch_unet, torch_files
+from npunet.errors import InputError
+from npunet.gradient_check import relative_error
+from npunet.loss import weighted_cross_entropy
+from npunet.optimizers import SGD
+
+torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
+from torch import nn  # noqa: E402
+
+
+class DoubleConv(nn.Module):
+    def __init__(self, inputs, outputs, middle):
+        super().__init__()
+        self.double_conv = nn.Sequential(nn.Conv2d(inputs, middle, 3, padding=1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
+                                         nn.Conv2d(middle, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+    def forward(self, x):
+        return self.double_conv(x)
+
+
+class Down(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), DoubleConv(inputs, outputs, outputs))
+
+    def forward(self, x):
+        return self.maxpool_conv(x)
+
+
+class Up(nn.Module):
+    def __init__(self, inputs, outputs, bilinear):
+        super().__init__()
+        if bilinear:
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            self.conv = DoubleConv(inputs, outputs, inputs // 2)
+        else:
+            self.up = nn.ConvTranspose2d(inputs, inputs // 2, 2, stride=2)
+            self.conv = DoubleConv(inputs, outputs, outputs)
+
+    def forward(self, x, skip):
+        x = self.up(x)
+        down, across = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
+        x = nn.functional.pad(x, [across // 2, across - across // 2, down // 2, down - down // 2])
+        return self.conv(torch.cat([skip, x], dim=1))
+
+
+class TheirUNet(nn.Module):
+    """base is 64 there."""
+
+    def __init__(self, n_channels, n_classes, bilinear, base=64):
+        super().__init__()
+        factor = 2 if bilinear else 1
+        self.inc = DoubleConv(n_channels, base, base)
+        self.down1, self.down2, self.down3 = Down(base, 2 * base), Down(2 * base, 4 * base), Down(4 * base, 8 * base)
+        self.down4 = Down(8 * base, 16 * base // factor)
+        self.up1, self.up2 = Up(16 * base, 8 * base // factor, bilinear), Up(8 * base, 4 * base // factor, bilinear)
+        self.up3, self.up4 = Up(4 * base, 2 * base // factor, bilinear), Up(2 * base, base, bilinear)
+        self.outc = nn.ModuleDict({"conv": nn.Conv2d(base, n_classes, 1)})
+
+    def forward(self, x):
+        skips = [self.inc(x)]
+        for down in (self.down1, self.down2, self.down3, self.down4):
+            skips.append(down(skips[-1]))
+        x = skips.pop()
+        for up in (self.up1, self.up2, self.up3, self.up4):
+            x = up(x, skips.pop())
+        return self.outc["conv"](x)
+
+
+def pair(in_channels=3, n_classes=2, bilinear=False, dtype="float32", base=4, seed=0):
+    """Their network with random weights and statistics, and ours with the same ones."""
+    torch.manual_seed(seed)
+    theirs = TheirUNet(in_channels, n_classes, bilinear, base).to(getattr(torch, dtype))
+    for name, tensor in theirs.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.3)
+        elif name.endswith("running_var"):
+            tensor.uniform_(0.5, 2)
+        elif tensor.ndim == 1 and tensor.is_floating_point():
+            tensor.add_(torch.randn_like(tensor) * 0.2)          # scales about 1, shifts about 0
+    ours = UNet(in_channels, n_classes, base, 4, variant="pytorch-unet", bilinear=bilinear, dtype=dtype)
+    pytorch_unet.fill(ours, {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}, "memory")
+    return theirs, ours
+
+
+def channels_first(x):
+    return torch.tensor(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+def channels_last(tensor):
+    return np.moveaxis(tensor.detach().numpy(), 1, -1)
+
+
+def in_our_layout(ours, named):
+    """{our Parameter or Statistic: their array with our order of axes}."""
+    return {array: named[name] if axes is None else named[name].transpose(axes)
+            for name, (array, axes) in pytorch_unet.correspondence(ours).items() if name in named}
+
+
+SHAPES = [(2, 32, 48), (2, 37, 51), (1, 16, 33)]
+
+
+@pytest.mark.parametrize("bilinear", [False, True])
+@pytest.mark.parametrize("in_channels, n_classes", [(1, 1), (3, 2), (1, 5), (3, 1)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_inference(shape, in_channels, n_classes, bilinear, rng):
+    theirs, ours = pair(in_channels, n_classes, bilinear)
+    x = rng.uniform(0, 1, (*shape, in_channels)).astype("float32")
+    expected = channels_last(theirs.eval()(channels_first(x)))
+    logits = ours.forward(x)
+    assert logits.shape == (*shape, n_classes) and logits.dtype == "float32"
+    assert relative_error(logits, expected) < 1e-5
+
+
+@pytest.mark.parametrize("dtype, tolerance, gradients", [("float32", 1e-5, 1e-4), ("float64", 1e-12, 1e-9)])
+@pytest.mark.parametrize("bilinear", [False, True])
+@pytest.mark.parametrize("in_channels, n_classes, shape", [(1, 2, (2, 48, 32)), (3, 5, (2, 39, 53)), (3, 1, (2, 45, 35))])
+def test_training_pass_and_every_gradient(in_channels, n_classes, shape, bilinear, dtype, tolerance, gradients, rng):
+    theirs, ours = pair(in_channels, n_classes, bilinear, dtype)
+    x = rng.uniform(0, 1, (*shape, in_channels)).astype(dtype)
+    cotangent = rng.standard_normal((*shape, n_classes)).astype(dtype)
+    image = channels_first(x).requires_grad_()
+    expected = theirs.train()(image)
+    (expected * channels_first(cotangent)).sum().backward()
+
+    logits = ours.forward(x, train=True)
+    dx = ours.backward(cotangent)
+    assert relative_error(logits, channels_last(expected)) < tolerance
+    assert relative_error(dx, channels_last(image.grad)) < gradients
+    compared = in_our_layout(ours, {name: p.grad.numpy() for name, p in theirs.named_parameters()})
+    assert len(compared) == len(ours.parameters)
+    for name, parameter in ours.parameters.items():
+        assert relative_error(parameter.grad, compared[parameter]) < gradients, name
+    running = in_our_layout(ours, {name: b.numpy() for name, b in theirs.named_buffers()})
+    for name, statistic in ours.statistics.items():
+        assert relative_error(statistic.value, running[statistic]) < tolerance, name
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("float64", 1e-9)])
+@pytest.mark.parametrize("bilinear", [False, True])
+def test_ten_losses_of_a_training(bilinear, dtype, tolerance, rng):
+    theirs, ours = pair(3, 3, bilinear, dtype)
+    x = rng.uniform(0, 1, (2, 41, 50, 3)).astype(dtype)
+    labels = rng.integers(0, 3, (2, 41, 50))
+    optimizer, reference = SGD(ours.parameters, 0.003, momentum=0.9), torch.optim.SGD(theirs.train().parameters(), 0.003, momentum=0.9)
+    losses, expected = [], []
+    for _ in range(10):
+        loss, dlogits = weighted_cross_entropy(ours.forward(x, train=True), labels)
+        ours.backward(dlogits, need_dx=False)
+        optimizer.step()
+        losses.append(float(loss))
+        reference.zero_grad()
+        energy = nn.functional.cross_entropy(theirs(channels_first(x)), torch.tensor(labels))
+        energy.backward()
+        reference.step()
+        expected.append(energy.item())
+    np.testing.assert_allclose(losses, expected, rtol=tolerance)
+    assert losses[-1] < 0.99 * losses[0]
+    assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 10 * tolerance   # with the statistics of ten batches
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+@pytest.mark.parametrize("in_channels, n_classes, bilinear", [(3, 2, False), (1, 1, True), (1, 5, True)])
+def test_their_checkpoint_is_recognised(in_channels, n_classes, bilinear, old_format, tmp_path, rng):
+    """As their train.py writes it: the state_dict with mask_values in it."""
+    theirs, _ = pair(in_channels, n_classes, bilinear, base=3)
+    values = {2: [0, 255], 1: [0, 1]}.get(n_classes, [[k, 0, 7] for k in range(n_classes)])
+    torch.save(theirs.state_dict() | {"mask_values": values}, tmp_path / "checkpoint_epoch5.pth", _use_new_zipfile_serialization=not old_format)
+    ours = UNet.load(tmp_path / "checkpoint_epoch5.pth")
+    assert (ours.in_channels, ours.n_classes, ours.bilinear, ours.config["base_channels"], ours.depth) == (in_channels, n_classes, bilinear, 3, 4)
+    assert ours.mask_values == values and ours.config["variant"] == "pytorch-unet"
+    x = rng.uniform(0, 1, (1, 37, 50, in_channels)).astype("float32")
+    assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 1e-5
+    logits = ours.forward(x, train=True)
+    ours.backward(logits)                                                    # it can be trained: nothing in it is read-only
+    for parameter in ours.parameters.values():
+        parameter.value += 1
+
+
+@pytest.mark.parametrize("bilinear", [False, True])
+def test_our_file_is_theirs(bilinear, tmp_path, rng):
+    """Read as their predict.py and train.py --load do: mask_values taken out, the rest into load_state_dict, which is strict."""
+    ours = UNet(3, 2, 4, 4, variant="pytorch-unet", bilinear=bilinear, seed=3)
+    x = rng.uniform(0, 1, (2, 33, 48, 3)).astype("float32")
+    ours.forward(x, train=True)                                              # moves the running statistics
+    ours.save(tmp_path / "x.pth")
+    state = torch.load(tmp_path / "x.pth", weights_only=True)
+    assert state.pop("mask_values") == [0, 1]
+    theirs = TheirUNet(3, 2, bilinear, 4)
+    theirs.load_state_dict(state)
+    assert list(state) == list(theirs.state_dict()) and state["inc.double_conv.1.num_batches_tracked"].item() == 1
+    assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 1e-5
