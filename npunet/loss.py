@@ -13,11 +13,25 @@ Gradient. With q the one-hot vector of the label,  -log p_l = log(sum exp a) - a
 a_k is  exp(a_k) / sum exp a  -  q_k.  Therefore
 
     dE/da_k(x) = w(x) * (p_k(x) - q_k(x)) / number of pixels
+
+**One logit for two classes.** The soft-max of (0, a) is (1 - s, s) with the sigmoid s = 1 / (1 + exp(-a)), so a network with a
+single output channel tells two classes apart; Eq. 1 is then called binary cross-entropy.
+
+**Dice loss** (Milletari et al. 2016, arXiv 1606.04797; not in the paper). Cross-entropy counts pixels; Dice compares areas, so a small
+object weighs as much as a large background. Over all pixels and classes (one class: class 1 only), as milesial/Pytorch-UNet has it:
+
+    D = 1 - (2 I + eps) / (S + eps),      I = sum of p q,     S = sum of p + sum of q,     eps = 1e-6
+    g_k = dD/dp_k = (2 I + eps) / (S + eps)^2 - 2 q_k / (S + eps)
+
+and on through the soft-max, dp_j/da_k = p_j ([j = k] - p_k):    dD/da_k = p_k (g_k - sum over j of p_j g_j);    s (1 - s) g with one logit.
 """
 
 import math
 
 from npunet.backend import array_module
+
+
+DICE_EPS = 1e-6
 
 
 def softmax(logits):
@@ -31,6 +45,12 @@ def softmax(logits):
     xp.exp(p, out=p)
     p /= p.sum(axis=0)
     return xp.ascontiguousarray(xp.moveaxis(p, 0, -1))
+
+
+def probabilities(logits):
+    """logits (..., K) -> (..., max(K, 2)): the soft-max, of (0, a) where there is one logit a."""
+    xp = array_module(logits)
+    return softmax(logits if logits.shape[-1] > 1 else xp.concatenate([xp.zeros_like(logits), logits], axis=-1))
 
 
 def _class_planes(logits):
@@ -57,14 +77,7 @@ def weighted_cross_entropy(logits, labels, weights=None):
     Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes.
     """
     xp = array_module(logits)
-    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
-                         f"expected integers of shape {logits.shape[:-1]}")
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[-1]:       # an index out of range would wrap, silently on a GPU
-        raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
-                         f"expected classes 0 .. {logits.shape[-1] - 1}, pixels to be ignored have weight 0")
-    if weights is not None and weights.shape != labels.shape:
-        raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")
+    _check(logits, labels, weights, logits.shape[-1])
     shifted = _class_planes(logits)                                    # (K, N, H, W)
     shifted -= shifted.max(axis=0)
     p = xp.exp(shifted)
@@ -78,3 +91,55 @@ def weighted_cross_entropy(logits, labels, weights=None):
         p *= weights
     p /= labels.size
     return negative_log_p.mean(), xp.ascontiguousarray(xp.moveaxis(p, 0, -1))
+
+
+def binary_cross_entropy(logits, labels, weights=None):
+    """Eq. 1 for two classes and one logit: logits (N, H, W, 1), labels (N, H, W) 0 or 1, weights (N, H, W) or None -> loss, dlogits.
+
+    -log s = log(1 + exp(-a)) and -log(1 - s) = log(1 + exp(a)), both without overflow as max(a, 0) - a l + log(1 + exp(-|a|)).
+    Raises ValueError as `weighted_cross_entropy` does.
+    """
+    xp = array_module(logits)
+    _check(logits, labels, weights, 2)
+    a, q = logits[..., 0], labels.astype(logits.dtype)                 # (N, H, W)
+    small = xp.exp(-abs(a))
+    negative_log_p = xp.maximum(a, 0) - a * q + xp.log(1 + small)
+    gradient = xp.where(a > 0, 1 / (1 + small), small / (1 + small)) - q
+    if weights is not None:
+        weights = weights.astype(logits.dtype, copy=False)
+        negative_log_p *= weights
+        gradient *= weights
+    return negative_log_p.mean(), gradient[..., None] / labels.size
+
+
+def dice_loss(logits, labels, weights=None):
+    """D and its gradient: logits (N, H, W, K), labels (N, H, W), weights (N, H, W) or None -> loss, dlogits.
+
+    Pixels of weight 0 do not count; other weights mean nothing here. Raises ValueError as `weighted_cross_entropy` does.
+    """
+    xp = array_module(logits)
+    classes = logits.shape[-1]
+    _check(logits, labels, weights, max(classes, 2))
+    p = xp.moveaxis(probabilities(logits), -1, 0)                      # (K or 2, N, H, W)
+    q = labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)               # one-hot
+    if classes == 1:
+        p, q = p[1:], q[1:]                                            # (1, N, H, W): class 1 alone
+    counted = xp.ones_like(labels, dtype=bool) if weights is None else weights > 0
+    intersection = float((p * (q & counted)).sum(dtype="float64"))
+    total = float((p * counted).sum(dtype="float64")) + float((q & counted).sum())
+    score = (2 * intersection + DICE_EPS) / (total + DICE_EPS)
+    g = (score - 2 * q) * counted / (total + DICE_EPS)                 # float64
+    g = g.astype(logits.dtype)
+    dlogits = p * (1 - p) * g if classes == 1 else p * (g - (p * g).sum(axis=0))
+    return xp.asarray(1 - score, dtype=logits.dtype), xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
+
+
+def _check(logits, labels, weights, classes):
+    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
+                         f"expected integers of shape {logits.shape[:-1]}")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:                # an index out of range would wrap, silently on a GPU
+        raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
+                         f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0")
+    if weights is not None and weights.shape != labels.shape:
+        raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")

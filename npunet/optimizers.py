@@ -7,8 +7,11 @@ Notation: p a parameter, g its gradient, eta the learning rate; all operations e
 
     SGD       v <- momentum * v + g               p <- p - eta * v
     RMSprop   s <- alpha * s + (1 - alpha) g^2     p <- p - eta * g / (sqrt(s) + eps)
+              with momentum    v <- momentum * v + g / (sqrt(s) + eps)     p <- p - eta * v
     Adam      m <- b1 m + (1 - b1) g    s <- b2 s + (1 - b2) g^2
               p <- p - eta * (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps)
+
+Weight decay adds decay * p to g before anything else, which pulls parameters towards 0; it is 0 unless given. All formulas are PyTorch's.
 
 With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta g each step in the end.
 """
@@ -26,8 +29,8 @@ class Optimizer:
 
     slots = ()                                            # names of the running arrays kept for each parameter
 
-    def __init__(self, parameters, learning_rate):
-        self.parameters, self.learning_rate, self.steps = parameters, learning_rate, 0
+    def __init__(self, parameters, learning_rate, weight_decay=0.0):
+        self.parameters, self.learning_rate, self.weight_decay, self.steps = parameters, learning_rate, weight_decay, 0
         self.arrays = {slot: {name: array_module(parameter.value).zeros_like(parameter.value)
                               for name, parameter in parameters.items()} for slot in self.slots}
 
@@ -41,11 +44,16 @@ class Optimizer:
     def _in_blocks(self, *arrays):
         """`update` on a few thousand elements at a time, so that all its arithmetic finds them in the cache."""
         if not all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays):
-            self.update(*arrays)
+            self._decay_and_update(*arrays)
             return
         flat = [array.reshape(-1) for array in arrays]
         blocks = -(-flat[0].size // BLOCK)
-        parallel(lambda block: self.update(*(array[block * BLOCK:(block + 1) * BLOCK] for array in flat)), blocks)
+        parallel(lambda block: self._decay_and_update(*(array[block * BLOCK:(block + 1) * BLOCK] for array in flat)), blocks)
+
+    def _decay_and_update(self, value, grad, *slots):
+        if self.weight_decay:
+            grad = grad + self.weight_decay * value
+        self.update(value, grad, *slots)
 
     def state(self):
         """All that must be saved to go on: {"slot/parameter": NumPy array}, and the number of steps.
@@ -68,8 +76,8 @@ class SGD(Optimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, parameters, learning_rate, momentum=0.99):
-        super().__init__(parameters, learning_rate)
+    def __init__(self, parameters, learning_rate, momentum=0.99, weight_decay=0.0):
+        super().__init__(parameters, learning_rate, weight_decay)
         self.momentum = momentum
 
     def update(self, value, grad, velocity):
@@ -81,16 +89,20 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Divides by a running root mean square of the gradient (Tieleman and Hinton 2012)."""
 
-    slots = ("square",)
+    def __init__(self, parameters, learning_rate, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0):
+        self.slots = ("square", "velocity") if momentum else ("square",)
+        super().__init__(parameters, learning_rate, weight_decay)
+        self.alpha, self.eps, self.momentum = alpha, eps, momentum
 
-    def __init__(self, parameters, learning_rate, alpha=0.99, eps=1e-8):
-        super().__init__(parameters, learning_rate)
-        self.alpha, self.eps = alpha, eps
-
-    def update(self, value, grad, square):
+    def update(self, value, grad, square, velocity=None):
         square *= self.alpha
         square += (1 - self.alpha) * grad * grad
-        value -= self.learning_rate * grad / (array_module(value).sqrt(square) + self.eps)
+        direction = grad / (array_module(value).sqrt(square) + self.eps)
+        if self.momentum:
+            velocity *= self.momentum
+            velocity += direction
+            direction = velocity
+        value -= self.learning_rate * direction
 
 
 class Adam(Optimizer):
@@ -98,8 +110,8 @@ class Adam(Optimizer):
 
     slots = ("mean", "square")
 
-    def __init__(self, parameters, learning_rate, beta1=0.9, beta2=0.999, eps=1e-8):
-        super().__init__(parameters, learning_rate)
+    def __init__(self, parameters, learning_rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters, learning_rate, weight_decay)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def update(self, value, grad, mean, square):

@@ -132,6 +132,8 @@ def test_ten_losses_of_a_training(variant, dtype, tolerance):
 @pytest.mark.parametrize("ours, theirs, options", [
     (SGD, torch.optim.SGD, dict(momentum=0.99)), (SGD, torch.optim.SGD, dict(momentum=0.0)),
     (RMSprop, torch.optim.RMSprop, {}), (RMSprop, torch.optim.RMSprop, dict(alpha=0.9, eps=1e-3)),
+    (RMSprop, torch.optim.RMSprop, dict(momentum=0.9)), (RMSprop, torch.optim.RMSprop, dict(momentum=0.999, weight_decay=0.1)),
+    (SGD, torch.optim.SGD, dict(momentum=0.9, weight_decay=0.1)), (Adam, torch.optim.Adam, dict(weight_decay=0.1)),
     (Adam, torch.optim.Adam, {}), (Adam, torch.optim.Adam, dict(eps=1e-2))])
 def test_ten_steps_of_each_optimiser(ours, theirs, options, dtype, tolerance):
     rng = np.random.default_rng(0)

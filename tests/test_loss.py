@@ -8,7 +8,8 @@ from scipy import special
 
 from npunet.backend import to_cpu
 from npunet.gradient_check import check_gradients
-from npunet.loss import softmax, weighted_cross_entropy, weighted_cross_entropy_definition
+from npunet.loss import (binary_cross_entropy, dice_loss, probabilities, softmax, weighted_cross_entropy,
+                         weighted_cross_entropy_definition)
 
 
 def problem(rng, shape=(2, 3, 4), classes=3, dtype="float64"):
@@ -127,3 +128,63 @@ def test_shapes_and_kinds_that_do_not_fit_are_refused(rng):
     for bad_weights in (weights[:1], weights[..., None], weights[0, 0]):
         with pytest.raises(ValueError, match="do not fit labels"):
             weighted_cross_entropy(logits, labels, bad_weights)
+
+
+def two_logits(logits):
+    """One logit a as the two of (0, a)."""
+    return np.concatenate([np.zeros_like(logits), logits], axis=-1)
+
+
+def test_one_logit_is_two_of_which_the_first_is_zero(xp, rng):
+    logits, labels, weights = problem(rng, classes=1)
+    labels = rng.integers(0, 2, labels.shape)
+    np.testing.assert_allclose(to_cpu(probabilities(xp.asarray(logits)))[..., 1], special.expit(logits[..., 0]), rtol=1e-12)
+    for some in (None, weights):
+        expected, dlogits = weighted_cross_entropy(two_logits(logits), labels, some)
+        loss, gradient = binary_cross_entropy(xp.asarray(logits), xp.asarray(labels), None if some is None else xp.asarray(some))
+        assert float(loss) == pytest.approx(float(expected), rel=1e-12)
+        np.testing.assert_allclose(to_cpu(gradient), dlogits[..., 1:], rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_binary_cross_entropy_of_extreme_logits(dtype):
+    logits = np.array([1e4, -1e4, 1e4, -1e4], dtype).reshape(1, 1, 4, 1)
+    loss, dlogits = binary_cross_entropy(logits, np.array([[[1, 0, 0, 1]]]))
+    assert loss.dtype == dlogits.dtype == dtype and float(loss) == pytest.approx(5000)
+    np.testing.assert_array_equal(dlogits.ravel(), [0, 0, 0.25, -0.25])
+
+
+def test_dice_by_hand():
+    """Probabilities of class 1: 0.5, 0.75, labels 1, 0. One class: 2 * 0.5 / (1.25 + 1); both: 2 (0.5 + 0.25) / (2 + 2)."""
+    logits, labels = np.array([0, math.log(3)]).reshape(1, 1, 2, 1), np.array([[[1, 0]]])
+    assert float(dice_loss(logits, labels)[0]) == pytest.approx(1 - 1 / 2.25, rel=1e-6)
+    assert float(dice_loss(two_logits(logits), labels)[0]) == pytest.approx(1 - 1.5 / 4, rel=1e-6)
+    ignored = np.array([[[1.0, 0.0]]])
+    assert float(dice_loss(logits, labels, ignored)[0]) == pytest.approx(1 - 1 / 1.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss, classes", [(binary_cross_entropy, 1), (dice_loss, 1), (dice_loss, 2), (dice_loss, 4)])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_gradients_of_the_other_losses(loss, classes, weighted, xp, rng):
+    logits, labels, weights = problem(rng, classes=classes)
+    labels = rng.integers(0, max(2, classes), labels.shape)
+    weights[0, 0] = 0
+    weights = weights if weighted else None
+
+    def forward(logits):
+        energy, dlogits = loss(logits, labels, weights)
+        return np.asarray(energy)[None], dlogits
+
+    check_gradients(forward, lambda dy, ctx: dy[0] * ctx, [logits], rng)
+    energy, dlogits = loss(*(None if array is None else xp.asarray(array) for array in (logits.astype("float32"), labels, weights)))
+    assert energy.dtype == dlogits.dtype == "float32"
+    np.testing.assert_allclose(to_cpu(dlogits), forward(logits)[1], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, dice_loss])
+def test_the_other_losses_refuse_what_is_no_label(loss):
+    logits = np.zeros((1, 2, 2, 1))
+    for labels, weights in ((np.full((1, 2, 2), 2), None), (np.zeros((1, 2, 3), int), None), (np.zeros((1, 2, 2)), None),
+                            (np.zeros((1, 2, 2), int), np.ones((1, 2)))):
+        with pytest.raises(ValueError, match="expected"):
+            loss(logits, labels, weights)

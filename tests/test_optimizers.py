@@ -38,6 +38,21 @@ def test_rmsprop_by_hand(xp):
     assert float(to_cpu(parameter.value)[0]) == pytest.approx(1 - 0.1 * 2 / (1 + 0.5), rel=1e-14)
 
 
+def test_rmsprop_with_momentum_and_weight_decay_by_hand(xp):
+    """Gradient 1 + 0.5 * 2 = 2; s = 1, direction 2 / 1.5; then gradient 0, so 0.5 * p, s = 0.75 + 0.25 g^2, velocity halves and adds."""
+    parameter = one_parameter(xp, [2.0], [1.0])
+    optimizer = RMSprop({"p": parameter}, 0.1, alpha=0.75, eps=0.5, momentum=0.5, weight_decay=0.5)
+    optimizer.step()
+    p = 2 - 0.1 * 2 / 1.5
+    assert float(to_cpu(parameter.value)[0]) == pytest.approx(p, rel=1e-14)
+    parameter.grad = 0 * parameter.grad
+    optimizer.step()
+    g = 0.5 * p
+    velocity = 0.5 * 2 / 1.5 + g / ((0.75 + 0.25 * g * g) ** 0.5 + 0.5)
+    assert float(to_cpu(parameter.value)[0]) == pytest.approx(p - 0.1 * velocity, rel=1e-14)
+    assert set(optimizer.state()[0]) == {"square/p", "velocity/p"}
+
+
 def test_adam_moves_by_the_learning_rate_at_first_whatever_the_gradient(xp):
     """Bias correction: in step 1, m / (1 - b1) = g and s / (1 - b2) = g^2, so the step is eta g / |g|."""
     parameter = one_parameter(xp, [1.0, 1.0, 1.0], [1e-3, -5.0, 1e4])
