@@ -86,6 +86,20 @@ def padded_output_size(input_size, depth=4, whole=True):
     return input_size if whole else input_size >> depth << depth
 
 
+def padded_context(depth=4):
+    """How many pixels of the image beside it a block of output pixels of a padded network sees: 94 for depth 4.
+
+    For blocks that begin and end at multiples of 2^depth; followed backwards from the block's first pixel as in `receptive_field`.
+    """
+    low = 0
+    for _ in range(depth):                                # expansive path: two 3x3 convolutions, then half of the up-convolution
+        low = (low - 2) // 2
+    low -= 2                                              # bottleneck
+    for _ in range(depth):
+        low = 2 * low - 2                                 # pooling and the two convolutions before it
+    return -low
+
+
 def border_lost(depth=4):
     """Input side minus output side of the valid network: 184 for depth 4."""
     size = smallest_valid_size(depth)

@@ -15,6 +15,12 @@ pixels further and the last 4 rows and columns of the first are computed twice.
 **Mirroring** does not repeat the edge pixel: ... 2 1 | 0 1 2 3 | 2 1 ... Where the image is smaller than the border it is
 mirrored again and again, so that an image one pixel wide works too. Only index arrays are mirrored; the image is never
 padded as a whole and may be memory-mapped.
+
+**Padded networks** (variant "pytorch-unet") lose no border and take any size, so an image that fits into a tile goes through whole,
+and its result is what the network's authors get. A larger one is cut into tiles that overlap by the pixels that one output pixel sees
+(94 on each side for depth 4, rounded up to the pooling grid: 96): the outputs within that margin of a cut saw zeros where the image goes
+on, and are thrown away. What is left equals the whole image's result to rounding with up-convolutions, and nearly so with bilinear
+upsampling, whose aligned corners stretch differently over a tile than over the image.
 """
 
 from typing import NamedTuple
@@ -28,8 +34,8 @@ from npunet.errors import InputError
 
 
 def default_tile(net):
-    """572, the paper's tile, or the valid size of this network that is nearest to it."""
-    return geometry.nearest_valid_size(572, net.depth)
+    """572, the paper's tile, or the valid size of this network that is nearest to it; 1024 for padded ones, whose tiles overlap by 192."""
+    return 1024 if net.options.padding else geometry.nearest_valid_size(572, net.depth)
 
 
 class AxisPlan(NamedTuple):
@@ -66,9 +72,48 @@ def plan_axis(length, net, tile):
         output = smaller
 
 
+class Part(NamedTuple):
+    """What one tile does along one axis. start and stop may lie outside the image, where it is mirrored."""
+
+    kept: slice               # the pixels of the image that it is responsible for
+    start: int                # the input it reads is start .. stop - 1
+    stop: int
+    skipped: int              # pixels of its output before those that are kept
+
+
+def parts(length, net, tile):
+    """The `Part` of every tile along an axis of `length` pixels. Raises InputError for a tile that cannot be used."""
+    if net.options.padding:
+        return padded_parts(length, net, tile)
+    plan = plan_axis(length, net, tile)
+    border = (plan.tile - plan.output) // 2
+    return [Part(kept, kept.start - border, kept.start - border + plan.tile, 0) for kept in plan.pieces(length)]
+
+
+def padded_parts(length, net, tile):
+    """`parts` for a padded network: the whole axis if the tile is as large, else overlapping tiles on the pooling grid."""
+    grid = 2 ** net.depth
+    net.output_size(tile)                                 # raises InputError if it is too small
+    if length <= tile:
+        whole = length if net.options.pads_upsampled and length >= grid else -(-length // grid) * grid
+        return [Part(slice(0, length), 0, whole, 0)]
+    margin = -(-geometry.padded_context(net.depth) // grid) * grid
+    tile = tile // grid * grid
+    if tile <= 2 * margin:
+        raise InputError(f"tile {tile} is too small for an image of {length} pixels: tiles of this padded network overlap by {2 * margin}; "
+                         f"use at least {2 * margin + grid}, or {length} for the whole image at once")
+    found, start = [], 0
+    while start + tile < length:
+        first = start + margin if start else 0
+        found.append(Part(slice(first, start + tile - margin), start, start + tile, first - start))
+        start += tile - 2 * margin
+    end = length if net.options.pads_upsampled else start - (start - length) // grid * grid       # the last one ends with the image
+    return [*found, Part(slice(start + margin, length), start, end, margin)]
+
+
 def count_tiles(shape, net, tile=572):
     """Number of tiles that `predict_tiles` yields for an image of this (H, W, ...)."""
-    return plan_axis(shape[0], net, tile).count * plan_axis(shape[1], net, tile).count
+    return len(parts(shape[0], net, tile)) * len(parts(shape[1], net, tile))
 
 
 def mirrored(start, stop, length):
@@ -120,21 +165,24 @@ def predict_tiles(net, image, tile=572, augment=False):
     """
     _check(net, image)
     height, width = image.shape[:2]
-    down, across = plan_axis(height, net, tile), plan_axis(width, net, tile)
-    return _tiles(net, image, height, width, down, across, augment)
+    return _tiles(net, image, parts(height, net, tile), parts(width, net, tile), augment)
 
 
-def _tiles(net, image, height, width, down, across, augment):
-    border_y, border_x = (down.tile - down.output) // 2, (across.tile - across.output) // 2
-    for rows in down.pieces(height):
-        for columns in across.pieces(width):
-            piece = gather(image, rows.start - border_y, columns.start - border_x, down.tile, across.tile)   # (tile, tile', C)
-            probabilities = predict_piece(net, piece, augment)                                               # (output, output', K)
-            yield rows, columns, probabilities[:rows.stop - rows.start, :columns.stop - columns.start]
+def _tiles(net, image, down, across, augment):
+    for row in down:
+        for column in across:
+            piece = gather(image, row.start, column.start, row.stop - row.start, column.stop - column.start)     # (tile, tile', C)
+            probabilities = predict_piece(net, piece, augment)                                                   # (output, output', K)
+            yield row.kept, column.kept, probabilities[_within(row), _within(column)]
+
+
+def _within(part):
+    """The kept pixels, as a slice of the tile's output."""
+    return slice(part.skipped, part.skipped + part.kept.stop - part.kept.start)
 
 
 def predict_piece(net, piece, augment=False):
-    """One forward pass and soft-max: (n, m) or (n, m, C) of valid size -> (n', m', K) float32 on the CPU.
+    """One forward pass and soft-max: (n, m) or (n, m, C) of valid size -> (n', m', K) float32 on the CPU; K = net.n_labels.
 
     augment: the mean over all rotated and mirrored versions. The tile is turned, not the image: pooling meets even sizes
     only, so the pooling grid of a turned tile is the turned pooling grid, and the tiles still fit together.
@@ -145,12 +193,12 @@ def predict_piece(net, piece, augment=False):
     turns, total = symmetries(augment), 0
     for turn, undo in turns:
         x = to_device(np.ascontiguousarray(turn(piece))[None], net.device)                       # (1, n, m, C)
-        total = total + undo(to_cpu(loss.softmax(net.forward(x)))[0])                            # (n', m', K)
+        total = total + undo(to_cpu(loss.probabilities(net.forward(x)))[0])                      # (n', m', K)
     return (total / len(turns)).astype(np.float32, copy=False)
 
 
 def predict(net, image, tile=572, *, augment=False, progress=None):
-    """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§2, Fig. 2).
+    """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§2, Fig. 2); K = net.n_labels.
 
     net       a UNet. image: scaled as in training, to 0..1 (`npunet.images.read_image` does that); C = net.in_channels.
     tile      the largest side of an input tile, in pixels; smaller ones are used where as few of them suffice.
@@ -160,7 +208,7 @@ def predict(net, image, tile=572, *, augment=False, progress=None):
     Raises InputError for an invalid tile (with the nearest valid sizes), or an image that does not fit the network.
     """
     _check(net, image)
-    result = np.empty((*image.shape[:2], net.n_classes), np.float32)
+    result = np.empty((*image.shape[:2], net.n_labels), np.float32)
     total = count_tiles(image.shape, net, tile)
     for done, (rows, columns, probabilities) in enumerate(predict_tiles(net, image, tile, augment), start=1):
         result[rows, columns] = probabilities

@@ -224,3 +224,68 @@ def test_classify():
 def test_images_that_do_not_fit_are_refused(net, image, words):
     with pytest.raises(InputError, match=words):
         predict(net, image, 60)
+
+
+# Padded networks ----------------------------------------------------------------------------------------------------
+
+def padded_net(depth=2, **options):
+    net = UNet(base_channels=3, depth=depth, **dict(variant="pytorch-unet", dtype="float64", seed=2) | options)
+    for name, parameter in net.parameters.items():
+        if name.endswith(("shift", "bias")):
+            parameter.value += np.random.default_rng(1).uniform(0.1, 0.5, parameter.value.shape)     # zeros beside the image are noticed
+    return net
+
+
+@pytest.mark.parametrize("options", [dict(), dict(bilinear=True), dict(n_classes=1), dict(n_classes=3)], ids=str)
+@pytest.mark.parametrize("shape", [(37, 50), (4, 9), (64, 64)])
+def test_an_image_that_fits_goes_through_a_padded_network_whole(options, shape, rng):
+    net, image = padded_net(**options), rng.random(shape)
+    logits = net.forward(image[None, ..., None])[0]
+    logits = np.concatenate([0 * logits, logits], axis=-1) if net.n_classes == 1 else logits
+    p = predict(net, image, 64)
+    assert p.shape == (*shape, net.n_labels)
+    np.testing.assert_allclose(p, softmax(logits), rtol=1e-5, atol=1e-7)
+    assert tiling.count_tiles(shape, net, 64) == 1
+
+
+@pytest.mark.parametrize("depth, tile, shape", [(2, 64, (150, 61)), (2, 67, (131, 90)), (1, 24, (50, 75)), (3, 120, (160, 200))])
+def test_tiles_of_a_padded_network_are_the_whole_image(depth, tile, shape, rng):
+    net, image = padded_net(depth), rng.random(shape)
+    whole = predict(net, image, 1000)
+    np.testing.assert_allclose(predict(net, image, tile), whole, rtol=1e-5, atol=1e-6)
+    assert tiling.count_tiles(shape, net, tile) > 1
+    covered = np.zeros(shape, int)
+    for rows, columns, p in predict_tiles(net, image, tile):
+        covered[rows, columns] += 1
+    assert (covered == 1).all()
+
+
+def test_the_overlap_of_padded_tiles_is_needed(monkeypatch, rng):
+    """With one step of the pooling grid less the seams show."""
+    net, image = padded_net(2), rng.random((150, 61))
+    whole = predict(net, image, 1000)
+    monkeypatch.setattr(tiling.geometry, "padded_context", lambda depth: 22 - 4)
+    assert np.abs(predict(net, image, 64) - whole).max() > 1e-5
+
+
+def test_tiles_with_bilinear_upsampling_come_close(rng):
+    net, image = padded_net(2, bilinear=True), rng.random((150, 61))
+    difference = np.abs(predict(net, image, 100) - predict(net, image, 1000))
+    assert difference.mean() < 0.01 and 1e-4 < difference.max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (30, 41), (101, 64)])
+def test_the_network_for_pictures_is_tiled_too(shape, rng):
+    net, image = padded_net(2, variant="style"), rng.random(shape)
+    np.testing.assert_allclose(predict(net, image, 64), predict(net, image, 1000), rtol=1e-5, atol=1e-6)
+    assert predict(net, image, 64).shape == (*shape, 2)
+
+
+def test_padded_tiles_that_are_too_small_are_refused(rng):
+    net = padded_net(2)
+    with pytest.raises(InputError, match="overlap by 48; use at least 52, or 100 for the whole image"):
+        predict(net, rng.random((100, 30)), 48)
+    with pytest.raises(InputError, match="smallest is 4"):
+        predict(net, rng.random((100, 30)), 3)
+    assert predict(net, rng.random((2, 1)), 64).shape == (2, 1, 2)
+    assert tiling.default_tile(net) == 1024
