@@ -23,6 +23,7 @@ from npunet import checkpoint, geometry, pytorch_unet
 from npunet.backend import resolve_device, to_device
 from npunet.errors import InputError
 from npunet.layers import BatchNorm, Convolution, CropConcat, Dropout, Layer, MaxPooling, PadConcat, Tanh, UpConvolution, Upsampling
+from npunet.threads import blas_on_one_thread
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class UNet:
         self.output = Convolution(channels[0], self.n_classes, 1, relu=False, **make)
         self.tanh = Tanh() if options.tanh else None
 
+    @blas_on_one_thread()                                 # the operations share their work among threads themselves
     def forward(self, x, train=False):
         """Images x (N, H, W, in_channels) -> logits (N, H', W', n_classes); H' = self.output_size(H).
 
@@ -183,6 +185,7 @@ class UNet:
         x = self.output.forward(x, train)
         return self.tanh.forward(x, train) if self.tanh else x
 
+    @blas_on_one_thread()
     def backward(self, dlogits, need_dx=True):
         """Gradient of the loss by the logits -> fills every parameter's .grad.
 

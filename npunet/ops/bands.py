@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npunet.threads import parallel
+from npunet.threads import get_num_threads, parallel
 
 BAND_BYTES = 1 << 20
 
@@ -19,3 +19,13 @@ def each_band(task, batch, rows, row_bytes, xp):
     height = max(1, BAND_BYTES // max(1, row_bytes))
     bands = [(n, slice(start, min(start + height, rows))) for n in range(batch) for start in range(0, rows, height)]
     parallel(lambda index: task(*bands[index]), len(bands))
+
+
+def matmul(a, b, out, xp):
+    """out = a @ b for matrices, each thread computing its share of the rows of ``out``."""
+    if xp is not np:
+        xp.matmul(a, b, out=out)
+        return
+    share = -(-len(a) // get_num_threads())
+    rows = [slice(start, start + share) for start in range(0, len(a), share)]
+    parallel(lambda index: np.matmul(a[rows[index]], b, out=out[rows[index]]), len(rows))

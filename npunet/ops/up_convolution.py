@@ -18,7 +18,7 @@ why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv
 
 from npunet import memory
 from npunet.backend import array_module
-from npunet.ops.bands import each_band
+from npunet.ops.bands import each_band, matmul
 
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -49,7 +49,7 @@ def up_conv2d(x, weight, bias=None):
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
     columns = memory.empty((n * height * width, 4 * outputs), x.dtype, xp)
-    xp.matmul(x.reshape(-1, channels), _as_matrix(weight), out=columns)                    # (N*H*W, C) @ (C, 2*2*K)
+    matmul(x.reshape(-1, channels), _as_matrix(weight), columns, xp)                       # (N*H*W, C) @ (C, 2*2*K)
     columns = columns.reshape(n, height, width, 2, 2, outputs)                             # ..., a, b, k
     y = memory.empty((n, 2 * height, 2 * width, outputs), x.dtype, xp)
     blocks = y.reshape(n, height, 2, width, 2, outputs)                                    # the same memory
@@ -80,10 +80,11 @@ def up_conv2d_backward(dy, ctx):
     each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp)
     columns = columns.reshape(-1, 4 * outputs)                                             # (N*H*W, 2*2*K)
     dx = memory.empty(x.shape, dy.dtype, xp)
-    xp.matmul(columns, _as_matrix(weight).T, out=dx.reshape(-1, channels))
-    dmatrix = x.reshape(-1, channels).T @ columns                                          # (C, 2*2*K)
+    matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels), xp)                    # (N*H*W, 2*2*K) @ (2*2*K, C)
+    dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
+    matmul(x.reshape(-1, channels).T, columns, dmatrix, xp)                                # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
-    dbias = dy.sum(axis=(0, 1, 2)) if has_bias else None
+    dbias = columns.sum(axis=0).reshape(4, outputs).sum(axis=0) if has_bias else None
     return dx, dweight, dbias
 
 
