@@ -44,8 +44,8 @@ def predict_samples(net, samples, tile=572, augment=False, progress=None):
     probabilities = []
     for sample in samples:
         highest = (sample.labels if sample.ignore is None else sample.labels[~sample.ignore]).max(initial=1)
-        if highest >= net.n_classes:
-            raise InputError(f"{sample.name} has labels up to {highest}, but the network tells {net.n_classes} classes apart; "
+        if highest >= net.n_labels:
+            raise InputError(f"{sample.name} has labels up to {highest}, but the network tells {net.n_labels} classes apart; "
                              "give data of the kind it was trained on")
         image = images.with_channels(sample.image, net.in_channels, sample.name)
         probabilities.append(tiling.predict(net, image, tile, augment=augment))
@@ -88,6 +88,16 @@ def pixel_scores(truth, found, n_classes, ignore=None):
     of_classes = [metrics.iou(found == k, truth == k) for k in range(n_classes) if (found == k).any() or (truth == k).any()]
     return {"pixel_accuracy": metrics.pixel_accuracy(found, truth), "mean_iou": float(np.mean(of_classes)),
             "iou": metrics.iou(found == 1, truth == 1), "dice": metrics.dice(found == 1, truth == 1)}
+
+
+def mean_dice(samples, probabilities):
+    """Dice score of every class but the first in every sample, and the mean of all: what milesial/Pytorch-UNet calls validation Dice."""
+    found = []
+    for sample, probability in zip(samples, probabilities):
+        counted = slice(None) if sample.ignore is None else ~sample.ignore
+        truth, classes = sample.labels[counted], tiling.classify(probability)[counted]
+        found += [metrics.dice(classes == k, truth == k) for k in range(1, probability.shape[-1])]
+    return float(np.mean(found))
 
 
 def object_and_cells(sample, probability):
@@ -142,7 +152,10 @@ def main(arguments=None):
     tile = options.tile or tiling.default_tile(net)
     net.output_size(tile)                                 # an invalid tile is refused before any work
     config = training_config(options.model)
-    dataset = datasets.load(options.data, labels=options.labels, class_values=config.get("data", {}).get("class_values"))
+    class_values = config.get("data", {}).get("class_values")
+    if class_values is None and net.n_labels > 2 and net.mask_values and not isinstance(net.mask_values[0], list):
+        class_values = net.mask_values
+    dataset = datasets.load(options.data, labels=options.labels, class_values=class_values)
     samples, which = choose_samples(dataset, options.held_out, config)
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
         probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update())
@@ -176,13 +189,13 @@ def write_json(path, report):
 
 def parser():
     parse = argparse.ArgumentParser(prog="python -m npunet.evaluate", description="Score a trained network on labelled images.")
-    parse.add_argument("--model", required=True, help="a .npz file that training wrote, such as runs/isbi/best.npz")
+    parse.add_argument("--model", required=True, help="a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet")
     parse.add_argument("--data", required=True, help="synthetic, or a folder as for npunet.train")
     parse.add_argument("--held-out", default="run", metavar="run|all|N",
                        help="which images: those the training run of the model held out (default), all, or the last N")
     parse.add_argument("--labels", choices=["auto", "binary", "instances", "classes"], default="auto", help="what the masks hold (default auto)")
     parse.add_argument("--json", help="also write the scores to this file", metavar="FILE")
-    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid)")
+    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid; 1024 for padded networks)")
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse

@@ -12,24 +12,30 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, datasets, geometry, threads
+from npunet import checkpoint, cli, datasets, geometry, scaling, threads, tiling
 from npunet.augmentation import Settings
 from npunet.errors import InputError
-from npunet.evaluate import evaluate
-from npunet.optimizers import SGD
+from npunet.evaluate import evaluate, mean_dice
 from npunet.run_folder import RunFolder
-from npunet.training import NotFinite, Recipe, batches, learning_rate, training_step
+from npunet.training import (LOSSES, OPTIMIZERS, SCHEDULES, NotFinite, Plateau, Recipe, batches, learning_rate, make_optimizer,
+                             training_step)
 from npunet.unet import VARIANTS, UNet
 from npunet.weight_map import class_balance
 
-CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every")
+CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute")
 
 
 def main(arguments=None):
     given = vars(parser().parse_args(arguments))
     resume = given.pop("resume", None)
+    config = None
     if resume is None:
         options = DEFAULTS | given
+        loaded = UNet.load(options["load"]) if options["load"] else None
+        if loaded:
+            options |= {name: loaded.config.get(name, False) for name in LOADED} | given
+        if "tile" not in given and VARIANTS[options["variant"]].padding:
+            options["tile"] = 512
         check(options)
     else:
         run, config = RunFolder.reopen(resume)
@@ -41,14 +47,17 @@ def main(arguments=None):
         check(options)
     if options["threads"]:
         threads.set_num_threads(options["threads"])
-    dataset = datasets.load(options["data"], labels=options["labels"])
+    dataset = scaling.scaled_dataset(datasets.load(options["data"], labels=options["labels"]), options["scale"])
     training, held_out = dataset.split(options["held_out"] or 1 / 6)
     print(datasets.describe(dataset))
-    mean, std = grey_statistics(training.samples)
-    net = UNet(dataset.in_channels, dataset.n_classes, options["base_channels"], options["depth"], variant=options["variant"],
-               dropout=options["dropout"], device=options["device"], seed=options["seed"],
-               input_mean=mean, input_std=std)
-    optimizer = SGD(net.parameters, options["learning_rate"], options["momentum"])
+    if options["epochs"] and not config:
+        options["steps"] = options["epochs"] * -(-len(training.samples) // options["batch"])
+    if config:
+        net = UNet(**config["network"], device=options["device"], recompute=options["recompute"])
+    else:
+        net = new_network(options, dataset, training, loaded)
+    net.mask_values = list(dataset.class_values) if dataset.class_values else None
+    optimizer = make_optimizer(recipe_of(options), net.parameters)
     progress = {"step": 0, "best": -1.0}
     if resume is None:
         run = RunFolder.create(options["out"], {
@@ -65,13 +74,37 @@ def main(arguments=None):
         sys.exit(130)
 
 
+def recipe_of(options):
+    return Recipe(**{name: options[name] for name in Recipe.__dataclass_fields__})
+
+
+def new_network(options, dataset, training, loaded):
+    """The untrained network of the options, or with the weights of `loaded`; it must fit the data.
+
+    Batch normalisation centres the maps itself, so such networks see the grey values as they are, which PyTorch's files expect.
+    """
+    n_classes = options["classes"] or (loaded.n_classes if loaded else dataset.n_classes)
+    if max(n_classes, 2) < dataset.n_classes:
+        raise InputError(f"--classes {n_classes}, but the masks hold {dataset.n_classes} classes; give --classes {dataset.n_classes}")
+    mean, std = (0.0, 1.0) if VARIANTS[options["variant"]].batch_norm else grey_statistics(training.samples)
+    if loaded:
+        mean, std = loaded.input_mean, loaded.input_std
+    net = UNet(dataset.in_channels, n_classes, options["base_channels"], options["depth"], variant=options["variant"],
+               bilinear=options["bilinear"], dropout=options["dropout"], device=options["device"], seed=options["seed"],
+               input_mean=mean, input_std=std, recompute=options["recompute"])
+    if loaded:
+        checkpoint.fill_network(net, checkpoint.network_entries(loaded), options["load"])
+    return net
+
+
 class Session:
     """One call of the command: the loop over steps with its evaluations and checkpoints."""
 
     def __init__(self, run, net, optimizer, training, held_out, options, progress):
         self.run, self.net, self.optimizer, self.options, self.progress = run, net, optimizer, options, progress
         self.training, self.held_out = training.samples, held_out.samples
-        self.recipe = Recipe(**{name: options[name] for name in Recipe.__dataclass_fields__})
+        self.recipe = recipe_of(options)
+        self.plateau = Plateau(**progress.get("plateau", {}))
         self.settings = augmentation_settings(options, training)
         self.stop_requested = False
 
@@ -87,7 +120,7 @@ class Session:
             output = self.net.output_size(recipe.tile)
             for step, batch in enumerate(batches(self.training, recipe, output, first, self.settings), start=first):
                 start = time.perf_counter()
-                self.optimizer.learning_rate = learning_rate(recipe, step)
+                self.optimizer.learning_rate = self.plateau.factor * learning_rate(recipe, step)
                 energy, norm = self.step(step, batch)
                 seconds = time.perf_counter() - start
                 smooth = energy if smooth is None else 0.95 * smooth + 0.05 * energy
@@ -114,20 +147,24 @@ class Session:
 
     def step(self, step, batch):
         try:
-            return training_step(self.net, self.optimizer, *batch, clip=self.recipe.clip)
+            return training_step(self.net, self.optimizer, *batch, clip=self.recipe.clip, loss=self.recipe.loss)
         except NotFinite as error:
             self.run.draw()
             kept = f"the last good checkpoint is {self.run.path / 'newest.npz'}" if self.progress["best"] >= 0 else "no checkpoint yet"
             raise InputError(f"step {step + 1}: {error}; {kept}") from None
         except MemoryError:
-            smaller = geometry.valid_sizes_around(self.recipe.tile - 1, self.net.depth)[0]
+            smaller = geometry.valid_sizes_around(self.recipe.tile - 1, self.net.depth, self.net.options.padding)[0]
             raise InputError(f"out of memory at tile {self.recipe.tile} with {self.options['base_channels']} base channels; "
-                             f"try --tile {smaller} or fewer --base-channels (python -m npunet.summary tells what they need)") from None
+                             f"try --recompute, --tile {smaller} or fewer --base-channels (python -m npunet.summary tells what they need)") from None
 
     def evaluate(self, bar):
         """Score the held-out images, keep the newest and the best network, redraw the pictures."""
         bar.set_postfix_str("scoring the held-out images")
-        scores, probabilities = evaluate(self.net, self.held_out, self.recipe.tile, quick=True)
+        tile = max(self.recipe.tile, tiling.default_tile(self.net)) if self.net.options.padding else self.recipe.tile
+        scores, probabilities = evaluate(self.net, self.held_out, tile, quick=True)
+        if self.recipe.schedule == "plateau":
+            self.plateau.report(mean_dice(self.held_out, probabilities))
+            self.progress["plateau"] = vars(self.plateau)
         self.run.record(step=self.progress["step"], held_out=scores)
         tqdm.write(f"step {self.progress['step']}: held-out " + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()))
         if scores["mean_iou"] > self.progress["best"]:
@@ -154,7 +191,8 @@ class Session:
 
 
 DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
-                device="cpu", threads=None, evaluate_every=None)
+                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False)
+LOADED = ("variant", "bilinear", "base_channels", "depth")         # options that a file of weights decides
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
 AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
 DEFAULTS |= {name: getattr(Settings(), name) for name in AUGMENTATION} | {"class_balance": True}
@@ -178,14 +216,20 @@ def grey_statistics(samples):
 
 def check(options):
     """Refuse options that cannot work, before anything is read or written."""
-    for name in ("steps", "batch", "base_channels", "depth", "held_out"):
+    for name in ("steps", "batch", "base_channels", "depth", "held_out", "epochs", "classes"):
         if options[name] is not None and options[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1")
     if not options["learning_rate"] > 0:
         raise InputError(f"--learning-rate is {options['learning_rate']}; expected a number above 0")
     if not 0 <= options["momentum"] < 1:
         raise InputError(f"--momentum is {options['momentum']}; expected at least 0 and below 1")
-    geometry.output_size(options["tile"], options["depth"])
+    if options["weight_decay"] < 0:
+        raise InputError(f"--weight-decay is {options['weight_decay']}; expected at least 0")
+    scaling.scaled_size((100, 100), options["scale"])
+    if VARIANTS[options["variant"]].padding:
+        geometry.padded_output_size(options["tile"], options["depth"])
+    else:
+        geometry.output_size(options["tile"], options["depth"])
 
 
 def parser():
@@ -199,15 +243,24 @@ def parser():
     option("data", "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic")
     option("out", "folder for everything the run writes")
     option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
+    option("load", "start from the weights of this .npz, .pth or .safetensors file; it also decides the variant and the sizes", metavar="FILE")
     option("steps", "training steps", type=int)
-    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on", type=int)
+    option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
+    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512)", type=int)
     option("batch", "tiles a step", type=int)
     option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
     option("depth", "number of poolings", type=int)
     option("variant", "which U-Net", choices=list(VARIANTS))
+    option("bilinear", "bilinear upsampling (variant pytorch-unet)", action="store_true")
+    option("classes", "output channels; 1 for two classes by a sigmoid (default as many as the masks hold)", type=int)
+    option("scale", "make images and masks smaller by this factor", type=float)
     option("dropout", "rate at the end of the contracting path", type=float)
     option("learning-rate", "peak of the schedule", type=float)
-    option("momentum", "of stochastic gradient descent", type=float)
+    option("optimizer", "which", choices=OPTIMIZERS)
+    option("momentum", "of stochastic gradient descent and RMSprop", type=float)
+    option("weight-decay", "pull of the parameters towards 0", type=float)
+    option("loss", "what is minimised", choices=LOSSES)
+    option("schedule", "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing", choices=SCHEDULES)
     option("warmup", "steps until the learning rate is at its peak", type=int)
     option("clip", "largest norm of the gradient, 0 for no limit", type=float)
     option("rotation", "largest angle of a random rotation, degrees", type=float)
@@ -222,6 +275,7 @@ def parser():
     option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
     option("seed", "of weights, dropout and augmentation", type=int)
     option("device", "where to compute", choices=["cpu", "gpu", "auto"])
+    option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
     option("threads", "CPU threads (default one a core)", type=int)
     return parse
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import augmentation, loss
+from npunet import augmentation, loss, optimizers
 from npunet.backend import array_module, to_device
 
 
@@ -27,7 +27,22 @@ class Recipe:
     momentum: float = 0.99
     warmup: int = 50                  # steps until the peak is reached
     clip: float = 1.0                 # gradients with a larger norm are scaled down to it; 0 for no limit
+    optimizer: str = "sgd"            # one of OPTIMIZERS
+    weight_decay: float = 0.0
+    loss: str = "cross-entropy"       # one of LOSSES
+    schedule: str = "cosine"          # one of SCHEDULES
     seed: int = 0
+
+
+OPTIMIZERS, LOSSES, SCHEDULES = ("sgd", "rmsprop", "adam"), ("cross-entropy", "cross-entropy+dice"), ("cosine", "plateau", "constant")
+
+
+def make_optimizer(recipe, parameters):
+    """The optimiser that the recipe names; Adam has its own two momenta."""
+    if recipe.optimizer == "adam":
+        return optimizers.Adam(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    kind = {"sgd": optimizers.SGD, "rmsprop": optimizers.RMSprop}[recipe.optimizer]
+    return kind(parameters, recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 
 class NotFinite(ArithmeticError):
@@ -35,12 +50,34 @@ class NotFinite(ArithmeticError):
 
 
 def learning_rate(recipe, step):
-    """Rises linearly over `warmup` steps, then falls along half a cosine to zero at the last step.
+    """Rises linearly over `warmup` steps, then falls along half a cosine to zero at the last step (schedule "cosine") or stays.
 
     Momentum 0.99 remembers a hundred gradients, and those of an untrained network are the largest: hence the warm-up.
     """
     rise = min(1.0, (step + 1) / max(recipe.warmup, 1))
-    return recipe.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * min(step / recipe.steps, 1.0)))
+    fall = 0.5 * (1 + np.cos(np.pi * min(step / recipe.steps, 1.0))) if recipe.schedule == "cosine" else 1.0
+    return recipe.learning_rate * rise * fall
+
+
+@dataclass
+class Plateau:
+    """Schedule "plateau": a tenth of the learning rate whenever the score has not grown for more than `patience` evaluations.
+
+    PyTorch's ReduceLROnPlateau(mode="max", patience=5), as milesial/Pytorch-UNet uses it. `factor` multiplies the learning rate.
+    """
+
+    factor: float = 1.0
+    best: float = -1.0
+    waited: int = 0
+
+    def report(self, score, patience=5, threshold=1e-4):
+        """Take note of a score, higher is better; growth of less than a ten-thousandth is none."""
+        if score > self.best + threshold * abs(self.best):
+            self.best, self.waited = score, 0
+        else:
+            self.waited += 1
+        if self.waited > patience:
+            self.factor, self.waited = 0.1 * self.factor, 0
 
 
 def draw_batch(samples, recipe, output, step, settings):
@@ -62,14 +99,24 @@ def batches(samples, recipe, output, first_step, settings):
             yield batch.result()
 
 
-def training_step(net, optimizer, images, labels, weights, clip=0.0):
+def energy_of(kind, logits, labels, weights):
+    """Loss and gradient of one of LOSSES; Eq. 1 is binary cross-entropy where there is one logit."""
+    cross_entropy = loss.weighted_cross_entropy if logits.shape[-1] > 1 else loss.binary_cross_entropy
+    energy, dlogits = cross_entropy(logits, labels, weights)
+    if kind == "cross-entropy+dice":
+        dice, ddice = loss.dice_loss(logits, labels, weights)
+        energy, dlogits = energy + dice, dlogits + ddice
+    return energy, dlogits
+
+
+def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy"):
     """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
 
     Raises NotFinite, with the parameters as they were, if either is not finite.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
     logits = net.forward(images, train=True)
-    energy, dlogits = loss.weighted_cross_entropy(logits, labels, weights)
+    energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
     energy, norm = float(energy), gradient_norm(net.parameters)
     if not (np.isfinite(energy) and np.isfinite(norm)):

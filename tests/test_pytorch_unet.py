@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from npunet import UNet, checkpoint, pytorch_unet, torch_files
-from npunet.errors import InputError
+from npunet import UNet, pytorch_unet
 from npunet.gradient_check import relative_error
 from npunet.loss import weighted_cross_entropy
 from npunet.optimizers import SGD
+from npunet.training import Plateau, Recipe, energy_of, make_optimizer, training_step
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
 from torch import nn  # noqa: E402
+
+torch.set_num_threads(1)                                  # its threads spin while ours work: small networks take ten times as long
 
 
 class DoubleConv(nn.Module):
@@ -143,10 +145,11 @@ def test_training_pass_and_every_gradient(in_channels, n_classes, shape, bilinea
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("float64", 1e-9)])
 @pytest.mark.parametrize("bilinear", [False, True])
-def test_ten_losses_of_a_training(bilinear, dtype, tolerance, rng):
+def test_ten_losses_of_a_training(bilinear, dtype, tolerance):
+    """Not on fewer pixels: a ReLU or maximum that flips by rounding then moves the batch's statistics by more than the tolerance."""
     theirs, ours = pair(3, 3, bilinear, dtype)
-    x = rng.uniform(0, 1, (2, 41, 50, 3)).astype(dtype)
-    labels = rng.integers(0, 3, (2, 41, 50))
+    rng = np.random.default_rng(0)
+    x, labels = rng.uniform(0, 1, (2, 97, 83, 3)).astype(dtype), rng.integers(0, 3, (2, 97, 83))
     optimizer, reference = SGD(ours.parameters, 0.003, momentum=0.9), torch.optim.SGD(theirs.train().parameters(), 0.003, momentum=0.9)
     losses, expected = [], []
     for _ in range(10):
@@ -195,3 +198,71 @@ def test_our_file_is_theirs(bilinear, tmp_path, rng):
     theirs.load_state_dict(state)
     assert list(state) == list(theirs.state_dict()) and state["inc.double_conv.1.num_batches_tracked"].item() == 1
     assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 1e-5
+
+
+def their_dice_loss(p, q):
+    """p, q of one shape; sums over everything, as with reduce_batch_first=True there."""
+    intersection, total = 2 * (p * q).sum(), p.sum() + q.sum()
+    return 1 - (intersection + 1e-6) / (total + 1e-6)
+
+
+def their_energy(logits, labels):
+    if logits.shape[1] == 1:
+        target = labels.to(logits.dtype)
+        return (nn.functional.binary_cross_entropy_with_logits(logits[:, 0], target)
+                + their_dice_loss(torch.sigmoid(logits[:, 0]), target))
+    one_hot = nn.functional.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+    return nn.functional.cross_entropy(logits, labels) + their_dice_loss(torch.softmax(logits, dim=1), one_hot)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-11)])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_their_loss_and_its_gradient(classes, dtype, tolerance, rng):
+    logits = (3 * rng.standard_normal((2, 9, 7, classes))).astype(dtype)
+    labels = rng.integers(0, max(2, classes), (2, 9, 7))
+    tensor = channels_first(logits).requires_grad_()
+    expected = their_energy(tensor, torch.tensor(labels))
+    expected.backward()
+    energy, dlogits = energy_of("cross-entropy+dice", logits, labels, None)
+    assert float(energy) == pytest.approx(expected.item(), rel=tolerance)
+    assert relative_error(dlogits, channels_last(tensor.grad)) < tolerance
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("float64", 1e-8)])
+@pytest.mark.parametrize("n_classes, bilinear", [(1, True), (2, False), (3, True)])
+def test_ten_steps_of_their_recipe(n_classes, bilinear, dtype, tolerance, rng):
+    """RMSprop with momentum 0.999 and weight decay 1e-8, the gradient clipped to norm 1, cross-entropy plus Dice."""
+    theirs, ours = pair(3, n_classes, bilinear, dtype)
+    x, labels = rng.uniform(0, 1, (2, 48, 52, 3)).astype(dtype), rng.integers(0, max(2, n_classes), (2, 48, 52))
+    recipe = Recipe(optimizer="rmsprop", learning_rate=1e-5, momentum=0.999, weight_decay=1e-8, loss="cross-entropy+dice", schedule="constant", warmup=0)
+    optimizer = make_optimizer(recipe, ours.parameters)
+    reference = torch.optim.RMSprop(theirs.train().parameters(), lr=1e-5, weight_decay=1e-8, momentum=0.999)
+    losses, expected = [], []
+    for _ in range(10):
+        loss, norm = training_step(ours, optimizer, x, labels, np.ones(labels.shape, dtype), clip=1.0, loss=recipe.loss)
+        losses.append(loss)
+        energy = their_energy(theirs(channels_first(x)), torch.tensor(labels))
+        reference.zero_grad()
+        energy.backward()
+        expected_norm = nn.utils.clip_grad_norm_(theirs.parameters(), 1.0).item()
+        if not expected:
+            assert norm == pytest.approx(expected_norm, rel=tolerance)
+        reference.step()
+        expected.append(energy.item())
+    np.testing.assert_allclose(losses, expected, rtol=tolerance)
+    assert losses[-1] < losses[0]
+
+
+def test_the_plateau_schedule_is_pytorchs(rng):
+    tensor = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([tensor], lr=1.0)
+    theirs, ours = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=5), Plateau()
+    scores = [0.0, 0.1, 0.5, *np.minimum(0.6, rng.uniform(0, 0.7, 40)), 0.6, 0.6 * 1.00009, 0.6 * 1.0002, 0.61]
+    factors = []
+    for score in scores:
+        optimizer.step()
+        theirs.step(score)
+        ours.report(score)
+        factors.append((ours.factor, optimizer.param_groups[0]["lr"]))
+    np.testing.assert_allclose(*zip(*factors), rtol=1e-12)
+    assert factors[-1][0] < 1e-3

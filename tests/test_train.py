@@ -136,3 +136,58 @@ def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_checkpoint(f
     if (run / "newest.npz").exists():
         for name, parameter in UNet.load(run / "newest.npz").parameters.items():
             assert np.isfinite(parameter.value).all(), name
+
+
+PYTORCH_UNET = ["--variant", "pytorch-unet", "--base-channels", "2", "--depth", "1", "--tile", "30", "--held-out", "1", "--threads", "1"]
+
+
+def test_the_recipe_of_pytorch_unet(folder, tmp_path, capsys):
+    """One class, bilinear, RMSprop, Dice, plateau, scale, recomputation; stopped after one epoch and resumed."""
+    run = tmp_path / "run"
+    train.main(["--data", str(folder), "--out", str(run), *PYTORCH_UNET, "--bilinear", "--classes", "1", "--optimizer", "rmsprop",
+                "--momentum", "0.9", "--weight-decay", "1e-8", "--loss", "cross-entropy+dice", "--schedule", "plateau", "--learning-rate", "1e-4",
+                "--scale", "0.5", "--epochs", "2", "--evaluate-every", "2", "--recompute"])
+    net = UNet.load(run / "best.npz")
+    assert (net.n_classes, net.bilinear, net.mask_values, net.input_mean, net.recompute) == (1, True, [0, 255], 0, False)
+    records = metrics(run)
+    assert max(record["step"] for record in records) == 6                    # two epochs of three images
+    header = checkpoint.load(run / "newest.npz")["header"]
+    assert header["progress"]["plateau"]["factor"] == 1.0 and header["network"]["bilinear"]
+    train.main(["--resume", str(run), "--steps", "8", "--evaluate-every", "2"])
+    assert max(record["step"] for record in metrics(run)) == 8
+    net.save(run / "best.pth")
+    assert UNet.load(run / "best.pth").mask_values == [0, 255]
+
+
+def test_recomputation_trains_the_same_network(folder, tmp_path):
+    for name, more in (("plain", []), ("again", ["--recompute"])):
+        train.main(["--data", str(folder), "--out", str(tmp_path / name), "--steps", "3", *PYTORCH_UNET, *more])
+    plain, again = (checkpoint.load(tmp_path / name / "newest.npz") for name in ("plain", "again"))
+    for name in plain.keys() - {"header"}:
+        np.testing.assert_array_equal(plain[name], again[name])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".npz"])
+def test_training_starts_from_loaded_weights(folder, tmp_path, suffix):
+    """At a learning rate of next to nothing the weights stay; the file decides variant and sizes."""
+    net = UNet(1, 2, 3, 2, variant="pytorch-unet", seed=9)
+    net.save(tmp_path / f"given{suffix}")
+    train.main(["--data", str(folder), "--out", str(tmp_path / "run"), "--load", str(tmp_path / f"given{suffix}"), "--steps", "1", "--tile", "32",
+                "--held-out", "1", "--learning-rate", "1e-30"])
+    trained = UNet.load(tmp_path / "run" / "newest.npz")
+    assert trained.config["variant"] == "pytorch-unet" and trained.config["base_channels"] == 3
+    for name, parameter in net.parameters.items():
+        np.testing.assert_allclose(trained.parameters[name].value, parameter.value, rtol=0, atol=1e-30)
+    assert trained.statistics["bottleneck.norm1.batches"].value == 1
+    with pytest.raises(InputError, match="given"):
+        train.main(["--data", str(folder), "--out", str(tmp_path / "other"), "--load", str(tmp_path / f"given{suffix}"), "--base-channels", "4"])
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--scale", "0"], "--scale is 0.0"), (["--scale", "1.5"], "--scale is 1.5"), (["--weight-decay", "-1"], "--weight-decay is -1.0"),
+    (["--variant", "pytorch-unet", "--tile", "1"], "the smallest is 2"), (["--bilinear"], "bilinear"), (["--epochs", "0"], "--epochs is 0"),
+    (["--load", "nowhere.pth"], "nowhere.pth"), (["--scale", "0.01"], "leaves nothing")])
+def test_more_bad_options(folder, tmp_path, arguments, words):
+    with pytest.raises(InputError, match=words) as error:
+        train.main(["--data", str(folder), "--out", str(tmp_path / "run"), *SMALL, *arguments])
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
