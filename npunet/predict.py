@@ -2,11 +2,13 @@
 
 For an input NAME.* of one page it writes DIR/NAME.png, for several pages DIR/NAME.tif with as many, of the same height and
 width: 255 where the probability of class 1 is above the threshold and 0 elsewhere if the network has two classes, otherwise
-the number of the most likely class. Probabilities go to DIR/NAME_probability.tif: of class 1 for two classes (a page for
+the number of the most likely class. A network that knows the values of its classes in the masks it was trained on (mask_values)
+writes those, colours too; only 0 and 1 become 0 and 255. Probabilities go to DIR/NAME_probability.tif: of class 1 for two classes (a page for
 each page), otherwise of each class in turn (K pages for each page).
 
 Images are scaled by the rule of `npunet.images`, as in training. A grey image is repeated for a network that wants RGB; an
-RGB image whose channels are equal becomes grey; real colour for a grey network is an error.
+RGB image whose channels are equal becomes grey; real colour for a grey network is an error. With --scale the network sees a
+smaller copy of each page, whole, and its result is enlarged.
 
 Memory: one forward pass of a tile, and for PNG one byte a pixel (four while it is written). TIFF output is a memory map on
 the disk, and TIFF input is one where it is not compressed; pages of more than 2^27 pixels are written as TIFF, so that
@@ -24,7 +26,7 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from npunet import cli, images, tiling
+from npunet import cli, images, scaling, tiling
 from npunet.errors import InputError
 from npunet.unet import UNet
 
@@ -78,7 +80,26 @@ def check_outputs(inputs, output):
                     raise InputError(f"--output {output}: {name}{suffix} would overwrite the input of that name; give another folder")
 
 
-def predict_file(net, path, output, tile=572, *, probabilities="none", threshold=0.5, augment=False, progress=None):
+def written_values(net):
+    """What is written for each class: (K,) uint8, or (K, 3) for colours."""
+    values = np.asarray(net.mask_values or range(net.n_labels))
+    if len(values) != net.n_labels or values.min() < 0 or values.max() > 255:                # 16-bit values do not fit
+        values = np.arange(net.n_labels)
+    if values.tolist() == [0, 1]:
+        values = np.array([0, 255])                       # 1 on 0 is black on black
+    return np.round(values).astype(np.uint8)
+
+
+def predicted_parts(net, page, tile, augment, scale):
+    """tiling.predict_tiles, or with a scale one part that is the whole page."""
+    if scale == 1:
+        yield from tiling.predict_tiles(net, page, tile, augment)
+    else:
+        whole = slice(0, page.shape[0]), slice(0, page.shape[1])
+        yield *whole, scaling.predict(net, page[whole], scale, tile, augment=augment)
+
+
+def predict_file(net, path, output, tile=572, *, probabilities="none", threshold=0.5, augment=False, scale=1.0, progress=None):
     """Predict all pages of one file; returns the list of files written, each there whole or not at all.
 
     probabilities: "none", "uint16" (round(65535 p)) or "float32". progress is called as progress(tiles done, tiles in all).
@@ -86,20 +107,21 @@ def predict_file(net, path, output, tile=572, *, probabilities="none", threshold
     path, output = Path(path), Path(output)
     stack = images.open_image(path)
     n_pages, height, width = stack.shape[:3]
-    total = n_pages * tiling.count_tiles((height, width), net, tile)
-    shown = [1] if net.n_classes == 2 else list(range(net.n_classes))          # the classes whose probability is written
+    total = n_pages * (tiling.count_tiles((height, width), net, tile) if scale == 1 else 1)
+    values = written_values(net)
+    shown = [1] if net.n_labels == 2 else list(range(net.n_labels))            # the classes whose probability is written
     as_tiff = n_pages > 1 or height * width > LARGEST_PNG
     mask_path, probability_path = output / (path.stem + (".tif" if as_tiff else ".png")), output / f"{path.stem}{PROBABILITY}.tif"
     output.mkdir(parents=True, exist_ok=True)
     done = 0
     with ExitStack() as files:
-        mask = (files.enter_context(tiff_on_disk(mask_path, (n_pages, height, width), np.uint8)) if as_tiff
-                else np.empty((1, height, width), np.uint8))
+        shape = (n_pages, height, width, *values.shape[1:])
+        mask = files.enter_context(tiff_on_disk(mask_path, shape, np.uint8)) if as_tiff else np.empty(shape, np.uint8)
         if probabilities != "none":
             kept = files.enter_context(tiff_on_disk(probability_path, (n_pages * len(shown), height, width), probabilities))
         for page in range(n_pages):
-            for rows, columns, p in tiling.predict_tiles(net, Page(stack, page, net.in_channels), tile, augment):
-                mask[page, rows, columns] = tiling.classify(p, threshold) * (255 if net.n_classes == 2 else 1)
+            for rows, columns, p in predicted_parts(net, Page(stack, page, net.in_channels), tile, augment, scale):
+                mask[page, rows, columns] = values[tiling.classify(p, threshold)]
                 if probabilities != "none":
                     p = np.moveaxis(p[..., shown], 2, 0)                       # (classes shown, h, w)
                     part = slice(page * len(shown), (page + 1) * len(shown))
@@ -108,66 +130,110 @@ def predict_file(net, path, output, tile=572, *, probabilities="none", threshold
                 if progress is not None:
                     progress(done, total)
         if not as_tiff:
-            images.write_mask(mask_path, mask[0] > 0 if net.n_classes == 2 else mask[0], net.n_classes)
+            write_values(mask_path, mask[0])
     return [mask_path] if probabilities == "none" else [mask_path, probability_path]
+
+
+def write_values(path, mask):
+    """One page of written values, (H, W) or (H, W, 3) uint8, as it is."""
+    if mask.ndim == 3:
+        images.write_image(path, mask / np.float32(255))
+    else:
+        images.write_mask(path, mask, n_classes=256)
 
 
 @contextmanager
 def tiff_on_disk(path, shape, dtype):
-    """A memory map of shape (pages, H, W) to be filled, which becomes the TIFF at `path` when the block succeeds."""
+    """A memory map of shape (pages, H, W), or (pages, H, W, 3), to be filled, which becomes the TIFF at `path` when the block succeeds."""
     needed, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
     if needed > free:                                     # writing to a map on a full disk would kill the process
         raise InputError(f"{path} needs {needed / 1e9:.1f} GB but {free / 1e9:.1f} GB are free; make room or give another --output")
     with images.written_whole(path) as temporary:
         stored = shape if shape[0] > 1 else shape[1:]                          # one page is (H, W) to its readers
-        pixels = tifffile.memmap(temporary, shape=stored, dtype=dtype, photometric="minisblack", metadata=None,
+        pixels = tifffile.memmap(temporary, shape=stored, dtype=dtype, photometric="rgb" if len(shape) == 4 else "minisblack", metadata=None,
                                  bigtiff=needed > 2 ** 32 - 2 ** 25)           # a classic TIFF counts bytes with 32 bits
         yield pixels.reshape(shape)                                            # a view
         pixels.flush()
 
 
+def view_file(net, path, output, tile, *, threshold, augment, scale):
+    """Show the first page of one file and its mask; see `viewing.show`."""
+    from npunet import viewing                            # here, for opening a window takes Matplotlib a second to prepare
+    stack = images.open_image(path)
+    page = Page(stack, 0, net.in_channels)
+    whole = slice(0, page.shape[0]), slice(0, page.shape[1])
+    mask = np.empty((*page.shape[:2], *written_values(net).shape[1:]), np.uint8)
+    for rows, columns, p in predicted_parts(net, page, tile, augment, scale):
+        mask[rows, columns] = written_values(net)[tiling.classify(p, threshold)]
+    viewing.show(Path(path).name, page[whole], mask, output and output / f"{Path(path).stem}_viz.png")
+
+
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    inputs, output = find_inputs(options.input), Path(options.output)
-    check_outputs(inputs, output)
+    if options.output is None and not options.no_save:
+        raise InputError("--output is missing: give a folder for the results, or --no-save")
+    inputs, output = find_inputs(options.input), None if options.no_save else Path(options.output)
+    if output:
+        check_outputs(inputs, output)
     if not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold is {options.threshold}; expected a probability, 0 to 1")
+    scaling.scaled_size((100, 100), options.scale)
     net = UNet.load(options.model, device=options.device)
     options.tile = options.tile or tiling.default_tile(net)
     net.output_size(options.tile)                         # an invalid tile is refused before any work
-    if net.n_classes > 256:
-        raise InputError(f"{options.model} tells {net.n_classes} classes apart; a mask of 8 bits holds at most 256")
+    if net.n_labels > 256:
+        raise InputError(f"{options.model} tells {net.n_labels} classes apart; a mask of 8 bits holds at most 256")
+    how = dict(threshold=options.threshold, augment=options.augment, scale=options.scale)
     for number, path in enumerate(inputs, start=1):
         with tqdm(desc=f"{path.name} ({number}/{len(inputs)})", unit="tile", dynamic_ncols=True, leave=False) as bar:
             def progress(done, total):
                 bar.total = total
                 bar.update(done - bar.n)
             try:
-                predict_file(net, path, output, options.tile, probabilities=options.probabilities, threshold=options.threshold,
-                             augment=options.augment, progress=progress)
+                if output:
+                    predict_file(net, path, output, options.tile, probabilities=options.probabilities, progress=progress, **how)
+                if options.viz:
+                    view_file(net, path, output, options.tile, **how)
             except MemoryError:
                 raise InputError(f"out of memory at tile {options.tile}; give a smaller --tile "
                                  "(python -m npunet.summary tells what each needs)") from None
             except OSError as error:
                 raise InputError(f"--output {output}: {error.strerror or error}; check the folder and the space left") from None
             except KeyboardInterrupt:
-                tqdm.write(f"{number - 1} of {len(inputs)} images are done and kept in {output}/", file=sys.stderr)
+                tqdm.write(f"{number - 1} of {len(inputs)} images are done" + (f" and kept in {output}/" if output else ""), file=sys.stderr)
                 raise
-    values = "0 and 255" if net.n_classes == 2 else f"pixel values 0 to {net.n_classes - 1} are the classes; they look dark"
-    also = "" if options.probabilities == "none" else f", probabilities in *{PROBABILITY}.tif ({options.probabilities})"
-    print(f"{len(inputs)} image{'s' * (len(inputs) > 1)} predicted; masks ({values}) in {output}/{also}")
+    if output:
+        print(described(net, len(inputs), output, options.probabilities))
+
+
+def described(net, count, output, probabilities):
+    """What was written, in one line."""
+    values = written_values(net)
+    if values.ndim == 2:
+        shown = "in the colours of the classes"
+    elif net.n_labels == 2:
+        shown = f"{values[0]} and {values[1]}"
+    else:
+        shown = f"pixel values {', '.join(map(str, values[:8]))}{', ..' if len(values) > 8 else ''} are the classes; they may look dark"
+    also = "" if probabilities == "none" else f", probabilities in *{PROBABILITY}.tif ({probabilities})"
+    return f"{count} image{'s' * (count > 1)} predicted; masks ({shown}) in {output}/{also}"
 
 
 def parser():
     parse = argparse.ArgumentParser(prog="python -m npunet.predict", description="Apply a trained network to images of any size.")
-    parse.add_argument("--model", required=True, help="a .npz file that training wrote, such as runs/isbi/best.npz")
+    parse.add_argument("--model", required=True, help="a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet")
     parse.add_argument("--input", required=True, nargs="+", help="images, or folders of images", metavar="IMAGE")
-    parse.add_argument("--output", required=True, help="folder for the results; files of the same name in it are replaced", metavar="DIR")
-    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid)")
+    parse.add_argument("--output", help="folder for the results; files of the same name in it are replaced", metavar="DIR")
+    parse.add_argument("--no-save", action="store_true", help="write nothing (with --viz)")
+    parse.add_argument("--viz", action="store_true", help="show each image and its mask in a window, or write NAME_viz.png where there is no screen")
+    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid; "
+                                                "1024 for padded networks, which take smaller images whole)")
+    parse.add_argument("--scale", type=float, default=1.0, help="let the network see the images smaller by this factor (default 1)")
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--probabilities", choices=["none", "uint16", "float32"], default="none",
                        help="also write probabilities as TIFF, of this type (default none)")
-    parse.add_argument("--threshold", type=float, default=0.5, help="probability of class 1 above which a pixel is object (two classes only; default 0.5)")
+    parse.add_argument("--threshold", "--mask-threshold", type=float, default=0.5,
+                       help="probability of class 1 above which a pixel is object (two classes only; default 0.5)")
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse
 
