@@ -11,7 +11,9 @@ from npunet import cli, geometry, layers
 from npunet.unet import VARIANTS, UNet
 
 MB = 1e6
-POOL, UP, CONCAT = "max-pool 2x2", "up-conv 2x2", "crop, concatenate"
+POOL, UP, UPSAMPLE = "max-pool 2x2", "up-conv 2x2", "upsample 2x2"
+CONCATS = {layers.CropConcat: "crop, concatenate", layers.PadConcat: "pad, concatenate"}
+IN_PLACE = {layers.BatchNorm: "batch norm, ReLU", layers.Tanh: "tanh"}              # neither size nor channels change
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def rows(net, tile=572):
             multiply_adds = side * side * kernel * kernel * incoming * channels
             operation = f"conv {kernel}x{kernel}" + (", ReLU" if layer.relu else "")
         elif isinstance(layer, layers.MaxPooling):
-            skips.append(channels)
+            skips.append((side, channels))
             side //= 2
             operation = POOL
         elif isinstance(layer, layers.UpConvolution):
@@ -52,9 +54,16 @@ def rows(net, tile=572):
             side *= 2
             multiply_adds = side * side * incoming * channels
             operation = UP + (", ReLU" if layer.relu else "")
-        elif isinstance(layer, layers.CropConcat):
-            channels += skips.pop()
-            operation = CONCAT
+        elif isinstance(layer, layers.Upsampling):
+            side *= 2
+            operation = UPSAMPLE
+        elif type(layer) in CONCATS:
+            skip_side, skip_channels = skips.pop()
+            channels += skip_channels
+            side = skip_side if isinstance(layer, layers.PadConcat) else side
+            operation = CONCATS[type(layer)]
+        elif type(layer) in IN_PLACE:
+            operation = IN_PLACE[type(layer)]
         elif isinstance(layer, layers.Dropout):
             if layer.rate == 0:
                 continue
@@ -74,7 +83,7 @@ def inference_memory(net, found):
             waiting.append(before.memory)                 # what pooling reads is the skip, so it is counted once
         input_memory = 0 if row.operation == POOL else before.memory
         peak = max(peak, sum(waiting) + input_memory + row.memory)
-        if row.operation == CONCAT:
+        if row.operation in CONCATS.values():
             waiting.pop()
     return parameter_memory(net) + peak
 
@@ -83,10 +92,17 @@ def training_memory(net, found):
     """Predicted peak in bytes of a training step for one tile.
 
     Kept for the backward pass is every feature map that a layer reads again: all but those of up-convolutions without ReLU,
-    which live on in their concatenation. Beside the parameters there are as many gradients and velocities (momentum). The
+    which live on in their concatenation. With recomputation it is the first and last map of each pair of convolutions. Beside the parameters there are as many gradients and velocities (momentum). The
     backward pass itself holds gradients of two feature maps at a time, at worst those of the two largest.
     """
-    kept = sum(row.memory for row in found if row.operation != UP)
+    inside = [row for row in found if row.name.rpartition(".")[2].startswith(("conv", "norm"))]       # of the pairs of convolutions
+    kept = sum(row.memory for row in found if row.operation not in (UP, UPSAMPLE))
+    if net.recompute:
+        pairs = {}
+        for row in inside:
+            pairs.setdefault(row.name.rpartition(".")[0], []).append(row.memory)
+        # Kept of a pair is its result, which others read; the rest comes and goes again, one pair at a time.
+        kept += max(map(sum, pairs.values())) - sum(sum(memory[:-1]) for memory in pairs.values())
     largest = sorted(row.memory for row in found)[-2:]
     return 3 * parameter_memory(net) + kept + sum(largest)
 
@@ -108,8 +124,8 @@ def table(net, tile, train_memory=True):
                                     f"{row.multiply_adds:,}" if row.multiply_adds else "", f"{row.memory / MB:.1f} MB"))
     total = [sum(getattr(row, name) for row in found) for name in ("parameters", "multiply_adds", "memory")]
     lines += ["-" * len(lines[2]), columns.format("total", "", "", "", f"{total[0]:,}", f"{total[1]:,}", f"{total[2] / MB:.1f} MB"), ""]
-    convolutions = sum("conv" in row.operation for row in found)
-    lines.append(f"{convolutions} convolutional layers, {net.depth} of them up-convolutions; an output pixel sees "
+    convolutions, ups = sum("conv" in row.operation for row in found), sum(UP in row.operation for row in found)
+    lines.append(f"{convolutions} convolutional layers, {ups or 'none'} of them up-convolutions; an output pixel sees "
                  f"{' to '.join(str(side) for side in geometry.receptive_field(net.depth))} pixels of the input across")
     lines.append(f"predicted peak memory of inference: {inference_memory(net, found) / MB:,.0f} MB")
     if train_memory:
@@ -119,7 +135,8 @@ def table(net, tile, train_memory=True):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    net = UNet(options.channels, options.classes, options.base_channels, options.depth, variant=options.variant)
+    net = UNet(options.channels, options.classes, options.base_channels, options.depth, variant=options.variant, bilinear=options.bilinear,
+               recompute=options.recompute)
     print(table(net, options.tile, options.train_memory))
 
 
@@ -129,9 +146,11 @@ def parser():
     parse.add_argument("--base-channels", type=int, default=64, help="channels of the first level (default 64)")
     parse.add_argument("--depth", type=int, default=4, help="number of poolings (default 4)")
     parse.add_argument("--variant", choices=list(VARIANTS), default="paper", help="which U-Net (default paper)")
+    parse.add_argument("--bilinear", action="store_true", help="bilinear upsampling (variant pytorch-unet)")
     parse.add_argument("--classes", type=int, default=2, help="classes of the output (default 2)")
     parse.add_argument("--channels", type=int, default=1, help="channels of the input (default 1)")
     parse.add_argument("--train-memory", action="store_true", help="also predict the peak memory of a training step")
+    parse.add_argument("--recompute", action="store_true", help="predict it for npunet.train --recompute")
     return parse
 
 

@@ -53,6 +53,35 @@ def test_rows_are_what_a_forward_pass_makes(variant, depth, tile):
     assert sum(row.parameters for row in summary.rows(net, tile)) == net.n_parameters
 
 
+@pytest.mark.parametrize("options", [dict(variant="pytorch-unet"), dict(variant="pytorch-unet", bilinear=True), dict(variant="style")], ids=str)
+@pytest.mark.parametrize("tile", [32, 37])
+def test_rows_of_padded_networks(options, tile):
+    net = UNet(3, 4, base_channels=2, depth=3, **options)
+    maps = net.feature_maps(np.zeros((1, tile, tile, 3), np.float32))
+    found = summary.rows(net, tile)
+    for row in found[1:]:
+        assert maps[row.name].shape == (1, row.side, row.side, row.channels) and maps[row.name].nbytes == row.memory
+    assert sum(row.parameters for row in found) == net.n_parameters
+    text = summary.table(net, tile)
+    assert ("batch norm, ReLU" in text) == (options["variant"] == "pytorch-unet") and ("none of them" in text) == net.bilinear
+
+
+def test_parameters_of_pytorch_unet():
+    """As its users know them: 31.0 million with transposed convolutions, 17.3 with bilinear upsampling (3 channels, 2 classes)."""
+    assert UNet(3, 2, variant="pytorch-unet").n_parameters == 31_037_698
+    assert UNet(3, 2, variant="pytorch-unet", bilinear=True).n_parameters == 17_263_042
+
+
+def test_recomputation_by_hand():
+    """Depth 1, tile 8, 1 -> 2 -> 2 | 4 | 2: maps of 8 x 8 and 4 x 4 pixels."""
+    net = UNet(1, 2, base_channels=2, depth=1, variant="pytorch-unet", recompute=True)
+    parameters, level, below = 4 * net.n_parameters, 4 * 64 * 2, 4 * 16 * 4
+    kept = 4 * 64 + level + below // 2 + below + 2 * level + level + level       # input, norm2 | pool, norm2 | concat, norm2 | output
+    assert summary.training_memory(net, summary.rows(net, 8)) == 3 * parameters + kept + 4 * level + 2 * level + level
+    plain = UNet(1, 2, base_channels=2, depth=1, variant="pytorch-unet")
+    assert summary.training_memory(plain, summary.rows(plain, 8)) == 3 * parameters + kept + 3 * (level + below + level) + 2 * level + level
+
+
 def test_memory_by_hand():
     """Depth 1, so that every term can be written down: 24 -> 22 -> 20 | 10 -> 8 -> 6 | 12 -> 10 -> 8."""
     net = UNet(1, 2, base_channels=2, depth=1)

@@ -6,8 +6,10 @@ import pytest
 from npunet import UNet
 from npunet.augmentation import NO_AUGMENTATION, Settings
 from npunet.datasets import synthetic
-from npunet.optimizers import SGD
-from npunet.training import NotFinite, Recipe, batches, draw_batch, gradient_norm, learning_rate, training_step
+from npunet.loss import dice_loss, weighted_cross_entropy
+from npunet.optimizers import SGD, Adam, RMSprop
+from npunet.training import (NotFinite, Plateau, Recipe, batches, draw_batch, energy_of, gradient_norm, learning_rate, make_optimizer,
+                             training_step)
 
 RECIPE = Recipe(steps=4, tile=36, batch=2, learning_rate=1e-2, warmup=2, seed=5)
 
@@ -79,10 +81,48 @@ def test_clipping_scales_the_gradient_to_the_limit(net, batch):
     assert norm > 1e-3 and moved == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")                    # in whichever thread
 def test_what_is_not_finite_stops_with_the_layer_and_leaves_the_parameters(net, batch):
     net.contracting[0].conv2.weight.value[0, 0, 0, 0] = np.inf
     before = {name: parameter.value.copy() for name, parameter in net.parameters.items()}
-    with np.errstate(invalid="ignore"), pytest.raises(NotFinite, match="largest activation .* in contracting.0.conv2.*learning rate"):
+    with pytest.raises(NotFinite, match="largest activation .* in contracting.0.conv2.*learning rate"):
         training_step(net, SGD(net.parameters, 1e-2), *batch)
     for name, parameter in net.parameters.items():
         np.testing.assert_array_equal(parameter.value, before[name])
+
+
+def test_the_recipe_names_the_optimiser(net):
+    for name, kind in (("sgd", SGD), ("rmsprop", RMSprop), ("adam", Adam)):
+        optimizer = make_optimizer(Recipe(optimizer=name, learning_rate=0.5, momentum=0.25, weight_decay=0.125), net.parameters)
+        assert type(optimizer) is kind and (optimizer.learning_rate, optimizer.weight_decay) == (0.5, 0.125)
+        assert name == "adam" or optimizer.momentum == 0.25
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_other_schedules_stay_at_the_peak(schedule):
+    recipe = Recipe(steps=100, learning_rate=0.5, warmup=10, schedule=schedule)
+    assert [learning_rate(recipe, step) for step in (0, 4, 9, 50, 99)] == [0.05, 0.25, 0.5, 0.5, 0.5]
+
+
+def test_plateau_by_hand():
+    """After the best score, six without growth cost a factor of ten, and the next seven are needed for another."""
+    plateau = Plateau()
+    for score in (0.5, 0.6, *[0.6] * 5):
+        plateau.report(score)
+    assert plateau.factor == 1
+    plateau.report(0.6)
+    assert plateau.factor == pytest.approx(0.1)
+    for score in [0.55] * 5:
+        plateau.report(score)
+    assert plateau.factor == pytest.approx(0.1) and vars(plateau) == {"factor": 0.1, "best": 0.6, "waited": 5}
+    plateau.report(0.7)
+    assert plateau.waited == 0 and Plateau(**vars(plateau)) == plateau
+
+
+def test_losses_add_up(rng):
+    logits, labels, weights = rng.standard_normal((1, 4, 5, 2)), rng.integers(0, 2, (1, 4, 5)), rng.uniform(0.5, 2, (1, 4, 5))
+    both, dboth = energy_of("cross-entropy+dice", logits, labels, weights)
+    parts = [weighted_cross_entropy(logits, labels, weights), dice_loss(logits, labels, weights)]
+    assert float(both) == pytest.approx(float(parts[0][0] + parts[1][0]))
+    np.testing.assert_allclose(dboth, parts[0][1] + parts[1][1], rtol=1e-12)
+    assert float(energy_of("cross-entropy", logits, labels, weights)[0]) == float(parts[0][0])
