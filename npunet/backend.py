@@ -60,6 +60,19 @@ def _one_line(error):
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
+def free_memory(device):
+    """Bytes that can still be allocated on "cpu" or "gpu"; None where the system does not tell."""
+    if device == "gpu":
+        import cupy
+        return cupy.cuda.runtime.memGetInfo()[0]
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
 def resolve_device(name):
     """"cpu" or "gpu" for ``name`` in cpu, gpu, auto; "auto" falls back to the CPU and says so on stderr.
 

@@ -12,8 +12,9 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from npunet import checkpoint, cli, datasets, geometry, scaling, threads, tiling
+from npunet import checkpoint, cli, datasets, geometry, scaling, summary, threads, tiling
 from npunet.augmentation import Settings
+from npunet.backend import free_memory
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
 from npunet.run_folder import RunFolder
@@ -56,6 +57,7 @@ def main(arguments=None):
         net = UNet(**config["network"], device=options["device"], recompute=options["recompute"])
     else:
         net = new_network(options, dataset, training, loaded)
+    check_memory(net, options["tile"], options["batch"])
     net.mask_values = list(dataset.class_values) if dataset.class_values else None
     optimizer = make_optimizer(recipe_of(options), net.parameters)
     progress = {"step": 0, "best": -1.0}
@@ -72,6 +74,26 @@ def main(arguments=None):
     finished = Session(run, net, optimizer, training, held_out, options, progress).train()
     if not finished:
         sys.exit(130)
+
+
+def check_memory(net, tile, batch):
+    """Say before starting that a training step will not fit, and what will."""
+    def needed(tile):
+        return batch * summary.training_memory(net, summary.rows(net, tile))
+
+    free = free_memory(net.device)
+    if free is None or needed(tile) <= free:
+        return
+    fitting = [size for size in range(tile % 16, tile, 16)[::-1] if is_valid(net, size) and needed(size) <= free]
+    advice = f"--tile {fitting[0]} or fewer --base-channels would fit" if fitting else "fewer --base-channels are needed"
+    raise InputError(f"a training step at tile {tile} needs about {needed(tile) / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; {advice}")
+
+
+def is_valid(net, tile):
+    try:
+        return net.output_size(tile) > 0
+    except InputError:
+        return False
 
 
 def recipe_of(options):

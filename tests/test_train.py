@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, checkpoint, images, train
-from npunet.backend import gpu_problem
+from npunet.backend import free_memory, gpu_problem
 from npunet.datasets import synthetic
 
 SMALL = ["--base-channels", "2", "--depth", "1", "--tile", "36", "--held-out", "1", "--evaluate-every", "2", "--threads", "1"]
@@ -191,3 +191,15 @@ def test_more_bad_options(folder, tmp_path, arguments, words):
     with pytest.raises(InputError, match=words) as error:
         train.main(["--data", str(folder), "--out", str(tmp_path / "run"), *SMALL, *arguments])
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_too_little_memory_is_said_before_starting_with_what_would_fit(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "free_memory", lambda device: 400_000_000)
+    with pytest.raises(InputError, match=r"tile 572 needs about \d\.\d GB, but 0\.4 GB are free; --tile \d+ or fewer --base-channels would fit"):
+        train.main(["--data", str(folder), "--out", str(tmp_path / "run"), "--base-channels", "32", "--held-out", "1"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_free_memory_is_a_plausible_number():
+    free = free_memory("cpu")
+    assert free is None or 1e6 < free < 1e14
