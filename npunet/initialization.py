@@ -4,6 +4,11 @@ N is the number of incoming nodes of one neuron; each feature map then has about
 convolution over 64 feature maps N = 9 * 64 = 576 and the standard deviation is 0.059. A pixel that comes
 out of a 2x2 up-convolution with stride 2 is reached by one tap only: there N is the number of channels.
 Biases start at 0. The rule is that of He et al. 2015, arXiv 1502.01852.
+
+"Ideally the initial weights should be adapted such that each feature map in the network has approximately unit
+variance"; sqrt(2/N) is that for alternating convolution and ReLU. The up-convolutions and the last 1x1 convolution
+of Fig. 1 have no ReLU behind them: there the same aim gives sqrt(1/N). With sqrt(2/N) the variance would
+double with each of them, and a narrow network would start with logits of +-17 and a loss of 13 instead of about 1.
 """
 
 import math
@@ -11,17 +16,17 @@ import math
 import numpy as np
 
 
-def standard_deviation(incoming_nodes):
-    """sqrt(2 / N)."""
-    return math.sqrt(2 / incoming_nodes)
+def standard_deviation(incoming_nodes, relu=True):
+    """sqrt(2 / N) before a ReLU, which lets half of the second moment through; sqrt(1 / N) where none follows."""
+    return math.sqrt((2 if relu else 1) / incoming_nodes)
 
 
-def gaussian(shape, incoming_nodes, rng, dtype):
-    """Weights of the given shape, N(0, 2 / incoming_nodes), drawn on the host from a numpy Generator.
+def gaussian(shape, incoming_nodes, rng, dtype, relu=True):
+    """Weights of the given shape with that standard deviation and mean 0, drawn on the host from a numpy Generator.
 
     They are drawn in float64 and rounded, so that networks of both precisions start alike.
     """
-    return (standard_deviation(incoming_nodes) * rng.standard_normal(shape)).astype(dtype)
+    return (standard_deviation(incoming_nodes, relu) * rng.standard_normal(shape)).astype(dtype)
 
 
 def zeros(size, dtype):

@@ -64,7 +64,7 @@ class Convolution(Layer):
     def __init__(self, in_channels, out_channels, kernel_size, *, padding=0, bias=True, relu=True, algorithm="auto", rng, dtype):
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         incoming_nodes = kernel_size * kernel_size * in_channels
-        self.weight = Parameter(initialization.gaussian(shape, incoming_nodes, rng, dtype))
+        self.weight = Parameter(initialization.gaussian(shape, incoming_nodes, rng, dtype, relu))
         self.bias = Parameter(initialization.zeros(out_channels, dtype)) if bias else None
         self.padding, self.relu, self.algorithm = padding, relu, algorithm
 
@@ -137,7 +137,7 @@ class UpConvolution(Layer):
     """2x2 up-convolution with bias, optionally followed by ReLU: (N, H, W, C) -> (N, 2H, 2W, K)."""
 
     def __init__(self, in_channels, out_channels, *, relu=False, rng, dtype):
-        self.weight = Parameter(initialization.gaussian((2, 2, in_channels, out_channels), in_channels, rng, dtype))
+        self.weight = Parameter(initialization.gaussian((2, 2, in_channels, out_channels), in_channels, rng, dtype, relu))
         self.bias = Parameter(initialization.zeros(out_channels, dtype))
         self.relu = relu
 
