@@ -1,13 +1,15 @@
-"""Large arrays from a pool of blocks that are used again: a training step asks for the same sizes as the step before.
+"""Large arrays from a pool of memory that is used again: a training step asks for the same sizes as the step before.
 
 Memory fresh from the operating system costs a page fault at the first touch of each page, which is dearer than the arithmetic of most
-operations. `empty` therefore lends out blocks and takes them back by itself when no array refers to them any more, so operations
-stay pure functions that return new arrays and nobody has to release anything.
+operations. `empty` therefore lends out parts of memory that it keeps, and takes them back by itself when no array refers to them any
+more, so operations stay pure functions that return new arrays and nobody has to release anything.
 
-How a block knows: the arrays handed out hold a `_Lease`, views of them hold the same one, and when the last array goes,
-Python destroys the lease, which puts its block back. Blocks start on a cache line, as AVX-512 likes it.
+How memory comes back: the arrays handed out hold a `_Lease`, views of them hold the same one, and when the last array goes,
+Python destroys the lease. What lies side by side and is free serves as one piece, whatever it was before: a network's
+feature maps have many sizes, and blocks kept for one size each would add up to twice the memory.
 """
 
+import mmap
 import threading
 from collections import deque
 from math import prod
@@ -15,29 +17,77 @@ from math import prod
 import numpy as np
 
 SMALLEST = 1 << 18                                       # bytes; below, the C allocator keeps its pages anyway
-ALIGNMENT = 64                                           # bytes of a cache line, and of an AVX-512 register
-GRAIN = 1 << 16                                          # block sizes are multiples of this: nearly equal sizes share blocks
-SLACK = 1.25                                             # a free block serves if it is at most this much too large
+GRAIN = 1 << 16                                          # the pool counts in units of so many bytes
+ALIGNMENT = 64                                           # bytes of a cache line, and of an AVX-512 register; a grain begins on one
+REGION = 1 << 30                                         # address space taken at a time; it becomes memory where it is touched
 
 _lock = threading.Lock()
 _local = threading.local()                               # .blocks: scratch of this thread, by name
-_free = []                                               # blocks nobody uses, the longest unused first
-_returned = deque()                                      # blocks that came back since; appending needs no lock
-_limit = 2 << 30                                         # bytes to keep in _free at most
+_regions = []
+_returned = deque()                                      # (region, slice of grains) that came back; appending needs no lock
+_limit = 2 << 30                                         # bytes to keep at most that nobody uses
+
+
+class _Region:
+    """Address space from the operating system, with two marks for each grain: lent out, and touched since it was last given back."""
+
+    def __init__(self, grains):
+        private = dict(flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if hasattr(mmap, "MAP_PRIVATE") else {}
+        try:
+            self.map = mmap.mmap(-1, grains * GRAIN, **private)
+        except (OSError, ValueError) as error:
+            raise MemoryError(f"cannot get {grains * GRAIN / 1e9:.1f} GB of memory") from error
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._advise(mmap.MADV_HUGEPAGE, slice(0, grains))               # fewer page faults
+        self.address = np.frombuffer(self.map, np.uint8).__array_interface__["data"][0]
+        self.lent, self.touched = np.zeros(grains, bool), np.zeros(grains, bool)
+
+    def take(self, grains):
+        """The smallest free piece of at least so many grains, as a slice; None if there is none."""
+        edges = np.flatnonzero(np.diff(self.lent, prepend=True, append=True))            # start, stop, start, stop, ... of what is free
+        starts, sizes = edges[::2], edges[1::2] - edges[::2]
+        fits = np.flatnonzero(sizes >= grains)
+        if not len(fits):
+            return None
+        start = int(starts[fits[sizes[fits].argmin()]])
+        piece = slice(start, start + grains)
+        self.lent[piece] = self.touched[piece] = True
+        return piece
+
+    def idle(self):
+        return GRAIN * int((self.touched & ~self.lent).sum())
+
+    def give_back(self, size):
+        """Tells the system that ``size`` bytes of idle grains, or all, need no memory any more. Returns how many bytes short it was."""
+        edges = np.flatnonzero(np.diff(self.touched & ~self.lent, prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2)[::-1].tolist():
+            if size <= 0:
+                break
+            piece = slice(max(start, stop - -(-size // GRAIN)), stop)
+            self._advise(getattr(mmap, "MADV_DONTNEED", None), piece)
+            self.touched[piece] = False
+            size -= (piece.stop - piece.start) * GRAIN
+        return size
+
+    def _advise(self, advice, piece):
+        if advice is not None:                           # not everywhere; then memory stays until the region goes
+            try:
+                self.map.madvise(advice, piece.start * GRAIN, (piece.stop - piece.start) * GRAIN)
+            except OSError:
+                pass                                     # it is no more than advice
 
 
 class _Lease:
-    """Lends one block to the arrays made from it; returns it when the last of them is gone."""
+    """Lends a piece of a region to the arrays made from it; returns it when the last of them is gone."""
 
-    __slots__ = ("block", "__array_interface__")
+    __slots__ = ("region", "piece", "__array_interface__")
 
-    def __init__(self, block, shape, dtype):
-        self.block = block
-        address = block.__array_interface__["data"][0]
-        self.__array_interface__ = dict(version=3, shape=shape, typestr=dtype.str, data=(address + -address % ALIGNMENT, False))
+    def __init__(self, region, piece, shape, dtype):
+        self.region, self.piece = region, piece
+        self.__array_interface__ = dict(version=3, shape=shape, typestr=dtype.str, data=(region.address + piece.start * GRAIN, False))
 
     def __del__(self):
-        _returned.append(self.block)                     # may run in any thread, even while _lock is held: so no lock here
+        _returned.append((self.region, self.piece))      # may run in any thread, even while _lock is held: so no lock here
 
 
 def empty(shape, dtype, xp=np):
@@ -46,51 +96,53 @@ def empty(shape, dtype, xp=np):
     size = prod(shape) * dtype.itemsize
     if xp is not np or size < SMALLEST:
         return xp.empty(shape, dtype=dtype)
-    return np.asarray(_Lease(_take(size + ALIGNMENT), tuple(shape), dtype))
+    return np.asarray(_Lease(*_take(-(-size // GRAIN)), tuple(shape), dtype))
 
 
-def _take(size):
-    """The best-fitting free block of at least ``size`` bytes, or a new one."""
+def _take(grains):
+    """A region and a piece of it."""
     with _lock:
         _collect()
-        best = None
-        for index in range(len(_free) - 1, -1, -1):      # the most recently used of equals: most likely still in cache
-            if size <= _free[index].size <= SLACK * size + GRAIN and (best is None or _free[index].size < _free[best].size):
-                best = index
-        if best is not None:
-            return _free.pop(best)
-    return np.empty(size + -size % GRAIN, dtype=np.uint8)
+        for region in _regions:
+            piece = region.take(grains)
+            if piece is not None:
+                return region, piece
+        _regions.append(_Region(max(grains, REGION // GRAIN)))
+        return _regions[-1], _regions[-1].take(grains)
 
 
-def _collect():
-    """Moves what came back to _free, and lets the longest unused blocks go while there is more than the limit."""
+def _collect(limit=None):
+    """Marks as free what came back; gives to the system what is idle beyond the limit."""
+    came_back = bool(_returned)
     while _returned:
-        _free.append(_returned.popleft())
-    idle = sum(block.size for block in _free)
-    while idle > _limit:
-        idle -= _free.pop(0).size
+        region, piece = _returned.popleft()
+        region.lent[piece] = False
+    if came_back or limit is not None:
+        excess = sum(region.idle() for region in _regions) - (_limit if limit is None else limit)
+        for region in reversed(_regions if excess > 0 else []):
+            excess = region.give_back(excess)
+        _regions[:] = [region for region in _regions if region.touched.any()]
 
 
 def idle_bytes():
     """Bytes kept for later that no array uses now."""
     with _lock:
         _collect()
-        return sum(block.size for block in _free)
+        return sum(region.idle() for region in _regions)
 
 
 def set_limit(size):
-    """Keeps at most ``size`` bytes of unused blocks from now on (2 GiB unless set); 0 turns the pool off."""
+    """Keeps at most ``size`` bytes of unused memory from now on (2 GiB unless set); 0 turns the pool off."""
     global _limit
     with _lock:
         _limit = int(size)
-        _collect()
+        _collect(_limit)
 
 
 def release():
-    """Gives all unused blocks back to the system. Arrays in use are not touched."""
+    """Gives all unused memory back to the system. Arrays in use are not touched."""
     with _lock:
-        _collect()
-        _free.clear()
+        _collect(0)
 
 
 def scratch(name, shape, dtype, xp=np):
