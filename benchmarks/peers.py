@@ -31,7 +31,7 @@ def npunet_step(task, tile, base_channels):
     from npunet.optimizers import SGD
 
     net = UNet(base_channels=base_channels)
-    optimizer = SGD(net.parameters, LEARNING_RATE, MOMENTUM)
+    optimizer = SGD(net.parameters, LEARNING_RATE, MOMENTUM) if task == "train" else None
     image, labels = data(tile)
 
     def train():

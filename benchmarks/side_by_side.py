@@ -24,7 +24,7 @@ from benchmarks.peers import PEERS, missing
 from npunet import UNet, summary, threads
 from npunet.errors import InputError
 
-WARM_UP, PATIENCE = 2, 240                               # steps; seconds for one answer, which torch.compile may need
+WARM_UP, PATIENCE = 1, 240                               # steps; seconds for one answer, which torch.compile may need
 
 
 class Peer:
