@@ -25,9 +25,9 @@ class Recipe:
     batch: int = 1                    # tiles a step
     learning_rate: float = 1e-3       # the peak of the schedule below
     momentum: float = 0.99
-    warmup: int = 50                  # steps until the peak is reached
+    warmup: int = 20                  # steps until the peak is reached
     clip: float = 1.0                 # gradients with a larger norm are scaled down to it; 0 for no limit
-    optimizer: str = "sgd"            # one of OPTIMIZERS
+    optimizer: str = "adam"           # one of OPTIMIZERS; "sgd" with momentum is the paper's
     weight_decay: float = 0.0
     loss: str = "cross-entropy"       # one of LOSSES
     schedule: str = "cosine"          # one of SCHEDULES

@@ -1,0 +1,115 @@
+"""The options of npunet.train: their defaults, what is refused, and what the other parts make of them.
+
+Two of them follow the data unless they are given. The border term of Eq. 2 (--w0) is the paper's 10 where masks number the
+instances: it forces gaps between cells that touch. Where masks mark classes, such as membranes drawn at their
+width, it is 0. Class weights w_c (--class-balance) are off: with either, probabilities lean to the
+rare class, and at a threshold of 1/2 more pixels are wrong.
+"""
+
+import argparse
+
+import numpy as np
+
+from npunet import geometry, scaling
+from npunet.augmentation import Settings
+from npunet.errors import InputError
+from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
+from npunet.unet import VARIANTS
+from npunet.weight_map import class_balance
+
+CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute")
+DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
+                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False)
+LOADED = ("variant", "bilinear", "base_channels", "depth")         # options that a file of weights decides
+DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
+AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
+DEFAULTS |= {name: getattr(Settings(), name) for name in AUGMENTATION} | {"w0": None, "class_balance": False}
+
+
+def recipe_of(options):
+    return Recipe(**{name: options[name] for name in Recipe.__dataclass_fields__})
+
+
+def augmentation_settings(options, dataset):
+    """The Settings of the options; w_c of Eq. 2 is counted over all training images."""
+    values = {name: options[name] for name in AUGMENTATION}
+    if values["w0"] is None:
+        values["w0"] = Settings().w0 if dataset.kind == "instances" else 0.0
+    class_weights = None
+    if options["class_balance"]:
+        balance = class_balance([sample.labels for sample in dataset.samples], dataset.n_classes,
+                                [sample.ignore for sample in dataset.samples])
+        class_weights = tuple(map(float, balance))
+    return Settings(class_weights=class_weights, **values)
+
+
+def grey_statistics(samples):
+    """Mean and standard deviation of all grey values of the training images, for the network's input_mean and input_std."""
+    values = np.concatenate([sample.image.ravel() for sample in samples])
+    return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
+
+
+def check(options):
+    """Refuse options that cannot work, before anything is read or written."""
+    for name in ("steps", "batch", "base_channels", "depth", "held_out", "epochs", "classes"):
+        if options[name] is not None and options[name] < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1")
+    if not options["learning_rate"] > 0:
+        raise InputError(f"--learning-rate is {options['learning_rate']}; expected a number above 0")
+    if not 0 <= options["momentum"] < 1:
+        raise InputError(f"--momentum is {options['momentum']}; expected at least 0 and below 1")
+    if options["weight_decay"] < 0:
+        raise InputError(f"--weight-decay is {options['weight_decay']}; expected at least 0")
+    scaling.scaled_size((100, 100), options["scale"])
+    if VARIANTS[options["variant"]].padding:
+        geometry.padded_output_size(options["tile"], options["depth"])
+    else:
+        geometry.output_size(options["tile"], options["depth"])
+
+
+def parser(description):
+    parse = argparse.ArgumentParser(prog="python -m npunet.train", description=description,
+                                    argument_default=argparse.SUPPRESS)
+
+    def option(name, help, **keywords):
+        default = DEFAULTS.get(name.replace("-", "_"))
+        parse.add_argument(f"--{name}", help=help + (f" (default {default})" if default is not None else ""), **keywords)
+
+    option("data", "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic")
+    option("out", "folder for everything the run writes")
+    option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
+    option("load", "start from the weights of this .npz, .pth or .safetensors file; it also decides the variant and the sizes", metavar="FILE")
+    option("steps", "training steps", type=int)
+    option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
+    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512)", type=int)
+    option("batch", "tiles a step", type=int)
+    option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
+    option("depth", "number of poolings", type=int)
+    option("variant", "which U-Net", choices=list(VARIANTS))
+    option("bilinear", "bilinear upsampling (variant pytorch-unet)", action="store_true")
+    option("classes", "output channels; 1 for two classes by a sigmoid (default as many as the masks hold)", type=int)
+    option("scale", "make images and masks smaller by this factor", type=float)
+    option("dropout", "rate at the end of the contracting path", type=float)
+    option("learning-rate", "peak of the schedule", type=float)
+    option("optimizer", "which", choices=OPTIMIZERS)
+    option("momentum", "of stochastic gradient descent and RMSprop", type=float)
+    option("weight-decay", "pull of the parameters towards 0", type=float)
+    option("loss", "what is minimised", choices=LOSSES)
+    option("schedule", "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing", choices=SCHEDULES)
+    option("warmup", "steps until the learning rate is at its peak", type=int)
+    option("clip", "largest norm of the gradient, 0 for no limit", type=float)
+    option("rotation", "largest angle of a random rotation, degrees", type=float)
+    option("mirror", "mirror at random", action=argparse.BooleanOptionalAction)
+    option("elastic", "standard deviation of the elastic displacements, pixels; 0 for none", type=float)
+    option("grey", "strength of the grey-value variation; 0 for none", type=float)
+    option("w0", "height of the separation border in the weight map of Eq. 2 (default 10 for instance masks, otherwise 0)", type=float)
+    option("sigma", "its width in pixels", type=float)
+    option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
+    option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
+    option("labels", "what the masks hold", choices=["auto", "binary", "instances", "classes"])
+    option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
+    option("seed", "of weights, dropout and augmentation", type=int)
+    option("device", "where to compute", choices=["cpu", "gpu", "auto"])
+    option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
+    option("threads", "CPU threads (default one a core)", type=int)
+    return parse
