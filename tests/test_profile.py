@@ -1,0 +1,67 @@
+"""The profile: every layer in both directions, shares of one whole, and a network that is the same afterwards."""
+
+import numpy as np
+import pytest
+
+from npunet import UNet, profile, summary
+from npunet.layers import Convolution
+
+
+@pytest.mark.parametrize("options", [dict(), dict(variant="release"), dict(variant="pytorch-unet", bilinear=True), dict(recompute=True)])
+def test_every_layer_appears_in_both_directions(options):
+    net = UNet(base_channels=2, depth=2, **options)
+    entries = profile.measure(net, 44, steps=2)
+    found = profile.by_layer(entries)
+    names = [row.name for row in summary.rows(net, 44)[1:]]
+    assert set(found) == {*names, "loss", "optimizer", "between layers"}
+    for name in names:
+        assert {*found[name]} == {"forward", "backward"} and all(entry.seconds > 0 for entry in found[name].values())
+
+
+def test_operations_of_direct_convolution():
+    net = UNet(base_channels=2, depth=1)
+    found = profile.by_layer(profile.measure(net, 24, steps=1))
+    first, second = 22 * 22 * 9 * 2, 20 * 20 * 9 * 2 * 2
+    assert [found["contracting.0.conv1"][way].operations for way in ("forward", "backward")] == [2 * first, 2 * first]       # no dx
+    assert [found["contracting.0.conv2"][way].operations for way in ("forward", "backward")] == [2 * second, 4 * second]
+    assert found["contracting.0.pool"]["forward"].operations == 0
+
+
+def test_a_slow_layer_stands_out(monkeypatch):
+    """A layer that sleeps 30 ms going forward takes 30 ms more in its own line, and in no other."""
+    net = UNet(base_channels=1, depth=2)
+    slow, forward = net.bottleneck.conv2, Convolution.forward
+
+    def sleep(self, x, train):
+        if self is slow:
+            profile.time.sleep(0.03)
+        return forward(self, x, train)
+
+    monkeypatch.setattr(Convolution, "forward", sleep)
+    found = profile.by_layer(profile.measure(net, 44, steps=1))
+    times = {name: pair["forward"].seconds for name, pair in found.items() if "forward" in pair}
+    assert times["bottleneck.conv2"] >= 0.03 and max(times, key=times.get) == "bottleneck.conv2"
+
+
+def test_the_network_is_as_before():
+    net = UNet(base_channels=2, depth=1)
+    before = {name: parameter.value.copy() for name, parameter in net.parameters.items()}
+    profile.measure(net, 24, steps=1)
+    assert all(np.array_equal(before[name], parameter.value) for name, parameter in net.parameters.items())
+    assert not any("forward" in vars(layer) or "backward" in vars(layer) for layer in net.layers.values())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--forward"], ["--variant", "style"]])
+def test_command(arguments, tmp_path, capsys):
+    picture = tmp_path / "made" / "profile.png"
+    profile.main(["--tile", "192" if arguments[-1:] == ["style"] else "188", "--base-channels", "1", "--steps", "1", "--out", str(picture), *arguments])
+    text = capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "bottleneck.conv2" in text and "GFLOP/s" in text and ("optimizer" in text) == ("--forward" not in arguments)
+
+
+def test_bad_input():
+    with pytest.raises(profile.InputError, match="tile 570 is not a valid input size; nearest are 556 and 572"):
+        profile.main(["--tile", "570", "--base-channels", "1"])
+    with pytest.raises(profile.InputError, match="--steps 0"):
+        profile.main(["--steps", "0"])
