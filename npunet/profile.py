@@ -142,10 +142,10 @@ def draw(entries, title, path):
 
 
 def _kind(what):
-    if what.startswith("conv 1x1"):
-        return "conv 1x1"
-    names = {"conv": "conv 3x3, ReLU", "max-pool": "max-pool 2x2", "up": "up-conv 2x2", "crop": "copy and crop", "pad": "copy and crop"}
-    return names.get(what.split(" ")[0], "other")
+    """The arrow of Fig. 1 that an operation belongs to."""
+    beginnings = {"conv 1x1": "conv 1x1", "conv": "conv 3x3, ReLU", "max-pool": "max-pool 2x2", "up": "up-conv 2x2", "crop": "copy and crop",
+                  "pad": "copy and crop"}
+    return next((arrow for beginning, arrow in beginnings.items() if what.startswith(beginning)), "other")
 
 
 def _colour(what):

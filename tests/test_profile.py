@@ -60,6 +60,12 @@ def test_command(arguments, tmp_path, capsys):
     assert "bottleneck.conv2" in text and "GFLOP/s" in text and ("optimizer" in text) == ("--forward" not in arguments)
 
 
+def test_every_operation_has_the_colour_of_its_arrow_in_fig_1():
+    colours = {row.operation: profile._colour(row.operation) for row in summary.rows(UNet(base_channels=1), 188)[1:]}
+    assert len(set(colours.values())) == 6                # the five arrows, and dropout
+    assert colours["up-conv 2x2"] == profile.COLOURS["up-conv 2x2"] and colours["crop, concatenate"] == profile.COLOURS["copy and crop"]
+
+
 def test_bad_input():
     with pytest.raises(profile.InputError, match="tile 570 is not a valid input size; nearest are 556 and 572"):
         profile.main(["--tile", "570", "--base-channels", "1"])
