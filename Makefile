@@ -6,7 +6,8 @@ RUN := $(VENV)/bin/python
 .PHONY: train test clean
 
 train: $(VENV)/.ready
-	$(RUN) -m npunet.train --data synthetic --out runs/first
+	@rm -rf runs/first
+	$(RUN) -m npunet.train --data synthetic --base-channels 16 --depth 3 --tile 252 --steps 250 --evaluate-every 125 --out runs/first
 
 test: $(VENV)/.ready
 	$(RUN) -m pytest
