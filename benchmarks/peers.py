@@ -35,6 +35,7 @@ def npunet_step(task, tile, base_channels):
     image, labels = data(tile)
 
     def train():
+        optimizer.forget_gradients()
         loss, dlogits = weighted_cross_entropy(net.forward(image, train=True), labels)
         net.backward(dlogits, need_dx=False)
         optimizer.step()
@@ -105,11 +106,11 @@ def torch_step(task, tile, base_channels, layout="nchw", compiled=False):
     return train if task == "train" else infer
 
 
-# name: (module it needs, function or None where nobody has written it yet, its options, tuned C allocator)
+# name: (module it needs, function or None where nobody has written it yet, its options, C allocator told to keep large blocks)
 PEERS = {
     "npunet": ("npunet", npunet_step, {}, False),
-    "PyTorch NCHW, tuned allocator": ("torch", torch_step, dict(layout="nchw"), True),
-    "PyTorch channels-last, tuned allocator": ("torch", torch_step, dict(layout="channels-last"), True),
+    "PyTorch (tuned) NCHW": ("torch", torch_step, dict(layout="nchw"), True),
+    "PyTorch (tuned) channels-last": ("torch", torch_step, dict(layout="channels-last"), True),
     "PyTorch NCHW": ("torch", torch_step, dict(layout="nchw"), False),
     "PyTorch channels-last": ("torch", torch_step, dict(layout="channels-last"), False),
     "PyTorch compiled": ("torch", torch_step, dict(compiled=True), False),
@@ -152,9 +153,9 @@ def main():
         step = build(task, tile, base_channels, **options)
         answer(ready=True, version=version, before=before)
         for _ in sys.stdin:
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             value = step()
-            answer(ms=(time.perf_counter() - start) * 1e3, value=value, peak=peak_bytes())
+            answer(ms=(time.perf_counter() - start) * 1e3, cpu_ms=(time.process_time() - cpu) * 1e3, value=value, peak=peak_bytes())
     except Exception as error:                           # the parent prints it as this peer's line
         answer(error=f"{type(error).__name__}: {error}".splitlines()[0][:200])
 

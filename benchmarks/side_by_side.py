@@ -34,7 +34,7 @@ class Peer:
         environment = {key: value for key, value in os.environ.items() if key not in ALLOCATOR}
         environment |= ALLOCATOR if PEERS[name][3] else {}
         command = [sys.executable, "-m", "benchmarks.peers", name, task, str(tile), str(base_channels)]
-        self.name, self.times, self.error, self.peak = name, [], None, None
+        self.name, self.times, self.cpu, self.error, self.peak = name, [], [], None, None
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
         hello = self._answer()
         self.version, self.before = hello.get("version"), hello.get("before")
@@ -49,6 +49,7 @@ class Peer:
         if not self.error:
             self.peak = answer["peak"]
             self.times += [answer["ms"]] if counts else []
+            self.cpu += [answer["cpu_ms"]] if counts else []
 
     def _answer(self):
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
@@ -117,7 +118,7 @@ def compare(task, tile, base_channels, rounds, names):
     peak = max(peak, gemm_peak())
     operations = direct_operations(task, tile, base_channels)
     medians = {name: statistics.median(peer.times) for name, peer in peers.items() if peer.times}
-    rows = [dict(name=name, version=peers[name].version, median_ms=ms, times_ms=peers[name].times, peak_bytes=peers[name].peak,
+    rows = [dict(name=name, version=peers[name].version, median_ms=ms, times_ms=peers[name].times, cpu_ms=statistics.median(peers[name].cpu), peak_bytes=peers[name].peak,
                  before_bytes=peers[name].before, share_of_gemm_peak=operations / ms / 1e6 / peak) for name, ms in medians.items()]
     notes = absent | {name: peer.error for name, peer in peers.items() if peer.error}
     found = dict(task=task, tile=tile, base_channels=base_channels, rounds=rounds, load_before=load, gemm_peak_gflops=peak,
@@ -133,16 +134,17 @@ def table(found):
     words = {"train": "training step (forward, loss, backward, SGD)", "infer": "forward pass"}[found["task"]]
     lines = [f"{words}, {found['tile']} tile, {found['base_channels']} base channels, batch 1, float32; median of {found['rounds']} interleaved rounds; "
              f"load before {found['load_before']:.1f}; {found['direct_gflop']:.0f} GFLOP direct; GEMM peak {found['gemm_peak_gflops']:.0f} GFLOP/s",
-             f"{'':40}{'ms':>9}{'min':>9}{'max':>9}{'/ tuned':>9}{'/ inst.':>9}{'% peak':>8}{'peak MB':>9}{'net MB':>8}"]
+             f"{'':40}{'ms':>9}{'min':>9}{'max':>9}{'/ tuned':>9}{'/ inst.':>9}{'% peak':>8}{'CPU ms':>9}{'peak MB':>9}{'net MB':>8}"]
     for row in found["rows"]:
         ratios = [f"{row[key]:.2f}" if row[key] else "-" for key in ("ratio_tuned", "ratio_as_installed")]
         lines.append(f"{row['name']:40}{row['median_ms']:9.0f}{min(row['times_ms']):9.0f}{max(row['times_ms']):9.0f}{ratios[0]:>9}{ratios[1]:>9}"
-                     f"{100 * row['share_of_gemm_peak']:8.0f}{row['peak_bytes'] / 1e6:9.0f}{(row['peak_bytes'] - row['before_bytes']) / 1e6:8.0f}")
+                     f"{100 * row['share_of_gemm_peak']:8.0f}{row['cpu_ms']:9.0f}{row['peak_bytes'] / 1e6:9.0f}{(row['peak_bytes'] - row['before_bytes']) / 1e6:8.0f}")
     return lines + [f"{name:40}{why}" for name, why in found["notes"].items()]
 
 
 LEGEND = ["/ tuned: time over that of the fastest PyTorch whose C allocator was told to keep large blocks, its best here; / inst.: over the fastest",
           "PyTorch as it installs (channels-last or compiled included). % peak: operations of direct convolution a second over the GEMM peak.",
+          "CPU ms: processor time of all threads, spinning included: on a machine with other work it tells more than the time on the clock.",
           "peak MB: largest resident memory of the process; net MB: the same less what the imported libraries had taken before."]
 
 

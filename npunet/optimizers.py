@@ -41,6 +41,11 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             self._in_blocks(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
 
+    def forget_gradients(self):
+        """Lets go of all gradients, which the next backward pass fills again: their memory serves for feature maps meanwhile."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
     def _in_blocks(self, *arrays):
         """`update` on a few thousand elements at a time, so that all its arithmetic finds them in the cache."""
         if not all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays):

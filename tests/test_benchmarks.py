@@ -31,7 +31,7 @@ def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeyp
 
     class Fake(side_by_side.Peer):
         def __init__(self, name, *_):
-            self.name, self.times, self.error, self.peak, self.count = name, [], None, None, 0
+            self.name, self.times, self.cpu, self.error, self.peak, self.count = name, [], [], None, None, 0
             self.process = type("Process", (), dict(stdin=open("/dev/null", "wb"), kill=lambda self: None, communicate=lambda self: None))()
 
         def _answer(self):
@@ -39,10 +39,11 @@ def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeyp
             self.count += 1
             if self.name == "b" and self.count == 2:
                 self.error = "gone"
-            return dict(ms=float(self.count), peak=1)
+            return dict(ms=float(self.count), cpu_ms=1.0, peak=1)
 
     monkeypatch.setattr(side_by_side, "Peer", Fake)
     monkeypatch.setattr(side_by_side, "PAUSE", 0)
+    monkeypatch.setattr(side_by_side, "WARM_UP", 2)
     found = side_by_side.measure(["a", "b", "c"], "train", 188, 1, rounds=2)
     assert turns == ["a", "b", "c", "a", "b", "c", "a", "c", "a", "c"]
     assert found["a"].times == [3.0, 4.0] and found["b"].error == "gone" and found["b"].times == []     # the warm-up does not count

@@ -123,3 +123,12 @@ class TestEach:
             optimizer.restore({}, 1)
         with pytest.raises(ValueError):
             optimizer.restore({name: np.zeros(3) for name in optimizer.state()[0]}, 1)
+
+
+def test_forgotten_gradients_are_gone_and_nothing_else_is():
+    parameter = Parameter(np.ones(3))
+    optimizer = SGD({"p": parameter}, 0.1)
+    parameter.grad = np.ones(3)
+    optimizer.step()
+    optimizer.forget_gradients()
+    assert parameter.grad is None and np.allclose(parameter.value, 0.9) and np.allclose(optimizer.arrays["velocity"]["p"], 1)

@@ -126,7 +126,7 @@ class Winograd:
         bt, gt, a = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g.T, self.at.T))
         c, k = weight.shape[2:]
         masked = dy if y is None else memory.empty(dy.shape, dy.dtype, xp)
-        dweight = xp.empty(weight.shape, dtype=x.dtype)
+        dweight = memory.empty(weight.shape, x.dtype, xp)
         tiles = Tiles(dy.shape, self.m)
 
         def both(band, v, dm):
