@@ -1,5 +1,6 @@
 """The side-by-side runs at tiny sizes: what they compare is the same network, and a peer that is absent or fails is a line, not a crash."""
 
+import io
 import json
 import sys
 
@@ -32,7 +33,7 @@ def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeyp
     class Fake(side_by_side.Peer):
         def __init__(self, name, *_):
             self.name, self.times, self.cpu, self.error, self.peak, self.count = name, [], [], None, None, 0
-            self.process = type("Process", (), dict(stdin=open("/dev/null", "wb"), kill=lambda self: None, communicate=lambda self: None))()
+            self.process = type("Process", (), dict(stdin=io.BytesIO(), kill=lambda self: None, communicate=lambda self: None))()
 
         def _answer(self):
             turns.append(self.name)
