@@ -115,6 +115,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
     Raises NotFinite, with the parameters as they were, if either is not finite.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
+    optimizer.forget_gradients()                          # their memory serves the forward pass
     logits = net.forward(images, train=True)
     energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
