@@ -8,7 +8,7 @@ Biases start at 0. The rule is that of He et al. 2015, arXiv 1502.01852.
 "Ideally the initial weights should be adapted such that each feature map in the network has approximately unit
 variance"; sqrt(2/N) is that for alternating convolution and ReLU. The up-convolutions and the last 1x1 convolution
 of Fig. 1 have no ReLU behind them: there the same aim gives sqrt(1/N). With sqrt(2/N) the variance would
-double with each of them, and a narrow network would start with logits of +-17 and a loss of 13 instead of about 1.
+double with each of them: on an ISBI tile 16 base channels then begin at a loss of 16.2, with sqrt(1/N) at 3.5.
 """
 
 import math

@@ -98,7 +98,7 @@ class UNet:
     for two classes (its sigmoid is the probability of class 1). dropout: rate at the end of the contracting path. device:
     "cpu", "gpu" or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout. input_mean and
     input_std: the network sees (x - input_mean) / input_std; training sets them to the grey values' statistics,
-    because ReLU networks learn several times faster from centred images. recompute: less memory and more time in training.
+    because ReLU networks learn faster from centred images. recompute: less memory and more time in training.
     Raises InputError for options that do not exist or a GPU that cannot be used.
     """
 
