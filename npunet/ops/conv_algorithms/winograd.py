@@ -215,49 +215,54 @@ class Tiles:
 
     def read(self, matrix, x, band, padding, target):
         """target[a, b] = matrix tile matrix^T for the tiles of x in a band: (t, t, rows, columns, C). matrix (t, size) with
-        size = m for tiles side by side, m + 2 for tiles that overlap. Zeros around x."""
+        size = m for tiles side by side, m + 2 for tiles that overlap. Zeros around x.
+
+        The tiles are views: rows of tiles lie m rows of pixels apart, tiles of a row m pixels, whether they overlap or not.
+        """
         xp, m, (t, size) = array_module(x), self.m, matrix.shape
         rows, columns = band.shape
+        strip = self.pixels(x, band, padding, size)                          # (m (rows - 1) + size, m (columns - 1) + size, C)
+        _, width, c = strip.shape
+        strided, (s0, _, item) = xp.lib.stride_tricks.as_strided, strip.strides
+        half = memory.scratch("half", (rows, t, width * c), x.dtype, xp)
+        xp.matmul(matrix, strided(strip, (rows, size, width * c), (m * s0, s0, item)), out=half)          # down: (t, size) @ (rows; size, width C)
+        s0, s1, _ = half.strides
+        tiles = strided(half, (rows, t, columns, size, c), (s0, s1, m * c * item, c * item, item))
+        xp.matmul(matrix, tiles, out=target.transpose(2, 0, 3, 1, 4))        # across: (t, size) @ (rows, a, columns; size, C)
+
+    def pixels(self, x, band, padding, size):
+        """The pixels of x (N, H, W, C) that a band reads: a view, or a copy where zeros must be put around x."""
+        rows, columns = band.shape
         height, width, c = x.shape[1:]
-        # the pixels of the band, with zeros where they lie outside x
-        top, left = m * band.row - padding, m * band.column - padding
-        strip = memory.scratch("even", (m * (rows - 1) + size, m * (columns - 1) + size, c), x.dtype, xp)
-        inside = (slice(max(0, -top), max(0, min(strip.shape[0], height - top))),
-                  slice(max(0, -left), max(0, min(strip.shape[1], width - left))))
-        strip[:inside[0].start] = strip[inside[0].stop:] = 0
-        strip[:, :inside[1].start] = strip[:, inside[1].stop:] = 0
-        strip[inside] = x[band.n, inside[0].start + top:inside[0].stop + top, inside[1].start + left:inside[1].stop + left]
-        # column s of all tiles side by side: pixels[i, s, j] = strip[i, m j + s]
-        strided = xp.lib.stride_tricks.as_strided
-        s0, s1, s2 = strip.strides
-        pixels = memory.scratch("odd", (strip.shape[0], size, columns, c), x.dtype, xp)
-        pixels[...] = strided(strip, pixels.shape, (s0, s1, m * s1, s2))
-        # along each row of pixels, then along the columns of each row of tiles
-        half = memory.scratch("even", (strip.shape[0], t, columns * c), x.dtype, xp)
-        xp.matmul(matrix, pixels.reshape(-1, size, columns * c), out=half)   # (t, size) @ (i; size, columns C)
-        s0, s1, s2 = half.strides
-        half = strided(half, (rows, t, size, columns * c), (m * s0, s1, s0, s2))
-        target = target.reshape(t, t, rows, -1).transpose(2, 1, 0, 3)        # (rows, b, a, columns C)
-        xp.matmul(matrix, half, out=target)                                  # (t, size) @ (rows, b; size, columns C)
+        top, left = self.m * band.row - padding, self.m * band.column - padding
+        bottom, right = top + self.m * (rows - 1) + size, left + self.m * (columns - 1) + size
+        inside = (slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width)))
+        found = x[(band.n, *inside)]
+        if found.shape[:2] == (bottom - top, right - left) and x.strides[2:] == (c * x.itemsize, x.itemsize):
+            return found
+        strip = memory.scratch("strip", (bottom - top, right - left, c), x.dtype, array_module(x))
+        rows, columns = (slice(part.start - first, max(part.stop, 0) - first) for part, first in zip(inside, (top, left)))
+        strip[:rows.start] = strip[rows.stop:] = 0
+        strip[:, :columns.start] = strip[:, columns.stop:] = 0
+        strip[rows, columns] = found
+        return strip
 
     def write(self, at, source, y, band, relu):
         """y = A^T source A for the tiles of a band; source (t, t, rows, columns, K)."""
         xp, (m, t) = array_module(y), at.shape
         rows, columns = band.shape
         k = source.shape[4]
-        source = source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3)        # (rows, b, a, columns K)
-        half = memory.scratch("odd", (rows, m, t, columns * k), y.dtype, xp)
-        xp.matmul(at, source, out=half.transpose(0, 2, 1, 3))                # (m, t) @ (rows, b; t, columns K)
-        pixels = memory.scratch("even", (rows * m, m, columns, k), y.dtype, xp)
-        xp.matmul(at, half.reshape(-1, t, columns * k), out=pixels.reshape(-1, m, columns * k))
-        strip = memory.scratch("odd", (rows * m, columns, m, k), y.dtype, xp)
-        strip[...] = pixels.transpose(0, 2, 1, 3)                            # the pixels of a row in their order again
+        half = memory.scratch("half", (rows, t, m, columns, k), y.dtype, xp)
+        xp.matmul(at, source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3), out=half.reshape(rows, t, m, -1))      # (m, t) @ (rows, b; t, columns K)
         target = y[band.pixels]
-        strip = strip.reshape(rows * m, -1, k)[:target.shape[0], :target.shape[1]]
+        height, width, _ = target.shape
+        whole = (height, width) == (m * rows, m * columns)                   # no tile of the band reaches beyond y
+        tiles = target if whole else memory.scratch("strip", (m * rows, m * columns, k), y.dtype, xp)
+        xp.matmul(at, half.transpose(0, 2, 3, 1, 4), out=tiles.reshape(rows, m, columns, m, k))          # (m, t) @ (rows, i, columns; t, K)
         if relu:
-            xp.maximum(strip, 0, out=target)
-        else:
-            target[...] = strip
+            xp.maximum(tiles[:height, :width], 0, out=target)
+        elif not whole:
+            target[...] = tiles[:height, :width]
 
 
 def two_sided(matrix, source, target):
