@@ -42,12 +42,26 @@ def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0)
         raise InputError(f"seed threshold {seed_threshold} is below the threshold {threshold}; expected it above, such as 0.8 over 0.5")
     labels = components(probability, seed_threshold, min_size)
     whole = components(probability, threshold, min_size)
-    seeded = np.zeros(whole.max() + 1, bool)
-    seeded[whole[labels > 0]] = True
-    labels = np.where(seeded[whole] | (whole == 0), labels, whole + labels.max())
-    for level in np.linspace(seed_threshold, threshold, LEVELS + 1):
-        labels = flood(labels, (probability > level) & (whole > 0))
+    seed_numbers = np.unique(np.stack([whole[labels > 0], labels[labels > 0]]), axis=1)       # (2, seeds): component and number of each
+    seeds_in = np.bincount(seed_numbers[0], minlength=whole.max() + 1)
+    only = np.zeros(whole.max() + 1, np.int32)
+    only[seed_numbers[0]] = seed_numbers[1]
+    without = np.flatnonzero(seeds_in == 0)[1:]                            # 0 is the background
+    only[without] = labels.max() + 1 + np.arange(len(without))
+    only[(seeds_in > 1) | (np.arange(len(only)) == 0)] = 0
+    labels = np.where(only[whole] > 0, only[whole], labels)               # nobody to share the component with: it is one cell
+    for number, box in enumerate(ndimage.find_objects(whole), start=1):
+        if seeds_in[number] > 1:
+            here = whole[box] == number
+            labels[box] = np.where(here, _sink(np.where(here, labels[box], 0), here, probability[box], threshold, seed_threshold), labels[box])
     return _without_small(labels, 0)
+
+
+def _sink(labels, mask, probability, threshold, seed_threshold):
+    """The seeds of one component, grown over it while the level sinks."""
+    for level in np.linspace(seed_threshold, threshold, LEVELS + 1):
+        labels = flood(labels, (probability > level) & mask)
+    return labels
 
 
 def flood(labels, mask, lines=False):

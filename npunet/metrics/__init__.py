@@ -6,16 +6,18 @@
     pixel_error       1 - F-score of the pixels (Table 1); pixel_accuracy is the plain share of right pixels           overlap.py
     iou, dice         overlap of two masks                                                                             overlap.py
     seg               mean overlap of each true cell with its match (Table 2's data set, the challenge's own measure)  overlap.py
+    count_errors      cells merged, split, missed, invented                                                            counting.py
 
 The five of Table 1 take the probability of "interior" for a stack of sections, try the thresholds 0, 0.1 .. 1 as the challenge does,
 and return (score, threshold): the mean over the sections at the best threshold. `per_section` has the scores behind that mean.
 """
 
 from npunet.metrics.clustering import contingency_table, information_f_score, rand_error, rand_f_score, thin_borders, v_info, v_rand
-from npunet.metrics.overlap import dice, iou, pixel_accuracy, pixel_error, pixel_f_score, seg
+from npunet.metrics.counting import count_errors, touching_cells
+from npunet.metrics.overlap import cell_ious, dice, iou, pixel_accuracy, pixel_error, pixel_f_score, seg
 from npunet.metrics.threshold_sweep import THRESHOLDS, per_section, sweep
 from npunet.metrics.warping import is_simple_table, warp, warping_error
 
-__all__ = ["THRESHOLDS", "contingency_table", "dice", "information_f_score", "iou", "is_simple_table", "per_section", "pixel_accuracy",
-           "pixel_error", "pixel_f_score", "rand_error", "rand_f_score", "seg", "sweep", "thin_borders", "v_info", "v_rand", "warp",
-           "warping_error"]
+__all__ = ["THRESHOLDS", "cell_ious", "contingency_table", "count_errors", "dice", "information_f_score", "iou", "is_simple_table",
+           "per_section", "pixel_accuracy", "pixel_error", "pixel_f_score", "rand_error", "rand_f_score", "seg", "sweep", "thin_borders",
+           "touching_cells", "v_info", "v_rand", "warp", "warping_error"]

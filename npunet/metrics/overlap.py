@@ -60,18 +60,24 @@ def seg(instances, truth):
     instances, truth    cell numbers 0..n, (H, W), or (S, H, W) or a list of (H, W): then over the cells of all frames together
     Returns a float, 1 is perfect; NaN if the truth has no cell.
     """
-    scores = []
-    for found, true in zip(*_same_sections(instances, truth), strict=True):
-        shared = contingency_table(found, true)[0].tocoo()
-        true_sizes, found_sizes = np.bincount(true.ravel()), np.bincount(found.ravel())
-        rows, columns = shared.coords
-        iou_of_pair = shared.data / (true_sizes[rows] + found_sizes[columns] - shared.data)
-        match = shared.data > true_sizes[rows] / 2
-        scores.append(np.zeros(len(true_sizes)))
-        scores[-1][rows[match]] = iou_of_pair[match]
-        scores[-1] = scores[-1][1:][true_sizes[1:] > 0]                    # numbers that occur, without the background
-    scores = np.concatenate(scores)
+    scores = np.concatenate([cell_ious(found, true)[1] for found, true in zip(*_same_sections(instances, truth), strict=True)])
     return float(scores.mean()) if scores.size else float("nan")
+
+
+def cell_ious(found, truth):
+    """The terms of `seg`: (numbers of the true cells, (n,) int64; IoU of each with its match, (n,) float64, 0 without one).
+
+    found, truth    (H, W) cell numbers, 0 = background
+    """
+    shared = contingency_table(found, truth)[0].tocoo()
+    true_sizes, found_sizes = np.bincount(truth.ravel()), np.bincount(found.ravel())
+    rows, columns = shared.coords
+    iou_of_pair = shared.data / (true_sizes[rows] + found_sizes[columns] - shared.data)
+    match = shared.data > true_sizes[rows] / 2
+    scores = np.zeros(len(true_sizes))
+    scores[rows[match]] = iou_of_pair[match]
+    numbers = 1 + np.flatnonzero(true_sizes[1:])                           # those that occur, without the background
+    return numbers, scores[numbers]
 
 
 def _pair(labels, truth):
