@@ -1,7 +1,8 @@
 """One convolution, several ways to compute it: a ladder from the definition to the fastest.
 
     naive          the formula as loops                                  the oracle of the tests
-    im2col         windows as rows of a matrix, one matrix product       few input channels; 1x1 kernels
+    im2col         windows as rows of a matrix, one matrix product       small images; 1x1 kernels
+    few_channels   the same lying on its side, bias included             the first layer
     shifted_gemm   one matrix product for each tap, on shifted views     no copy of windows; the GPU
     winograd       F(4x4, 3x3): 36 multiplications for 16 results        3x3 kernels
     winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results        the widest images, with few channels
@@ -13,10 +14,10 @@ x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust t
 supports(kh, kw), where there is one, says which kernels it can do.
 """
 
-from npunet.ops.conv_algorithms import im2col, naive, shifted_gemm, winograd
+from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
 from npunet.ops.conv_algorithms.common import output_shape
 
-ALGORITHMS = {"naive": naive, "im2col": im2col, "shifted_gemm": shifted_gemm,
+ALGORITHMS = {"naive": naive, "im2col": im2col, "few_channels": few_channels, "shifted_gemm": shifted_gemm,
               "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
 FEW_PIXELS = 400
 
@@ -25,10 +26,12 @@ def choose(x_shape, weight_shape, padding, device):
     """Name of the algorithm that ``algorithm="auto"`` takes; benchmarks/results/convolution.txt is the reason for the rule."""
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
-    if c < 8 or kh * kw == 1:                            # cols is small, or x itself
+    if kh * kw == 1:                                     # cols is x itself
         return "im2col"
+    if c < 8:
+        return "few_channels"
     if (kh, kw) != (3, 3) or device == "gpu":
         return "shifted_gemm"
     if batch * height * width < FEW_PIXELS:              # Winograd's kernels, four times as large, cost more than they save
-        return "shifted_gemm"
+        return "im2col"
     return "winograd_5x5" if c * k <= winograd.SMALL_KERNEL else "winograd"
