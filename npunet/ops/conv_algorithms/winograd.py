@@ -95,7 +95,7 @@ class Winograd:
             each(lambda band: tiles.read(bt, x, band, padding, v[:, :, band.slot]), tiles.bands(1), xp)
 
             def one_block(block):
-                u = memory.scratch("odd", (t, t, c, block.stop - block.start), x.dtype, xp)
+                u = memory.scratch("u", (t, t, c, block.stop - block.start), x.dtype, xp)
                 two_sided(g, weight[..., block], u)
                 m = product(v, u, None if bias is None else bias[block], "m")
                 for band in tiles.bands(tiles.down):
@@ -224,7 +224,7 @@ class Tiles:
         strip = self.pixels(x, band, padding, size)                          # (m (rows - 1) + size, m (columns - 1) + size, C)
         _, width, c = strip.shape
         strided, (s0, _, item) = xp.lib.stride_tricks.as_strided, strip.strides
-        half = memory.scratch("half", (rows, t, width * c), x.dtype, xp)
+        half = memory.scratch("even", (rows, t, width * c), x.dtype, xp)
         xp.matmul(matrix, strided(strip, (rows, size, width * c), (m * s0, s0, item)), out=half)          # down: (t, size) @ (rows; size, width C)
         s0, s1, _ = half.strides
         tiles = strided(half, (rows, t, columns, size, c), (s0, s1, m * c * item, c * item, item))
@@ -252,12 +252,12 @@ class Tiles:
         xp, (m, t) = array_module(y), at.shape
         rows, columns = band.shape
         k = source.shape[4]
-        half = memory.scratch("half", (rows, t, m, columns, k), y.dtype, xp)
+        half = memory.scratch("odd", (rows, t, m, columns, k), y.dtype, xp)
         xp.matmul(at, source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3), out=half.reshape(rows, t, m, -1))      # (m, t) @ (rows, b; t, columns K)
         target = y[band.pixels]
         height, width, _ = target.shape
         whole = (height, width) == (m * rows, m * columns)                   # no tile of the band reaches beyond y
-        tiles = target if whole else memory.scratch("strip", (m * rows, m * columns, k), y.dtype, xp)
+        tiles = target if whole else memory.scratch("even", (m * rows, m * columns, k), y.dtype, xp)
         xp.matmul(at, half.transpose(0, 2, 3, 1, 4), out=tiles.reshape(rows, m, columns, m, k))          # (m, t) @ (rows, i, columns; t, K)
         if relu:
             xp.maximum(tiles[:height, :width], 0, out=target)
@@ -273,13 +273,11 @@ def two_sided(matrix, source, target):
     xp = array_module(source)
     a, r = matrix.shape
     c, k = source.shape[2:]
-    for part in bands(c, 1 + PART // k):
-        block = xp.ascontiguousarray(source[:, :, part]).reshape(r, r, -1)
+    for part in bands(c, PART // k):
+        block = source[:, :, part].reshape(r, r, -1)                         # (r, r, columns)
         half = memory.scratch("half", (r, a, block.shape[2]), source.dtype, xp)
-        xp.matmul(matrix, block, out=half)                                   # (a, r) @ (r; r, columns)
-        whole = memory.scratch("whole", (a, a, block.shape[2]), source.dtype, xp)
-        xp.matmul(matrix, half.reshape(r, -1), out=whole.reshape(a, -1))     # (a, r) @ (r, a columns)
-        target[:, :, part] = whole.reshape(a, a, -1, k)
+        xp.matmul(matrix, block.transpose(1, 0, 2), out=half)                # (a, r) @ (r; r, columns)
+        xp.matmul(matrix, half.transpose(1, 0, 2), out=target[:, :, part].reshape(a, a, -1))
 
 
 def block_size(channels):
