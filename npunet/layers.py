@@ -177,8 +177,9 @@ class MaxPooling(Layer):
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy):
-        return ops.max_pool2d_backward(dy, self.take())
+    def backward(self, dy, dskip=None):
+        """dskip: the gradient by the same x from the skip connection, which is added."""
+        return ops.max_pool2d_backward(dy, self.take(), dskip)
 
 
 class CropConcat(Layer):

@@ -47,7 +47,7 @@ VARIANTS = {
     # github.com/milesial/Pytorch-UNet, and what most people mean today.
     "pytorch-unet": Variant(padding=1, batch_norm=True, pads_upsampled=True, may_be_bilinear=True),
     # From picture to picture, for style transfer.
-    "style": Variant(padding=1, tanh=True),
+    "style": Variant(padding=1, may_be_bilinear=True, tanh=True),
 }
 
 
@@ -94,7 +94,7 @@ class DoubleConvolution(Layer):
 class UNet:
     """The U-Net. in_channels (1 grey, 3 RGB), n_classes, base_channels (64 in the paper), depth (4 poolings).
 
-    variant: a row of VARIANTS; bilinear: upsampling without parameters, for variant "pytorch-unet". n_classes 1 is one logit
+    variant: a row of VARIANTS; bilinear: upsampling without parameters, for variants "pytorch-unet" and "style". n_classes 1 is one logit
     for two classes (its sigmoid is the probability of class 1). dropout: rate at the end of the contracting path. device:
     "cpu", "gpu" or "auto". dtype: "float32" or "float64". seed: of the initial weights and of dropout. input_mean and
     input_std: the network sees (x - input_mean) / input_std; training sets them to the grey values' statistics,
@@ -107,7 +107,7 @@ class UNet:
         if variant not in VARIANTS:
             raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
         if bilinear and not VARIANTS[variant].may_be_bilinear:
-            raise InputError(f"variant {variant!r} has up-convolutions; bilinear upsampling goes with variant 'pytorch-unet'")
+            raise InputError(f"variant {variant!r} has up-convolutions; bilinear upsampling goes with variants 'pytorch-unet' and 'style'")
         for name, value in (("in_channels", in_channels), ("n_classes", n_classes), ("base_channels", base_channels),
                             ("depth", depth)):
             if not isinstance(value, (int, np.integer)) or value < 1:
@@ -204,8 +204,7 @@ class UNet:
         dx = self.dropouts[self.depth].backward(dx)
         dx = self.bottleneck.backward(dx)
         for level in reversed(range(self.depth)):
-            dx = self.pools[level].backward(dx)
-            dx += dskips.pop()
+            dx = self.pools[level].backward(dx, dskips.pop())
             dx = self.dropouts[level].backward(dx)
             dx = self.contracting[level].backward(dx, need_dx=need_dx or level > 0)
         return dx / self.input_std if need_dx else None

@@ -69,3 +69,13 @@ def test_the_whole_gradient_arrives_once(xp, rng):
     _, dx = pool_both_ways(xp, x, dy)
     np.testing.assert_array_equal(dx.reshape(3, 4, 2, 3, 2, 4).sum(axis=(2, 4)), dy)
     assert np.count_nonzero(dx) == dy.size
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2)])
+def test_gradient_of_the_skip_connection_is_added(xp, shape):
+    """Also in an odd last row and column, which no window reads."""
+    rng = np.random.default_rng(4)
+    x, dskip = xp.asarray(rng.standard_normal(shape)), xp.asarray(rng.standard_normal(shape))
+    y, ctx = max_pool2d(x)
+    dy = xp.asarray(rng.standard_normal(y.shape))
+    np.testing.assert_array_equal(to_cpu(max_pool2d_backward(dy, ctx, dskip)), to_cpu(max_pool2d_backward(dy, ctx)) + to_cpu(dskip))

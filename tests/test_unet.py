@@ -181,7 +181,7 @@ def test_an_error_planted_in_backward_is_found(monkeypatch, error):
         monkeypatch.setattr(concat, "backward", backward)
     if error == "forgotten pooling":
         for pool in problem.net.pools:
-            monkeypatch.setattr(pool, "backward", lambda dy, take=pool.backward: 0 * take(dy))
+            monkeypatch.setattr(pool, "backward", lambda dy, dskip, take=pool.backward: take(0 * dy, dskip))
     assert problem.error_along_a_random_direction() > 1e-3
 
 

@@ -15,8 +15,9 @@ are chosen so that this never happens (§2, "all 2x2 max-pooling operations are 
 an even x- and y-size").
 """
 
-from npunet import memory
+from npunet import cuda_kernels, memory
 from npunet.backend import array_module
+from npunet.ops import gpu_kernels
 from npunet.ops.bands import each_band
 
 
@@ -37,6 +38,8 @@ def max_pool2d_definition(x):
 
 def max_pool2d(x):
     """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
+    if cuda_kernels.usable(x):
+        return gpu_kernels.max_pool2d(x)
     xp = array_module(x)
     n, height, width, channels = x.shape
     y = memory.empty((n, height // 2, width // 2, channels), x.dtype, xp)
@@ -51,25 +54,33 @@ def max_pool2d(x):
     return y, (x, y)
 
 
-def max_pool2d_backward(dy, ctx):
-    """dy (N, H // 2, W // 2, C) -> dx (N, H, W, C)."""
+def max_pool2d_backward(dy, ctx, dskip=None):
+    """dy (N, H // 2, W // 2, C) -> dx (N, H, W, C).
+
+    dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in the same pass.
+    """
+    if isinstance(ctx, gpu_kernels.Winners):
+        return gpu_kernels.max_pool2d_backward(dy, ctx)
     x, y = ctx
     xp = array_module(dy)
     n, height, width, _ = x.shape
     dx = memory.empty(x.shape, dy.dtype, xp)
-    dx[:, height // 2 * 2:] = 0                           # an odd last row or column has no window
-    dx[:, :, width // 2 * 2:] = 0
+    for odd in (slice(None), slice(height // 2 * 2, None)), (slice(None), slice(None), slice(width // 2 * 2, None)):
+        dx[odd] = 0 if dskip is None else dskip[odd]      # an odd last row or column has no window
 
     def one_band(image, rows):
         both = slice(2 * rows.start, 2 * rows.stop)
         unclaimed = xp.ones(y[image, rows].shape, bool)   # windows whose winner has not been met yet
-        for corner, dcorner in zip(_corners(x[image, both]), _corners(dx[image, both])):
+        dskips = [None] * 4 if dskip is None else _corners(dskip[image, both])
+        for corner, dcorner, dskip_corner in zip(_corners(x[image, both]), _corners(dx[image, both]), dskips):
             wins = corner == y[image, rows]
             wins &= unclaimed
             xp.multiply(dy[image, rows], wins, out=dcorner)
+            if dskip_corner is not None:
+                dcorner += dskip_corner
             unclaimed ^= wins
 
-    each_band(one_band, n, height // 2, 10 * y[:1, :1].nbytes, xp)
+    each_band(one_band, n, height // 2, (10 if dskip is None else 14) * y[:1, :1].nbytes, xp)
     return dx
 
 

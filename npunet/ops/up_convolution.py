@@ -19,7 +19,9 @@ why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv
 from npunet import memory
 from npunet.backend import array_module
 from npunet.ops.bands import each_band, matmul
+from npunet.threads import get_num_threads, worker
 
+FEWEST_PIXELS = 512                                       # of a band: the matrix is read again for each
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -48,20 +50,20 @@ def up_conv2d(x, weight, bias=None):
     xp = array_module(x)
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
-    columns = memory.empty((n * height * width, 4 * outputs), x.dtype, xp)
-    matmul(x.reshape(-1, channels), _as_matrix(weight), columns, xp)                       # (N*H*W, C) @ (C, 2*2*K)
-    columns = columns.reshape(n, height, width, 2, 2, outputs)                             # ..., a, b, k
+    matrix = _as_matrix(weight)
     y = memory.empty((n, 2 * height, 2 * width, outputs), x.dtype, xp)
     blocks = y.reshape(n, height, 2, width, 2, outputs)                                    # the same memory
 
     def one_band(image, rows):
+        columns = memory.scratch("columns", (rows.stop - rows.start, width, 2, 2, outputs), x.dtype, xp)
+        xp.matmul(x[image, rows].reshape(-1, channels), matrix, out=columns.reshape(-1, 4 * outputs))      # (rows*W, C) @ (C, 2*2*K)
         for a in (0, 1):
             if bias is None:
-                blocks[image, rows, a] = columns[image, rows, :, a]
+                blocks[image, rows, a] = columns[:, :, a]
             else:
-                xp.add(columns[image, rows, :, a], bias, out=blocks[image, rows, a])       # (rows, W, 2, K)
+                xp.add(columns[:, :, a], bias, out=blocks[image, rows, a])                 # (rows, W, 2, K)
 
-    each_band(one_band, n, height, 2 * blocks[:1, :1].nbytes, xp)
+    each_band(one_band, n, height, 2 * blocks[:1, :1].nbytes, xp, fewest=-(-FEWEST_PIXELS // width))
     return y, (x, weight, bias is not None)
 
 
@@ -73,9 +75,13 @@ def up_conv2d_backward(dy, ctx):
     outputs = weight.shape[3]
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
 
+    totals = xp.zeros((get_num_threads(), 2, 2, outputs), dy.dtype)                        # dbias of each thread
+
     def one_band(image, rows):
         block = dy[image, 2 * rows.start:2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
         columns[image, rows] = block.swapaxes(1, 2)
+        if has_bias:
+            totals[worker()] += columns[image, rows].sum(axis=(0, 1))
 
     each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp)
     columns = columns.reshape(-1, 4 * outputs)                                             # (N*H*W, 2*2*K)
@@ -84,8 +90,7 @@ def up_conv2d_backward(dy, ctx):
     dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
     matmul(x.reshape(-1, channels).T, columns, dmatrix, xp)                                # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
-    dbias = columns.sum(axis=0).reshape(4, outputs).sum(axis=0) if has_bias else None
-    return dx, dweight, dbias
+    return dx, dweight, totals.sum(axis=(0, 1, 2)) if has_bias else None
 
 
 def _as_matrix(weight):
