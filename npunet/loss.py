@@ -28,8 +28,10 @@ and on through the soft-max, dp_j/da_k = p_j ([j = k] - p_k):    dD/da_k = p_k (
 
 import math
 
+from npunet import cuda_kernels
 from npunet.backend import array_module
 
+KERNELS = cuda_kernels.CudaFile(__file__)                # for CuPy arrays: all of Eq. 1 in one pass
 
 DICE_EPS = 1e-6
 
@@ -74,9 +76,12 @@ def weighted_cross_entropy(logits, labels, weights=None):
 
     logits (N, H, W, K) float; labels (N, H, W) integer, 0 .. K-1; weights (N, H, W) float or None (all 1).
     Returns loss, a 0-d array of the logits' dtype, and dlogits (N, H, W, K).
-    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes.
+    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes (on a GPU, which
+    is not waited for, the loss is NaN then).
     """
     xp = array_module(logits)
+    if cuda_kernels.usable(logits):
+        return _cross_entropy_kernel(logits, labels, weights)
     _check(logits, labels, weights, logits.shape[-1])
     shifted = _class_planes(logits)                                    # (K, N, H, W)
     shifted -= shifted.max(axis=0)
@@ -91,6 +96,21 @@ def weighted_cross_entropy(logits, labels, weights=None):
         p *= weights
     p /= labels.size
     return negative_log_p.mean(), xp.ascontiguousarray(xp.moveaxis(p, 0, -1))
+
+
+def _cross_entropy_kernel(logits, labels, weights):
+    """`weighted_cross_entropy` by the kernels of loss.cu."""
+    xp = array_module(logits)
+    _check_shapes(logits, labels, weights)
+    labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
+    weighted = weights is not None
+    weights = xp.ascontiguousarray(weights.astype(logits.dtype, copy=False)) if weighted else logits     # not read unless weighted
+    blocks = -(-labels.size // cuda_kernels.THREADS)
+    dlogits, energy = xp.empty(logits.shape, dtype=logits.dtype), xp.empty((), dtype=logits.dtype)
+    partial = xp.empty((blocks,), dtype="float64")
+    KERNELS.launch("cross_entropy", labels.size, logits, labels, weights, dlogits, partial, labels.size, logits.shape[-1], int(weighted))
+    KERNELS.launch("mean_energy", 1, partial, energy, blocks, labels.size, dtype=logits.dtype)
+    return energy, dlogits
 
 
 def binary_cross_entropy(logits, labels, weights=None):
@@ -135,11 +155,15 @@ def dice_loss(logits, labels, weights=None):
 
 
 def _check(logits, labels, weights, classes):
-    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
-                         f"expected integers of shape {logits.shape[:-1]}")
+    _check_shapes(logits, labels, weights)
     if int(labels.min()) < 0 or int(labels.max()) >= classes:                # an index out of range would wrap, silently on a GPU
         raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
                          f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0")
+
+
+def _check_shapes(logits, labels, weights):
+    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
+                         f"expected integers of shape {logits.shape[:-1]}")
     if weights is not None and weights.shape != labels.shape:
         raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")

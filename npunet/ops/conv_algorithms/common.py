@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from npunet import cuda_kernels
 from npunet.backend import array_module
+from npunet.ops import gpu_kernels
 from npunet.threads import parallel
 
 
@@ -42,6 +44,9 @@ def input_gradient(forward, dy, weight, padding):
 
 def add_bias_relu(band, bias, relu):
     """Adds bias (K,) and applies ReLU to band (..., K), in place, while the band is still in cache."""
+    if cuda_kernels.usable(band):
+        gpu_kernels.bias_relu(band, bias, relu)
+        return
     if bias is not None:
         band += bias
     if relu:

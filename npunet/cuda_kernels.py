@@ -1,0 +1,81 @@
+"""Hand-written CUDA for the GPU: each .cu file stands beside the Python file whose operation it speeds up.
+
+    kernels = CudaFile(__file__)                       # loss.py -> loss.cu
+    kernels.launch("cross_entropy", pixels, logits, labels, ...)
+
+A file is compiled when one of its kernels is first launched, once for float and once for double: in the .cu files REAL stands for
+either. The compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
+
+Kernels are an addition, not a second implementation of the program: `usable(x)` is true for CuPy arrays only, every operation
+also has its array expression, and tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from npunet import backend
+from npunet.backend import is_cupy as is_device_array
+
+THREADS = 256                                            # of a block, unless a kernel asks for another number
+LARGEST = 2 ** 31 - 1                                    # kernels count elements in 32-bit integers
+REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
+
+
+def usable(x, *others):
+    """True if kernels can work on these arrays: CuPy, float32 or float64, C order, and not too many elements for an int."""
+    return (not isinstance(x, np.ndarray) and is_device_array(x) and x.dtype in REAL and x.size <= LARGEST
+            and x.flags.c_contiguous and all(other.flags.c_contiguous for other in others))
+
+
+def options(dtype):
+    """What the compiler is told besides the architecture."""
+    return "--std=c++17", f"-DREAL={REAL[np.dtype(dtype)]}"
+
+
+class CudaFile:
+    """The kernels of the .cu file beside ``python_file``."""
+
+    def __init__(self, python_file):
+        self.path = Path(python_file).with_suffix(".cu")
+
+    @functools.cached_property
+    def source(self):
+        return self.path.read_text(encoding="utf-8")
+
+    def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS):
+        """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks), asynchronously.
+
+        Arrays must be C-contiguous. Python ints become int, floats double. ``dtype`` decides what REAL is; by default
+        the dtype of the first array.
+        """
+        dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
+        grid = grid or (-(-count // threads),)
+        if 0 in grid:
+            return
+        function = _function(self, name, dtype)
+        function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(map(_argument, arguments)))
+
+
+def _argument(value):
+    if isinstance(value, (bool, int)):
+        if value > LARGEST:
+            raise ValueError(f"{value} does not fit into the int of a CUDA kernel")
+        return np.int32(value)
+    if isinstance(value, float):
+        return np.float64(value)
+    if not value.flags.c_contiguous:
+        raise ValueError("a CUDA kernel got an array that is not C-contiguous")
+    return value
+
+
+_modules = {}                                            # (file, dtype) -> compiled module; (file, dtype, kernel) -> function
+
+
+def _function(file, name, dtype):
+    if (file.path, dtype, name) not in _modules:
+        if (file.path, dtype) not in _modules:
+            _modules[file.path, dtype] = backend.cuda_module(file.source, options(dtype))
+        _modules[file.path, dtype, name] = _modules[file.path, dtype].get_function(name)
+    return _modules[file.path, dtype, name]

@@ -1,0 +1,52 @@
+// Eq. 1 with its gradient: soft-max, weighted cross-entropy and dE/da in one pass over the logits (§3; loss.py has the derivation).
+//
+//     p_k = exp(a_k) / sum exp(a)          E = mean of w (log sum exp(a) - a_l)          dE/da_k = w (p_k - [k = l]) / pixels
+//
+// One thread takes one pixel: its K logits lie side by side. Its share of the energy goes into a sum of its block, those of the
+// blocks into `partial`; `mean_energy` adds them up in a fixed order. A label that is no class gives NaN: the host
+// cannot be asked from here, and a loss of NaN stops the training.
+
+#define BLOCK 256
+
+// The sum of one number from each thread of the block, known to thread 0. Warps first: a shuffle hands a register from thread to thread
+// without memory; then the eight sums of the warps through shared memory.
+__device__ __forceinline__ double block_sum(double value) {
+    __shared__ double of_warp[BLOCK / 32];
+    for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int warp = 1; warp < BLOCK / 32; ++warp) value += of_warp[warp];
+    return value;
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy(const REAL* logits, const long long* labels, const REAL* weights,
+                                                                   REAL* dlogits, double* partial, int pixels, int classes, int weighted) {
+    int pixel = blockIdx.x * BLOCK + threadIdx.x;
+    double energy = 0;
+    if (pixel < pixels) {
+        const REAL* a = logits + (long long)pixel * classes;
+        REAL* da = dlogits + (long long)pixel * classes;
+        REAL largest = a[0];
+        for (int k = 1; k < classes; ++k) largest = a[k] > largest ? a[k] : largest;          // nothing overflows
+        REAL total = 0;
+        for (int k = 0; k < classes; ++k) total += exp(a[k] - largest);
+        long long label = labels[pixel];
+        REAL weight = weighted ? weights[pixel] : REAL(1);
+        bool known = label >= 0 && label < classes;
+        energy = known ? weight * (log(total) - (a[label] - largest)) : REAL(nan(""));
+        for (int k = 0; k < classes; ++k) {
+            REAL p = exp(a[k] - largest) / total;
+            da[k] = weight * (p - (k == label ? 1 : 0)) / pixels;
+        }
+    }
+    energy = block_sum(energy);
+    if (threadIdx.x == 0) partial[blockIdx.x] = energy;
+}
+
+extern "C" __global__ void __launch_bounds__(BLOCK) mean_energy(const double* partial, REAL* energy, int blocks, int pixels) {
+    double sum = 0;
+    for (int block = threadIdx.x; block < blocks; block += BLOCK) sum += partial[block];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) energy[0] = sum / pixels;
+}

@@ -1,0 +1,59 @@
+"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling. The mathematics stands in the operation's own file.
+
+Each function here does what the array expressions of its operation do, in one or two kernels; see the .cu file of the same name.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from npunet.backend import array_module
+from npunet.cuda_kernels import CudaFile
+
+BIAS_RELU, MAX_POOLING = (CudaFile(Path(__file__).with_name(name)) for name in ("bias_relu.cu", "max_pooling.cu"))
+BLOCKS = 528                                             # of mask_and_sum: four for each multiprocessor of a large GPU
+
+
+def bias_relu(y, bias, relu):
+    """y (..., K), contiguous, becomes y + bias, or max(0, y + bias) with relu, in place. bias (K,) or None."""
+    if bias is not None:
+        BIAS_RELU.launch("bias_relu", y.size, y, bias, y.size, y.shape[-1], int(relu))
+    elif relu:
+        BIAS_RELU.launch("relu_only", y.size, y, y.size)
+
+
+def mask_and_sum(dy, y):
+    """dz, dbias of y = max(0, z), z = conv + bias, from dy (..., K). With y None there was no ReLU, and dz is dy itself."""
+    xp = array_module(dy)
+    dy = xp.ascontiguousarray(dy)
+    channels = dy.shape[-1]
+    pixels = dy.size // channels
+    rows = -(-pixels // BLOCKS)
+    blocks = -(-pixels // rows)
+    dz = dy if y is None else xp.empty(dy.shape, dtype=dy.dtype)
+    partial, dbias = xp.empty((blocks, channels), dtype=dy.dtype), xp.empty((channels,), dtype=dy.dtype)
+    BIAS_RELU.launch("mask_and_sum", 0, dy, dy if y is None else y, dz, partial, pixels, channels, rows, int(y is not None), grid=(blocks,))
+    BIAS_RELU.launch("add_up", 0, partial, dbias, blocks, channels, grid=(channels,), threads=128)
+    return dz, dbias
+
+
+class Winners(NamedTuple):
+    """What max_pool2d_backward needs on the GPU: which of the four pixels won each window, one byte each."""
+
+    winner: object
+    shape: tuple
+
+
+def max_pool2d(x):
+    xp = array_module(x)
+    n, height, width, channels = x.shape
+    y = xp.empty((n, height // 2, width // 2, channels), dtype=x.dtype)
+    winner = xp.empty(y.shape, dtype="uint8")
+    MAX_POOLING.launch("max_pool", y.size, x, y, winner, y.size, height, width, channels)
+    return y, Winners(winner, x.shape)
+
+
+def max_pool2d_backward(dy, ctx):
+    xp = array_module(dy)
+    dx = xp.empty(ctx.shape, dtype=dy.dtype)
+    MAX_POOLING.launch("max_pool_backward", dx.size, xp.ascontiguousarray(dy), ctx.winner, dx, dx.size, *ctx.shape[1:])
+    return dx

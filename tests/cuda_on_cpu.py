@@ -1,0 +1,98 @@
+"""Runs the package's .cu files on a CPU: `EmulatedModule` stands where backend.cuda_module would give a compiled one.
+
+With the `cuda_on_cpu` fixture (tests/conftest.py has it through `install`) arrays of the strict stand-in count as CuPy arrays, so that
+operations, layers and whole training steps take their GPU path, launch for launch, and only the machine differs.
+"""
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import strict_array
+
+from npunet import backend, cuda_kernels
+
+COMPILER = shutil.which("g++")
+HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
+WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "block_sum")
+_folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
+
+
+def signatures(source):
+    """{kernel: [(type, name), ...]} of a CUDA source text; a type is "REAL *", "const int *", "int", ..."""
+    found = {}
+    for name, parameters in SIGNATURE.findall(source):
+        parts = [re.sub(r"__restrict__\s*", "", " ".join(part.split())) for part in parameters.split(",")]
+        found[name] = [re.fullmatch(r"(.*?[\s*])(\w+)", part).groups() for part in parts]
+    return found
+
+
+def body(source, name):
+    """The text of a kernel, from its brace on to the matching one."""
+    start = next(match.end() for match in SIGNATURE.finditer(source) if match.group(1) == name)
+    depth, end = 1, start
+    while depth:
+        depth += {"{": 1, "}": -1}.get(source[end], 0)
+        end += 1
+    return source[start:end]
+
+
+class EmulatedModule:
+    """A .cu source compiled by g++ for the CPU; get_function(name) gives what CuPy's RawModule gives."""
+
+    def __init__(self, source, options):
+        self.real = next(option for option in options if option.startswith("-DREAL=")).partition("=")[2]
+        self.signatures = signatures(source)
+        text = f'#include "{HEADER.name}"\n#define REAL {self.real}\n#line 1 "kernels.cu"\n{source}\n'
+        for name, parameters in self.signatures.items():
+            declared = ", ".join(f"{kind} {parameter}" for kind, parameter in parameters)
+            passed = ", ".join(parameter for _, parameter in parameters)
+            alone = "false" if any(word in body(source, name) for word in WAITS) else "true"
+            text += (f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
+                     f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n")
+        path = Path(_folder.name) / hashlib.sha256(text.encode()).hexdigest()
+        if not path.exists():
+            cpp = path.with_suffix(".cpp")
+            cpp.write_text(text)
+            result = subprocess.run([COMPILER, "-O1", "-std=c++17", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function",
+                                     "-Wno-unused-variable", f"-I{HEADER.parent}", str(cpp), "-o", str(path)], capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr[:4000]
+        self.library = ctypes.CDLL(str(path))
+
+    def get_function(self, name):
+        parameters = self.signatures[name]
+        function = getattr(self.library, f"run_{name}")
+        function.restype = None
+
+        def launch(grid, block, arguments):
+            assert len(arguments) == len(parameters), f"{name} takes {len(parameters)} arguments, got {len(arguments)}"
+            assert len(grid) == len(block) == 3 and block[1:] == (1, 1) and 0 < block[0] <= 1024 and grid[1] <= 65535 and grid[2] <= 65535
+            assert block[0] % 32 == 0, "blocks are whole warps"
+            function(*map(ctypes.c_int, grid), ctypes.c_int(block[0]),
+                     *(self._passed(name, kind, value) for (kind, _), value in zip(parameters, arguments)))
+        return launch
+
+    def _passed(self, name, kind, value):
+        kind = kind.replace("const", "").replace("REAL", self.real).strip()
+        dtypes = {"float": np.float32, "double": np.float64, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64}
+        expected = np.dtype(dtypes[kind.rstrip("* ")])
+        if kind.endswith("*"):
+            assert isinstance(value, strict_array.ndarray), f"{name}: {kind} got {value!r}"
+            assert value.dtype == expected and value.flags.c_contiguous, f"{name}: {kind} got {value.dtype}"
+            return ctypes.c_void_p(value._data.ctypes.data)
+        assert isinstance(value, np.generic) and value.dtype == expected, f"{name}: {kind} got {value!r}"
+        return {"float": ctypes.c_float, "double": ctypes.c_double, "int": ctypes.c_int}[kind](value.item())
+
+
+def install(monkeypatch):
+    """Arrays of the strict stand-in count as CuPy arrays whose kernels run on the CPU; returns that array module."""
+    monkeypatch.setattr(cuda_kernels, "_modules", {})
+    monkeypatch.setattr(cuda_kernels, "is_device_array", lambda x: isinstance(x, strict_array.ndarray))
+    monkeypatch.setattr(backend, "cuda_module", EmulatedModule)
+    return strict_array

@@ -1,0 +1,70 @@
+"""Every .cu file compiles for the GPUs that npunet supports, where a compiler is there; no GPU is needed.
+
+CUDA 12's compilers know compute capability 7.0 to 9.0; CUDA 13's begin at 7.5, so 7.0 is compiled only where a CUDA 12 compiler is found.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import npunet
+from npunet import cuda_kernels
+
+PACKAGE = Path(npunet.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.cu"))
+NVCC = shutil.which("nvcc")
+CAPABILITIES = (70, 75, 80, 86, 89, 90)
+
+
+def nvcc_knows():
+    listed = subprocess.run([NVCC, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
+    return [capability for capability in CAPABILITIES if f"compute_{capability}" in listed]
+
+
+def nvrtc():
+    """CuPy's binding to NVRTC, or None: it is there with CuPy and its toolkit parts, GPU or not."""
+    try:
+        from cupy.cuda import nvrtc
+        nvrtc.getVersion()
+        return nvrtc
+    except Exception:
+        return None
+
+
+def test_there_are_kernels():
+    assert FILES and all("extern \"C\" __global__ void" in path.read_text() for path in FILES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_nvcc_compiles(path, tmp_path):
+    if NVCC is None:
+        pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
+    targets = [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in nvcc_knows()]
+    command = [NVCC, "-cubin" if len(targets) == 1 else "-fatbin", *cuda_kernels.options("float32"), *targets, "--Werror", "all-warnings",
+               "-Xptxas", "-v", str(path), "-o", str(tmp_path / "kernels.bin")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    spilled = [line for line in result.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
+    assert not spilled, f"registers spill to memory in {path.name}: {spilled}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_nvrtc_compiles(path, dtype):
+    """As CuPy will do it, for every capability that this NVRTC supports."""
+    compiler = nvrtc()
+    if compiler is None:
+        pytest.skip("NVRTC is not here; pip install \"cupy-cuda12x[ctk]\" brings it")
+    supported = [capability for capability in CAPABILITIES if capability in compiler.getSupportedArchs()]
+    assert supported
+    for capability in supported:
+        program = compiler.createProgram(path.read_text(), path.name, [], [])
+        try:
+            compiler.compileProgram(program, [*cuda_kernels.options(dtype), f"-arch=sm_{capability}"])
+            assert compiler.getCUBIN(program)
+        except compiler.NVRTCError:
+            pytest.fail(f"{path.name}, sm_{capability}: {compiler.getProgramLog(program)}")
+        finally:
+            compiler.destroyProgram(program)

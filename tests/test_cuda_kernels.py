@@ -1,0 +1,86 @@
+"""The CUDA kernels, run on a CPU by cuda_on_cpu.py, compute what the array expressions compute. Says nothing about any GPU's speed."""
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+from npunet import loss, optimizers, ops
+from npunet.backend import to_cpu
+from npunet.layers import Parameter
+from npunet.ops import gpu_kernels
+
+TOLERANCE = {"float32": dict(rtol=2e-6, atol=2e-6), "float64": dict(rtol=1e-12, atol=1e-13)}
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The strict stand-in for CuPy, with the package's kernels at work on it."""
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
+    return cuda_on_cpu.install(monkeypatch)
+
+
+def same(mine, expected, dtype):
+    assert mine.dtype == dtype and mine.shape == expected.shape
+    np.testing.assert_allclose(to_cpu(mine), expected, **TOLERANCE[dtype])
+
+
+@each_dtype
+@pytest.mark.parametrize("channels, pixels", [(1, 700), (2, 5), (5, 2000), (64, 1100), (300, 9), (600, 3)])
+def test_bias_relu_and_their_gradient(gpu, rng, dtype, channels, pixels):
+    z, bias, dy = (rng.standard_normal(shape).astype(dtype) for shape in ((pixels, channels), channels, (pixels, channels)))
+    for relu in (False, True):
+        y = gpu.asarray(z)
+        gpu_kernels.bias_relu(y, gpu.asarray(bias), relu)
+        expected = np.maximum(z + bias, 0) if relu else z + bias
+        same(y, expected, dtype)
+        dz, dbias = gpu_kernels.mask_and_sum(gpu.asarray(dy), y if relu else None)
+        masked = dy * (expected > 0) if relu else dy
+        same(dz, masked, dtype)
+        np.testing.assert_allclose(to_cpu(dbias), masked.sum(axis=0, dtype="float64"), rtol=1e-5 if dtype == "float32" else 1e-11, atol=1e-4 if dtype == "float32" else 1e-12)
+    y = gpu.asarray(z)
+    gpu_kernels.bias_relu(y, None, True)
+    same(y, np.maximum(z, 0), dtype)
+
+
+def test_relu_keeps_nan(gpu):
+    y = gpu.asarray(np.array([[np.nan, -1.0]]))
+    gpu_kernels.bias_relu(y, gpu.asarray(np.zeros(2)), True)
+    np.testing.assert_array_equal(to_cpu(y), [[np.nan, 0]])
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(1, 2, 2, 1), (2, 6, 8, 5), (1, 5, 7, 3), (1, 3, 1, 2)])
+def test_max_pooling_with_many_ties(gpu, rng, dtype, shape):
+    x = rng.integers(-1, 2, shape).astype(dtype)
+    y, ctx = ops.max_pool2d(gpu.asarray(x))
+    expected, expected_ctx = ops.max_pool2d(x)
+    assert isinstance(ctx, gpu_kernels.Winners)
+    same(y, expected, dtype)
+    dy = rng.standard_normal(expected.shape).astype(dtype)
+    np.testing.assert_array_equal(to_cpu(ops.max_pool2d_backward(gpu.asarray(dy), ctx)), ops.max_pool2d_backward(dy, expected_ctx))
+
+
+@each_dtype
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_energy_and_its_gradient(gpu, rng, dtype, classes, weighted):
+    logits = (5 * rng.standard_normal((2, 17, 19, classes))).astype(dtype)
+    logits[0, 0, 0] = [1000, *[-1000] * (classes - 1)]                       # nothing overflows
+    labels = rng.integers(0, classes, (2, 17, 19))
+    weights = rng.random(labels.shape, dtype="float32") if weighted else None
+    energy, dlogits = loss.weighted_cross_entropy(gpu.asarray(logits), gpu.asarray(labels), gpu.asarray(weights) if weighted else None)
+    expected, expected_dlogits = loss.weighted_cross_entropy(logits, labels, weights)
+    assert energy.shape == ()
+    np.testing.assert_allclose(float(energy), float(expected), rtol=1e-5 if dtype == "float32" else 1e-12)
+    same(dlogits, expected_dlogits, dtype)
+
+
+def test_a_label_that_is_no_class_makes_the_energy_nan(gpu):
+    labels = np.zeros((1, 4, 4), int)
+    labels[0, 1, 2] = 2
+    energy, _ = loss.weighted_cross_entropy(gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels))
+    assert np.isnan(float(energy))
+    with pytest.raises(ValueError, match="expected the same shape"):
+        loss.weighted_cross_entropy(gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels), gpu.asarray(np.ones((1, 4, 3))))
