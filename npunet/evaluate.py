@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, datasets, images, metrics, tiling
+from npunet import cli, datasets, images, metrics, summary, tiling
 from npunet.errors import InputError
+from npunet.train_options import tile_size
 from npunet.unet import UNet
 
 CHALLENGE = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
@@ -150,13 +151,16 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     net = UNet.load(options.model, device=options.device)
     tile = options.tile or tiling.default_tile(net)
-    net.output_size(tile)                                 # an invalid tile is refused before any work
+    if tile != "auto":
+        net.output_size(tile)                             # an invalid tile is refused before any work
     config = training_config(options.model)
     class_values = config.get("data", {}).get("class_values")
     if class_values is None and net.n_labels > 2 and net.mask_values and not isinstance(net.mask_values[0], list):
         class_values = net.mask_values
     dataset = datasets.load(options.data, labels=options.labels, class_values=class_values)
     samples, which = choose_samples(dataset, options.held_out, config)
+    if tile == "auto":
+        tile = summary.tile_for_inference(net, max(max(sample.labels.shape) for sample in samples))
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
         probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update())
         scores, thresholds = score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
@@ -195,7 +199,8 @@ def parser():
                        help="which images: those the training run of the model held out (default), all, or the last N")
     parse.add_argument("--labels", choices=["auto", "binary", "instances", "classes"], default="auto", help="what the masks hold (default auto)")
     parse.add_argument("--json", help="also write the scores to this file", metavar="FILE")
-    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid; 1024 for padded networks)")
+    parse.add_argument("--tile", type=tile_size, metavar="TILE|auto", help="largest side of an input tile in pixels (default 572, or the nearest that is "
+                       "valid; 1024 for padded networks); auto: as large as the images need and memory allows")
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse

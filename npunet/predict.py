@@ -26,8 +26,9 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from npunet import cli, images, scaling, tiling
+from npunet import cli, images, scaling, summary, tiling
 from npunet.errors import InputError
+from npunet.train_options import tile_size
 from npunet.unet import UNet
 
 LARGEST_PNG = 2 ** 27             # pixels; a larger page is written as TIFF, straight to the disk
@@ -180,6 +181,8 @@ def main(arguments=None):
     scaling.scaled_size((100, 100), options.scale)
     net = UNet.load(options.model, device=options.device)
     options.tile = options.tile or tiling.default_tile(net)
+    if options.tile == "auto":
+        options.tile = summary.tile_for_inference(net, max(max(images.open_image(path).shape[1:3]) for path in inputs))
     net.output_size(options.tile)                         # an invalid tile is refused before any work
     if net.n_labels > 256:
         raise InputError(f"{options.model} tells {net.n_labels} classes apart; a mask of 8 bits holds at most 256")
@@ -226,8 +229,8 @@ def parser():
     parse.add_argument("--output", help="folder for the results; files of the same name in it are replaced", metavar="DIR")
     parse.add_argument("--no-save", action="store_true", help="write nothing (with --viz)")
     parse.add_argument("--viz", action="store_true", help="show each image and its mask in a window, or write NAME_viz.png where there is no screen")
-    parse.add_argument("--tile", type=int, help="largest side of an input tile in pixels (default 572, or the nearest that is valid; "
-                                                "1024 for padded networks, which take smaller images whole)")
+    parse.add_argument("--tile", type=tile_size, metavar="TILE|auto", help="largest side of an input tile in pixels (default 572, or the nearest that is "
+                       "valid; 1024 for padded networks, which take smaller images whole); auto: as large as the images need and memory allows")
     parse.add_argument("--scale", type=float, default=1.0, help="let the network see the images smaller by this factor (default 1)")
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--probabilities", choices=["none", "uint16", "float32"], default="none",

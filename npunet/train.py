@@ -4,7 +4,9 @@ The last images of the set are held out as one block (neighbouring sections of a
 random split would flatter the score). Everything goes to one run folder, see `npunet.run_folder`.
 """
 
+import dataclasses
 import signal
+import statistics
 import sys
 import time
 
@@ -12,13 +14,16 @@ from tqdm import tqdm
 
 from npunet import checkpoint, cli, datasets, geometry, scaling, summary, threads, tiling
 from npunet.backend import free_memory
+from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
 from npunet.run_folder import RunFolder
-from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, grey_statistics, parser,
-                                  recipe_of)
+from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics,
+                                  parser, recipe_of)
 from npunet.training import NotFinite, Plateau, batches, learning_rate, make_optimizer, training_step
 from npunet.unet import VARIANTS, UNet
+
+TIMED_STEPS, SHARE_OF_TIME = 5, 0.95             # --minutes: steps that are timed; what is planned for, the rest is for checkpoints and pictures
 
 def main(arguments=None):
     given = vars(parser(__doc__.split("\n\n")[0].partition(": ")[2]).parse_args(arguments))
@@ -45,13 +50,20 @@ def main(arguments=None):
     dataset = scaling.scaled_dataset(datasets.load(options["data"], labels=options["labels"]), options["scale"])
     training, held_out = dataset.split(options["held_out"] or 1 / 6)
     print(datasets.describe(dataset))
+    if gap := gap_of(options, dataset):
+        training.samples = [with_gaps(sample, gap) for sample in training.samples]
     if options["epochs"] and not config:
         options["steps"] = options["epochs"] * -(-len(training.samples) // options["batch"])
     if config:
         net = UNet(**config["network"], device=options["device"], recompute=options["recompute"])
     else:
         net = new_network(options, dataset, training, loaded)
+        if options["tile"] == "auto":
+            options["tile"] = summary.tile_for_training(net, max(max(sample.labels.shape) for sample in training.samples), options["batch"])
     check_memory(net, options["tile"], options["batch"])
+    if options["minutes"] and not config:
+        options["steps"] = steps_in(60 * options["minutes"], net, training, held_out, options)
+        net = new_network(options, dataset, training, loaded)
     net.mask_values = list(dataset.class_values) if dataset.class_values else None
     optimizer = make_optimizer(recipe_of(options), net.parameters)
     progress = {"step": 0, "best": -1.0}
@@ -81,6 +93,34 @@ def check_memory(net, tile, batch):
     fitting = [size for size in range(tile % 16, tile, 16)[::-1] if is_valid(net, size) and needed(size) <= free]
     advice = f"--tile {fitting[0]} or fewer --base-channels would fit" if fitting else "fewer --base-channels are needed"
     raise InputError(f"a training step at tile {tile} needs about {needed(tile) / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; {advice}")
+
+
+def steps_in(seconds, net, training, held_out, options):
+    """How many steps, evaluations included, fit into so many seconds; measured with a few of them, which `net` is not the same after."""
+    began = time.perf_counter()
+    recipe = dataclasses.replace(recipe_of(options), steps=TIMED_STEPS + 2)
+    optimizer, settings = make_optimizer(recipe, net.parameters), augmentation_settings(options, training)
+    moments = []
+    for batch in batches(training.samples, recipe, net.output_size(recipe.tile), 0, settings):
+        training_step(net, optimizer, *batch, clip=recipe.clip, loss=recipe.loss)
+        moments.append(time.perf_counter())
+    step = statistics.median(after - before for before, after in zip(moments[1:], moments[2:]))      # the first are slower
+    start = time.perf_counter()
+    evaluate(net, held_out.samples, evaluation_tile(net, recipe.tile), quick=True)
+    now = time.perf_counter()
+    left = SHARE_OF_TIME * seconds - (now - began)
+    if options["evaluate_every"]:
+        steps = left / (step + (now - start) / options["evaluate_every"])
+    else:
+        steps = (left - 10 * (now - start)) / step        # ten evaluations, see Session.train
+    steps = max(1, int(steps))
+    print(f"{step:.3g} s a step, {now - start:.3g} s an evaluation: {steps} steps in {seconds / 60:g} minutes (--steps {steps} repeats this run)")
+    return steps
+
+
+def evaluation_tile(net, tile):
+    """The tile for the held-out images: that of training; for padded networks at least their default, which takes them whole."""
+    return max(tile, tiling.default_tile(net)) if net.options.padding else tile
 
 
 def is_valid(net, tile):
@@ -172,8 +212,7 @@ class Session:
     def evaluate(self, bar):
         """Score the held-out images, keep the newest and the best network, redraw the pictures."""
         bar.set_postfix_str("scoring the held-out images")
-        tile = max(self.recipe.tile, tiling.default_tile(self.net)) if self.net.options.padding else self.recipe.tile
-        scores, probabilities = evaluate(self.net, self.held_out, tile, quick=True)
+        scores, probabilities = evaluate(self.net, self.held_out, evaluation_tile(self.net, self.recipe.tile), quick=True)
         if self.recipe.schedule == "plateau":
             self.plateau.report(mean_dice(self.held_out, probabilities))
             self.progress["plateau"] = vars(self.plateau)

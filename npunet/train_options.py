@@ -1,8 +1,9 @@
 """The options of npunet.train: their defaults, what is refused, and what the other parts make of them.
 
-Two of them follow the data unless they are given. The border term of Eq. 2 (--w0) is the paper's 10 where masks number the
-instances: it forces gaps between cells that touch. Where masks mark classes, such as membranes drawn at their
-width, it is 0. Class weights w_c (--class-balance) are off. Both together make a membrane pixel count some ten times as
+Three of them follow the data unless they are given. The border term of Eq. 2 (--w0) is the paper's 10 where masks number the
+instances: it forces gaps between cells that touch; and there must be gaps to force, so cells that touch in the masks give up a
+pixel each (--gap, see `datasets.labels.with_gaps`). Where masks mark classes, such as membranes drawn at their
+width, both are 0. Class weights w_c (--class-balance) are off. Both together make a membrane pixel count some ten times as
 much as one of the interior, so that probabilities lean to membrane and a threshold of 1/2 is no longer the right one;
 benchmarks/results/isbi2012_ten_minutes.md has the one short run in which that was measured.
 """
@@ -20,7 +21,7 @@ from npunet.weight_map import class_balance
 
 CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute")
 DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
-                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False)
+                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False, minutes=None, gap=None)
 LOADED = ("variant", "bilinear", "base_channels", "depth")         # options that a file of weights decides
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
 AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
@@ -44,10 +45,20 @@ def augmentation_settings(options, dataset):
     return Settings(class_weights=class_weights, **values)
 
 
+def gap_of(options, dataset):
+    """Pixels that each of two touching cells gives up for training."""
+    return options["gap"] if options["gap"] is not None else int(dataset.kind == "instances")
+
+
 def grey_statistics(samples):
     """Mean and standard deviation of all grey values of the training images, for the network's input_mean and input_std."""
     values = np.concatenate([sample.image.ravel() for sample in samples])
     return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
+
+
+def tile_size(text):
+    """The value of --tile: "auto", or a number of pixels."""
+    return text if text == "auto" else int(text)
 
 
 def check(options):
@@ -55,6 +66,10 @@ def check(options):
     for name in ("steps", "batch", "base_channels", "depth", "held_out", "epochs", "classes"):
         if options[name] is not None and options[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1")
+    if options["minutes"] is not None and not options["minutes"] > 0:
+        raise InputError(f"--minutes is {options['minutes']}; expected a number above 0")
+    if options["gap"] is not None and options["gap"] < 0:
+        raise InputError(f"--gap is {options['gap']}; expected 0 or more pixels")
     if not options["learning_rate"] > 0:
         raise InputError(f"--learning-rate is {options['learning_rate']}; expected a number above 0")
     if not 0 <= options["momentum"] < 1:
@@ -62,6 +77,8 @@ def check(options):
     if options["weight_decay"] < 0:
         raise InputError(f"--weight-decay is {options['weight_decay']}; expected at least 0")
     scaling.scaled_size((100, 100), options["scale"])
+    if options["tile"] == "auto":
+        return
     if VARIANTS[options["variant"]].padding:
         geometry.padded_output_size(options["tile"], options["depth"])
     else:
@@ -81,8 +98,11 @@ def parser(description):
     option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
     option("load", "start from the weights of this .npz, .pth or .safetensors file; it also decides the variant and the sizes", metavar="FILE")
     option("steps", "training steps", type=int)
+    option("minutes", "instead of --steps: as many as fit into this time, found by timing the first few. It is these steps that are fixed then "
+           "(config.json has their number, with which --steps repeats the run), so a machine that becomes busier takes longer", type=float)
     option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
-    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512)", type=int)
+    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512); auto: the "
+           "smallest whose output covers the images, or the largest that fits into the memory", type=tile_size, metavar="TILE|auto")
     option("batch", "tiles a step", type=int)
     option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
     option("depth", "number of poolings", type=int)
@@ -104,6 +124,7 @@ def parser(description):
     option("elastic", "standard deviation of the elastic displacements, pixels; 0 for none", type=float)
     option("grey", "strength of the grey-value variation; 0 for none", type=float)
     option("w0", "height of the separation border in the weight map of Eq. 2 (default 10 for instance masks, otherwise 0)", type=float)
+    option("gap", "pixels that each of two touching cells gives up for a border between them (default 1 for instance masks, otherwise 0)", type=int)
     option("sigma", "its width in pixels", type=float)
     option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
     option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)

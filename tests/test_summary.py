@@ -87,9 +87,8 @@ def test_memory_by_hand():
     """Depth 1, so that every term can be written down: 24 -> 22 -> 20 | 10 -> 8 -> 6 | 12 -> 10 -> 8."""
     net = UNet(1, 2, base_channels=2, depth=1)
     found = summary.rows(net, 24)
-    parameters = 4 * net.n_parameters
     skip, up, concat = 20 * 20 * 2, 12 * 12 * 2, 12 * 12 * 4
-    assert summary.inference_memory(net, found) == parameters + 4 * max(skip + up + concat, 22 * 22 * 2 + skip)
+    assert summary.waiting_memory(found) == 4 * max(skip + up + concat, 22 * 22 * 2 + skip)
     kept = 24 * 24 + 22 * 22 * 2 + skip + 10 * 10 * 2 + 8 * 8 * 4 + 2 * 6 * 6 * 4 + concat + 10 * 10 * 2 + 8 * 8 * 2 + 8 * 8 * 2
     assert summary.kept_memory(net, found) == 4 * kept
     # Worst where the concatenation splits its gradient; logits and the two maps behind the concatenation are done with by then.
@@ -107,10 +106,39 @@ def test_training_memory_is_what_a_fresh_process_needs():
     assert summary.training_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.15)
 
 
+def test_inference_memory_is_what_a_fresh_process_needs():
+    """Peak less what the libraries take, 16 channels, tile 572. Within 20 % (benchmarks/results/inference.txt has 64 channels)."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak of a process is read from /proc, which only Linux has")
+    script = ("from benchmarks import peers\nimport npunet\nbefore = peers.peak_bytes()\nstep = peers.npunet_step('infer', 572, 16)\n"
+              "step()\nstep()\nprint(peers.peak_bytes() - before)")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    net = UNet(base_channels=16)
+    assert summary.inference_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.2)
+
+
+@pytest.mark.parametrize("variant, covering, ample, scarce", [("paper", 512, 700, 572), ("paper", 4, 188, 188), ("pytorch-unet", 500, 512, 416)])
+def test_auto_tile_covers_the_image_or_fills_the_memory(monkeypatch, variant, covering, ample, scarce):
+    """512 pixels need 700 -> 516. Memory for exactly 572, or 416, in four fifths of what is free gives that tile; next to none the smallest."""
+    net = UNet(base_channels=2, variant=variant)
+
+    def tiles(free):
+        monkeypatch.setattr(summary, "free_memory", lambda device: free)
+        return summary.tile_for_training(net, covering), summary.tile_for_inference(net, covering)
+
+    least_inference = 208 if net.options.padding else 204       # two margins of 96 and the grid; an output of 16 or more
+    assert tiles(10 ** 12) == (ample, max(ample, least_inference))
+    assert tiles(1) == (16 if net.options.padding else 188, least_inference)
+    found = summary.rows(net, scarce)
+    assert tiles(1.2501 * summary.training_memory(net, found))[0] == scarce
+    assert tiles(1.2501 * summary.inference_memory(net, found))[1] == max(scarce, least_inference)
+    assert tiles(None)[0] <= 576
+
+
 def test_memory_of_inference_by_hand_where_the_last_concatenation_is_the_peak():
     """Depth 2: 180 -> 178 -> 176 | 88 -> 86 -> 84 | 42 -> 40 -> 38 | 76 -> 74 -> 72 | 144 -> 142 -> 140; the deeper skip is gone by then."""
     net = UNet(1, 2, base_channels=2, depth=2)
-    assert summary.inference_memory(net, summary.rows(net, 180)) == 4 * (net.n_parameters + 176 * 176 * 2 + 144 * 144 * 2 + 144 * 144 * 4)
+    assert summary.waiting_memory(summary.rows(net, 180)) == 4 * (176 * 176 * 2 + 144 * 144 * 2 + 144 * 144 * 4)
 
 
 def test_paper_network_trains_within_the_memory_of_its_time(paper):

@@ -203,3 +203,59 @@ def test_too_little_memory_is_said_before_starting_with_what_would_fit(folder, t
 def test_free_memory_is_a_plausible_number():
     free = free_memory("cpu")
     assert free is None or 1e6 < free < 1e14
+
+
+def test_minutes_become_steps_that_repeat_the_run(folder, tmp_path, capsys):
+    timed, counted = tmp_path / "timed", tmp_path / "counted"
+    rarely = [*SMALL, "--evaluate-every", "1000"]
+    train.main(["--data", str(folder), "--out", str(timed), "--minutes", "0.002", *rarely])
+    found = json.loads((timed / "config.json").read_text())["options"]["steps"]
+    assert 1 <= found == checkpoint.load(timed / "newest.npz")["header"]["progress"]["step"] and f"--steps {found}" in capsys.readouterr().out
+    train.main(["--data", str(folder), "--out", str(counted), "--steps", str(found), *rarely])
+    first, second = (checkpoint.load(run / "newest.npz") for run in (timed, counted))
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first.keys() - {"header"})
+
+
+def test_more_minutes_are_more_steps(folder, monkeypatch):
+    """A step of two seconds and evaluations of three, by a clock that is told so: (0.95 * 600 - 17) / (2 + 3 / 2) and (0.95 * 600 - 17 - 30) / 2."""
+    options = train.DEFAULTS | dict(base_channels=2, depth=1, tile=36, evaluate_every=2)
+    training, held_out = synthetic(n_sections=2, size=48, seed=2).split(1)
+    clock = [0.0]
+
+    def wait(seconds, result=None):
+        clock[0] += seconds
+        return result
+    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(train, "training_step", lambda *arguments, **keywords: wait(2))
+    monkeypatch.setattr(train, "evaluate", lambda *arguments, **keywords: wait(3))
+    net = UNet(base_channels=2, depth=1)
+    assert train.steps_in(600, net, training, held_out, options) == int((570 - 17) / 3.5)
+    clock[0] = 0.0
+    assert train.steps_in(600, net, training, held_out, options | dict(evaluate_every=None)) == int((570 - 17 - 30) / 2)
+    assert train.steps_in(1, net, training, held_out, options) == 1
+
+
+def test_auto_tile_is_a_number_in_the_run(folder, tmp_path):
+    """48 pixels at depth 1: an output of 48, from 64."""
+    run = tmp_path / "run"
+    small = ["auto" if word == "36" else word for word in SMALL]
+    train.main(["--data", str(folder), "--out", str(run), "--steps", "1", *small])
+    assert json.loads((run / "config.json").read_text())["options"]["tile"] == 64
+
+
+@pytest.mark.parametrize("gap, expected", [(None, 2), (0, 0), (2, 4)])
+def test_touching_cells_are_trained_with_a_gap(tmp_path, monkeypatch, gap, expected):
+    """Two numbered cells side by side in each mask: one pixel of each becomes background, unless told otherwise; held-out ones stay."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(2):
+        mask = np.zeros((48, 48), np.uint8)
+        mask[10:30, 10:20], mask[10:30, 20:30] = 1, 2
+        images.write_mask(tmp_path / "masks" / f"{number}.png", mask, n_classes=256)
+        images.write_mask(tmp_path / "images" / f"{number}.png", (mask > 0).astype(np.uint8))
+    seen = []
+    monkeypatch.setattr(train.Session, "train", lambda session: seen.append(session) or True)
+    train.main(["--data", str(tmp_path), "--labels", "instances", "--out", str(tmp_path / "run"), *SMALL,
+                *(() if gap is None else ("--gap", str(gap)))])
+    background = [int((sample.labels[15, 10:30] == 0).sum()) for sample in (seen[0].training[0], seen[0].held_out[0])]
+    assert background == [expected, 0]
