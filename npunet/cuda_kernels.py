@@ -23,10 +23,14 @@ LARGEST = 2 ** 31 - 1                                    # kernels count element
 REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 
 
+def on_gpu(x):
+    """True if kernels can work on x, or on a copy in C order: CuPy, float32 or float64, not too many elements for an int."""
+    return not isinstance(x, np.ndarray) and is_device_array(x) and x.dtype in REAL and x.size <= LARGEST
+
+
 def usable(x, *others):
-    """True if kernels can work on these arrays: CuPy, float32 or float64, C order, and not too many elements for an int."""
-    return (not isinstance(x, np.ndarray) and is_device_array(x) and x.dtype in REAL and x.size <= LARGEST
-            and x.flags.c_contiguous and all(other.flags.c_contiguous for other in others))
+    """True if kernels can work on these arrays as they are: `on_gpu`, and all of them in C order."""
+    return on_gpu(x) and x.flags.c_contiguous and all(other.flags.c_contiguous for other in others)
 
 
 def options(dtype):

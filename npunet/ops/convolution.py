@@ -24,9 +24,12 @@ How the sums are computed is the choice of an algorithm in conv_algorithms/; all
 
 from typing import NamedTuple
 
+from npunet import cuda_kernels
 from npunet.backend import array_module, device_of
 from npunet.errors import InputError
-from npunet.ops.conv_algorithms import ALGORITHMS, choose
+from npunet.ops.conv_algorithms import ALGORITHMS, GPU_ALGORITHMS, choose
+
+KNOWN = ALGORITHMS | GPU_ALGORITHMS
 
 
 class ConvolutionContext(NamedTuple):
@@ -52,8 +55,8 @@ def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
     """
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
-        algorithm = choose(x.shape, weight.shape, padding, device_of(x))
-    y = ALGORITHMS[algorithm].forward(x, weight, bias, padding, relu)
+        algorithm = choose(x.shape, weight.shape, padding, "cuda" if cuda_kernels.on_gpu(x) else device_of(x))
+    y = KNOWN[algorithm].forward(x, weight, bias, padding, relu)
     return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
 
 
@@ -65,7 +68,7 @@ def conv2d_backward(dy, ctx, need_dx=True):
     """
     if dy.shape != ctx.output_shape or dy.dtype != ctx.x.dtype:
         raise InputError(f"conv2d_backward: dy is {dy.dtype} {dy.shape}; expected {ctx.x.dtype} {ctx.output_shape}, as y was")
-    algorithm = ALGORITHMS[ctx.algorithm]
+    algorithm = KNOWN[ctx.algorithm]
     dx, dweight, dbias = algorithm.backward(dy, ctx.x, ctx.y, ctx.weight, ctx.padding, ctx.relu, need_dx)
     return dx, dweight, dbias if ctx.has_bias else None
 
@@ -92,8 +95,8 @@ def check(x, weight, bias, padding, algorithm):
         raise InputError(f"conv2d: padding is {padding!r}; expected an integer, 0 or more")
     if x.shape[0] < 1 or x.shape[1] + 2 * padding < kh or x.shape[2] + 2 * padding < kw:
         raise InputError(f"conv2d: x {x.shape} with padding {padding} is smaller than the {kh}x{kw} kernel; give a larger image")
-    if algorithm != "auto" and algorithm not in ALGORITHMS:
-        raise InputError(f"conv2d: algorithm {algorithm!r} is not known; expected auto, {', '.join(ALGORITHMS)}")
-    supports = getattr(ALGORITHMS.get(algorithm), "supports", None)
+    if algorithm != "auto" and algorithm not in KNOWN:
+        raise InputError(f"conv2d: algorithm {algorithm!r} is not known; expected auto, {', '.join(KNOWN)}")
+    supports = getattr(KNOWN.get(algorithm), "supports", None)
     if supports is not None and not supports(kh, kw):
         raise InputError(f"conv2d: algorithm {algorithm!r} cannot do {kh}x{kw} kernels; take algorithm='auto'")

@@ -7,6 +7,7 @@
     winograd       F(4x4, 3x3): 36 multiplications for 16 results        3x3 kernels
     winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results        the widest images, with few channels
     winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results        fastest there; error above 1e-5, so never automatic
+    winograd_cuda  F(4x4, 3x3) with CUDA kernels                         for CuPy arrays only, as everything in gpu.py
 
 Each has forward(x, weight, bias, padding, relu) -> y and
 backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias, with
@@ -14,16 +15,22 @@ x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust t
 supports(kh, kw), where there is one, says which kernels it can do.
 """
 
-from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
+from npunet.ops.conv_algorithms import few_channels, gpu, im2col, naive, shifted_gemm, winograd
 from npunet.ops.conv_algorithms.common import output_shape
 
 ALGORITHMS = {"naive": naive, "im2col": im2col, "few_channels": few_channels, "shifted_gemm": shifted_gemm,
               "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
+GPU_ALGORITHMS = {"winograd_cuda": gpu.WINOGRAD}         # for CuPy arrays only
 FEW_PIXELS = 400
 
 
 def choose(x_shape, weight_shape, padding, device):
-    """Name of the algorithm that ``algorithm="auto"`` takes; benchmarks/results/convolution.txt is the reason for the rule."""
+    """Name of the algorithm that ``algorithm="auto"`` takes; benchmarks/results/convolution.txt is the reason for the rule.
+
+    device: "cpu"; "cuda" where CUDA kernels can be used; "gpu" for any other array that is not NumPy's.
+    """
+    if device == "cuda":
+        return gpu.choose(x_shape, weight_shape, padding)
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
     if kh * kw == 1:                                     # cols is x itself

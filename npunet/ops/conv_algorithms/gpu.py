@@ -1,0 +1,118 @@
+"""3x3 convolution on a GPU: the same two ideas as on the CPU, with kernels where CuPy would make many small steps.
+
+    winograd_cuda   F(4x4, 3x3) as in winograd.py: the transforms are kernels (winograd.cu), the 36 products one call of cuBLAS
+
+Memory for V and M, each 36/16 of the feature map and more, is bounded: tiles go through in chunks of at most WORKSPACE bytes. What a GPU
+needs besides is enough work at a time. For dU = V^T dM few results, (C, K), come from many tiles, so the tiles are shared out
+over several products, which run side by side and are added up in a fixed order afterwards.
+"""
+
+from pathlib import Path
+
+from npunet import cuda_kernels
+from npunet.backend import array_module, batched_matmul
+from npunet.errors import InputError
+from npunet.ops import gpu_kernels
+from npunet.ops.conv_algorithms.common import bands
+
+KERNELS = cuda_kernels.CudaFile(Path(__file__).with_name("winograd.cu"))
+WORKSPACE = 1 << 30                                      # bytes for V and M together
+PRODUCT_TILE = 128                                       # cuBLAS computes about so many rows and columns of a product in one block
+WANTED_BLOCKS = 264                                      # two for each multiprocessor of a large GPU
+LEAST_TILES = 256                                        # ... but no product gets fewer tiles than these
+
+
+class WinogradCuda:
+    """The algorithm "winograd_cuda": m = 4, for CuPy arrays."""
+
+    @staticmethod
+    def supports(kh, kw):
+        return kh == kw == 3
+
+    def forward(self, x, weight, bias, padding, relu):
+        """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
+        _on_gpu(x)
+        return _convolve(x, weight, bias, padding, relu, flip=False)
+
+    def backward(self, dy, x, y, weight, padding, relu, need_dx):
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
+        _on_gpu(x)
+        dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
+        dweight = _weight_gradient(x, dz, weight.shape, padding)
+        dx = _convolve(dz, weight, None, 2 - padding, False, flip=True) if need_dx else None
+        return dx, dweight, dbias
+
+
+def _on_gpu(x):
+    if not cuda_kernels.on_gpu(x):
+        raise InputError("conv2d: algorithm 'winograd_cuda' works on CuPy arrays; take algorithm='auto'")
+
+
+class _Tiles:
+    """The 4x4 tiles of an image (N, H', W'): `down` rows of `across` for each of N images, numbered through."""
+
+    def __init__(self, shape):
+        self.batch, self.height, self.width = shape[:3]
+        self.down, self.across = -(-self.height // 4), -(-self.width // 4)
+        self.count = self.batch * self.down * self.across
+
+    def chunks(self, channels, itemsize):
+        """Slices of the tiles whose transforms, 36 numbers for each of so many channels, fit into WORKSPACE."""
+        return bands(self.count, WORKSPACE // (36 * channels * itemsize))
+
+
+def _convolve(x, weight, bias, padding, relu, flip):
+    """The forward pass; with flip that of the input gradient, whose kernel is `weight` turned by 180 degrees."""
+    xp = array_module(x)
+    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
+    n, height, width, c = x.shape
+    k = weight.shape[2 if flip else 3]
+    u = xp.empty((36, c, k), dtype=x.dtype)
+    KERNELS.launch("weight_transform", c * k, weight, u, weight.shape[2], weight.shape[3], int(flip))
+    y = xp.empty((n, height + 2 * padding - 2, width + 2 * padding - 2, k), dtype=x.dtype)
+    tiles = _Tiles(y.shape)
+    for chunk in tiles.chunks(c + k, x.dtype.itemsize):
+        first, count = chunk.start, chunk.stop - chunk.start
+        v, m = xp.empty((36, count, c), dtype=x.dtype), xp.empty((36, count, k), dtype=x.dtype)
+        KERNELS.launch("input_transform", count * c, x, v, first, count, count, height, width, c, tiles.down, tiles.across, padding)
+        batched_matmul(v, u, m)                                              # (36; tiles, C) @ (36; C, K)
+        KERNELS.launch("output_transform", count * k, m, m if bias is None else bias, y, first, count, count, tiles.height, tiles.width, k,
+                       tiles.down, tiles.across, int(bias is not None), int(relu))
+    return y
+
+
+def _weight_gradient(x, dz, shape, padding):
+    """dweight (3, 3, C, K) from x (N, H, W, C) and dz (N, H', W', K)."""
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    c, k = shape[2:]
+    tiles = _Tiles(dz.shape)
+    dweight = xp.empty(shape, dtype=x.dtype)
+    for chunk in tiles.chunks(c + k, x.dtype.itemsize):
+        first, count = chunk.start, chunk.stop - chunk.start
+        splits = products(count, c, k)
+        padded = -(-count // splits) * splits                                # all products alike: the last one gets tiles of zeros
+        v, dm = xp.empty((36, padded, c), dtype=x.dtype), xp.empty((36, padded, k), dtype=x.dtype)
+        KERNELS.launch("input_transform", padded * c, x, v, first, count, padded, *x.shape[1:], tiles.down, tiles.across, padding)
+        KERNELS.launch("gradient_transform", padded * k, dz, dm, first, count, padded, *dz.shape[1:], tiles.down, tiles.across)
+        du = xp.empty((36 * splits, c, k), dtype=x.dtype)
+        batched_matmul(v.reshape(36 * splits, -1, c), dm.reshape(36 * splits, -1, k), du, transpose_a=True)      # (C, tiles) @ (tiles, K)
+        KERNELS.launch("weight_gradient", c * k, du, dweight, c * k, splits, int(first > 0))
+    return dweight
+
+
+def products(count, c, k):
+    """Over how many products `count` tiles are shared out, so that 36 times as many keep the GPU busy."""
+    blocks = 36 * -(-c // PRODUCT_TILE) * -(-k // PRODUCT_TILE)
+    return max(1, min(-(-WANTED_BLOCKS // blocks), count // LEAST_TILES))
+
+
+def choose(x_shape, weight_shape, padding):
+    """Name of the algorithm for CuPy arrays. Not measured yet: `python -m benchmarks.gpu` times all of them, layer by layer."""
+    kh, kw, c, k = weight_shape
+    if c < 8 or kh * kw == 1:                            # cols is small, or x itself
+        return "im2col"
+    return "winograd_cuda" if (kh, kw) == (3, 3) else "shifted_gemm"
+
+
+WINOGRAD = WinogradCuda()

@@ -1,0 +1,102 @@
+"""The CUDA convolutions, run on a CPU by cuda_on_cpu.py, against the definition and against the NumPy algorithms."""
+
+import re
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+from npunet import ops
+from npunet.backend import to_cpu
+from npunet.errors import InputError
+from npunet.ops.conv_algorithms import gpu as algorithms
+from npunet.ops.conv_algorithms import winograd
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}          # of the largest value
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The strict stand-in for CuPy, with the package's kernels at work on it."""
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
+    return cuda_on_cpu.install(monkeypatch)
+
+
+def close(mine, expected, dtype):
+    assert mine.dtype == dtype and mine.shape == expected.shape
+    np.testing.assert_allclose(to_cpu(mine), expected, rtol=0, atol=TOLERANCE[dtype] * abs(expected).max())
+
+
+def check(gpu, rng, algorithm, dtype, n, height, width, c, k, padding, relu=True, bias=True):
+    """Forward and all gradients of one convolution: `algorithm` on the device, im2col in NumPy as the other."""
+    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)           # noqa: E731
+    x, weight, offset = draw(n, height, width, c), draw(3, 3, c, k), draw(k) if bias else None
+    options = dict(padding=padding, relu=relu)
+    expected, expected_ctx = ops.conv2d(x, weight, offset, algorithm="im2col", **options)
+    y, ctx = ops.conv2d(gpu.asarray(x), gpu.asarray(weight), gpu.asarray(offset) if bias else None, algorithm=algorithm, **options)
+    close(y, expected, dtype)
+    dy = draw(*expected.shape)
+    ctx = ctx._replace(y=gpu.asarray(expected) if relu else None)            # rounding must not decide where the ReLU is open
+    for mine, wanted in zip(ops.conv2d_backward(gpu.asarray(dy), ctx), ops.conv2d_backward(dy, expected_ctx), strict=True):
+        if wanted is None:
+            assert mine is None
+        else:
+            close(mine, wanted, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n, height, width, c, k, padding", [
+    (1, 6, 6, 8, 4, 0), (1, 7, 12, 5, 3, 0), (2, 9, 8, 3, 6, 1), (1, 3, 3, 1, 1, 0), (1, 4, 5, 2, 2, 2), (2, 5, 4, 2, 3, 4)])
+def test_winograd(gpu, rng, dtype, n, height, width, c, k, padding):
+    check(gpu, rng, "winograd_cuda", dtype, n, height, width, c, k, padding)
+    check(gpu, rng, "winograd_cuda", dtype, n, height, width, c, k, padding, relu=False, bias=False)
+
+
+def test_winograd_in_chunks_and_shared_out(gpu, rng, monkeypatch):
+    monkeypatch.setattr(algorithms, "WORKSPACE", 7 * 36 * 5 * 8)             # seven tiles at a time
+    monkeypatch.setattr(algorithms, "LEAST_TILES", 2)
+    assert algorithms.products(7, 2, 3) == 3
+    check(gpu, rng, "winograd_cuda", "float64", 2, 14, 18, 2, 3, 1)
+
+
+@pytest.mark.parametrize("count, c, k, splits", [(20164, 64, 64, 8), (20164, 128, 64, 8), (256, 1024, 1024, 1), (100, 64, 64, 1), (600, 64, 64, 2)])
+def test_how_tiles_are_shared_out(count, c, k, splits):
+    assert algorithms.products(count, c, k) == splits
+
+
+def test_the_transforms_are_those_of_the_cpu(gpu):
+    """Each one-dimensional transform, on unit vectors, is the matrix of winograd.py."""
+    source = algorithms.KERNELS.source
+    wanted = {"times_bt": winograd.F4.bt, "times_g": winograd.F4.g, "times_gt": winograd.F4.g.T, "times_at": winograd.F4.at, "times_a": winograd.F4.at.T}
+    assert set(wanted) == set(re.findall(r"void (times_\w+)\(", source))
+    for name, matrix in wanted.items():
+        rows, columns = matrix.shape
+        call = "REAL out[6]; times_g<1>(in, out);" if name == "times_g" else f"REAL* out = in; {name}<1>(in);"
+        probe = source + f"""
+extern "C" __global__ void probe(const REAL* x, REAL* y) {{
+    REAL in[6];
+    for (int i = 0; i < {columns}; ++i) in[i] = x[i];
+    {call}
+    for (int i = 0; i < {rows}; ++i) y[i] = out[i];
+}}
+"""
+        run = cuda_on_cpu.EmulatedModule(probe, ("-DREAL=double",)).get_function("probe")
+        for unit in range(columns):
+            x, y = gpu.asarray(np.eye(columns)[unit]), gpu.asarray(np.zeros(rows))
+            run((1, 1, 1), (32, 1, 1), (x, y))
+            np.testing.assert_allclose(to_cpu(y), matrix[:, unit], atol=1e-15)
+
+
+def test_only_for_device_arrays(gpu, rng):
+    x, weight = rng.standard_normal((1, 6, 6, 2)), rng.standard_normal((3, 3, 2, 2))
+    with pytest.raises(InputError, match="works on CuPy arrays"):
+        ops.conv2d(x, weight, algorithm="winograd_cuda")
+    with pytest.raises(InputError, match="cannot do 1x1 kernels"):
+        ops.conv2d(gpu.asarray(x), gpu.asarray(weight[:1, :1]), algorithm="winograd_cuda")
+
+
+def test_auto_on_a_gpu(gpu, rng):
+    for c, kernel, wanted in ((1, 3, "im2col"), (16, 3, "winograd_cuda"), (16, 1, "im2col"), (16, 5, "shifted_gemm")):
+        _, ctx = ops.conv2d(gpu.asarray(rng.standard_normal((1, 8, 8, c))), gpu.asarray(rng.standard_normal((kernel, kernel, c, 4))))
+        assert ctx.algorithm == wanted
