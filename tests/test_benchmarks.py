@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import convolution, peers, side_by_side
+from benchmarks import convolution, networks, peers, side_by_side
 from npunet import UNet, cli
 
 
@@ -71,13 +71,13 @@ def test_layers_of_the_convolution_benchmark_are_those_of_the_network():
 
 def test_pytorch_runs_the_same_network():
     torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
-    ours, theirs = UNet(base_channels=2, seed=3), peers.torch_unet(2).eval()
+    ours, theirs = UNet(base_channels=2, seed=3), networks.torch_unet(2).eval()
     with torch.no_grad():
         for parameter, target in zip(ours.parameters.values(), ordered(theirs)):
             value = torch.from_numpy(parameter.value)
             up = value.ndim == 4 and value.shape[0] == 2
             target.copy_(value.permute(2, 3, 0, 1) if up else value.permute(3, 2, 0, 1) if value.ndim == 4 else value)
-        image, _ = peers.data(188)
+        image, _ = networks.data(188)
         expected = theirs(torch.from_numpy(image.transpose(0, 3, 1, 2))).numpy().transpose(0, 2, 3, 1)
     np.testing.assert_allclose(ours.forward(image), expected, rtol=1e-4, atol=1e-4)
 
