@@ -222,5 +222,5 @@ def test_the_command_lists_and_fetches(isbi, tmp_path, capsys):
 
 def test_every_set_says_where_it_comes_from():
     for source in named.SETS.values():
-        assert source.url.startswith("https://") and source.page.startswith("https://") and source.cite and source.terms
+        assert (source.url or source.page).startswith("https://") and source.page.startswith("https://") and source.cite and source.terms
         assert source.sha256 is None or len(source.sha256) == 64

@@ -61,6 +61,10 @@ SETS = {source.name: source for source in (
            url="https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip", sha256=None,
            terms="CC0 (public domain)", cite="Caicedo et al. 2019, Nature Methods 16, doi:10.1038/s41592-019-0612-7",
            by_hand="the unpacked stage1_train.zip", also_called=("stage1_train", "dsb2018_nuclei", "BBBC038")),
+    Source("usiigaci", "NIH/3T3 fibroblasts that touch, phase contrast, 10 frames with hand-made instance masks",
+           page="https://github.com/oist/Usiigaci", url=None, sha256=None, terms="MIT",
+           cite="Tsai et al. 2019, SoftwareX 9, doi:10.1016/j.softx.2019.02.007",
+           by_hand="images/ and masks/ (frames and instance masks under the same names)", also_called=("phase_contrast", "Usiigaci")),
 )}
 
 

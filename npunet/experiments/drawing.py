@@ -1,0 +1,66 @@
+"""The pictures of a report: curves, the worst and the best image, and found cells beside true ones."""
+
+import colorsys
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from npunet import metrics, pictures
+
+
+def draw(folder, outcome, ranking):
+    """Write curves.png, worst.png, best.png, and cells_worst.png, cells_best.png where there are cells; the list of names."""
+    pictures.loss_curve(folder / "curves.png", outcome.records)
+    names = ["curves.png"]
+    worst, best = _extremes(outcome, ranking)
+    for name, index in (("worst", worst), ("best", best)):
+        sample, probability = outcome.samples[index], outcome.probabilities[index]
+        pictures.prediction_panel(folder / f"{name}.png", [sample], [probability])
+        names.append(f"{name}.png")
+        if outcome.found is not None:
+            cells_panel(folder / f"cells_{name}.png", sample, outcome.found[index])
+            names.append(f"cells_{name}.png")
+    return names
+
+
+def _extremes(outcome, ranking):
+    """Indices of the samples with the lowest and the highest score of this name."""
+    values = np.array([row[ranking] for row in outcome.rows])
+    return int(np.argmin(np.where(np.isnan(values), np.inf, values))), int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+
+
+def extremes(outcome, ranking):
+    """The samples' names, worst and best."""
+    return tuple(outcome.samples[index].name for index in _extremes(outcome, ranking))
+
+
+def cells_panel(path, sample, found):
+    """Write image, true cells and found cells; a found cell has the colour of the true one that it covers most of, else it is white."""
+    figure = Figure(figsize=(12, 4.3), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    pictures.show_image(left, sample.image, sample.name)
+    truth = sample.instances
+    colours = palette(int(truth.max()))
+    middle.imshow(colours[truth], interpolation="nearest")
+    right.imshow(np.concatenate([colours, np.ones((1, 3))])[in_colours_of(found, truth)], interpolation="nearest")
+    counts = metrics.count_errors(found, truth)
+    middle.set_title(f"truth: {counts['true']} cells", fontsize="medium")
+    right.set_title(f"found: {counts['found']} cells; {counts['merged']} merged, {counts['split']} split, {counts['missed']} missed, "
+                    f"{counts['invented']} invented", fontsize="medium")
+    for axes in (left, middle, right):
+        axes.set_axis_off()
+    pictures.save(figure, path)
+
+
+def palette(count):
+    """(count + 1, 3): black for 0, then hues a golden angle apart, so that neighbouring numbers look different."""
+    return np.array([(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75 - 0.3 * (index % 2), 1 - 0.25 * (index % 3) / 2)
+                                        for index in range(count))])
+
+
+def in_colours_of(found, truth):
+    """(H, W): for each found cell the number of the true cell that it shares most pixels with; truth.max() + 1 if it shares none."""
+    shared = metrics.contingency_table(found, truth)[0].toarray()          # (true + 1, found + 1); column 0 is empty
+    colour = np.where(shared.any(axis=0), shared.argmax(axis=0), truth.max() + 1)
+    colour[0] = 0
+    return colour[found]

@@ -1,0 +1,139 @@
+"""One experiment from its options to its scores: train (or go on, or take a run that is there), predict the held-out images, score."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from npunet import datasets, evaluate, scaling, train, train_options
+from npunet.errors import InputError
+from npunet.experiments import cells
+from npunet.experiments.recipes import CHECKPOINT
+from npunet.run_folder import RunFolder
+from npunet.unet import UNet
+
+TUNING_IMAGES = 10                 # training images, evenly spread, on which the cutting into cells is chosen
+
+
+@dataclass
+class Outcome:
+    """What a run came to. mean: the scores of the table; rows: the same for each held-out sample; counts are sums."""
+
+    options: dict                  # of npunet.train
+    records: list                  # of metrics.jsonl
+    parameters: int
+    device: str                    # where the run was scored
+    training: int                  # number of images
+    samples: list
+    probabilities: list
+    rows: list
+    mean: dict
+    seconds: float                 # of scoring, predictions included
+    thresholds: dict = field(default_factory=dict)
+    cutting: cells.Cutting | None = None
+    cutting_score: float | None = None
+    found: list | None = None      # cell numbers of each sample
+
+    @property
+    def steps(self):
+        return max(record["step"] for record in self.records)
+
+    @property
+    def training_seconds(self):
+        """Of the steps alone, without evaluations."""
+        return sum(record.get("seconds", 0) for record in self.records)
+
+    def for_json(self):
+        return {"mean": self.mean, "thresholds": self.thresholds, "cutting": vars(self.cutting) if self.cutting else None, "steps": self.steps,
+                "training_seconds": round(self.training_seconds, 1), "parameters": self.parameters, "options": self.options,
+                "per_image": [{"name": sample.name} | row for sample, row in zip(self.samples, self.rows)]}
+
+
+def ensure_trained(folder, wanted, given):
+    """Train into `folder` with the options `wanted`; a run that is there already is gone on with, if it is not finished.
+
+    given: names of the options that were asked for by hand. Raises InputError if the run that is there has others.
+    """
+    config, checkpoint = Path(folder) / "config.json", Path(folder) / "newest.npz"
+    if config.exists() and not checkpoint.exists():       # stopped before anything was kept
+        for name in ("config.json", "metrics.jsonl"):
+            (Path(folder) / name).unlink(missing_ok=True)
+    if not config.exists():
+        train.main([*arguments_of(wanted), "--out", str(folder)])
+        return
+    _, stored = RunFolder.reopen(folder)
+    had = train_options.DEFAULTS | stored["options"]
+    differing = [name for name in given if name not in (*train_options.CHANGEABLE_ON_RESUME, "minutes") and had[name] != wanted[name]]
+    if differing:
+        raise InputError(f"{folder} holds a run with {differing[0]} {had[differing[0]]}, not {wanted[differing[0]]}; "
+                         "give another --out, or leave the option out to report on that run")
+    again = {name: wanted[name] for name in ("steps", "device", "threads", "data") if name in given}
+    if max((record["step"] for record in read_records(folder)), default=0) < again.get("steps", had["steps"]):
+        train.main([*arguments_of(again), "--resume", str(folder)])
+
+
+def read_records(folder):
+    """The lines of metrics.jsonl, which may still be written to."""
+    records = []
+    for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:                                # the line that is being written, or was when the run was stopped
+            continue
+    return records
+
+
+def arguments_of(options):
+    """Training options as the words of a command line; what is None is left out."""
+    words = []
+    for name, value in options.items():
+        word = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [word if value else f"--no-{word[2:]}"]
+        elif value is not None:
+            words += [word, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
+    """Score the network of a run folder on the images that it held out: an `Outcome`. Raises InputError if there is no such run.
+
+    Probabilities are means over the eight rotated and mirrored versions (§4) unless symmetries is false.
+    """
+    run, config = RunFolder.reopen(folder)
+    path = run.path / CHECKPOINT
+    if not path.exists():
+        raise InputError(f"{folder} holds no {CHECKPOINT} yet; wait until the run has kept its first checkpoint")
+    options = train_options.DEFAULTS | config["options"]
+    net = UNet.load(path, device=device)
+    dataset = scaling.scaled_dataset(datasets.load(data or options["data"], labels=options["labels"]), options["scale"])
+    names = set(config["held_out"])
+    held_out = [sample for sample in dataset.samples if sample.name in names]
+    training = [sample for sample in dataset.samples if sample.name not in names]
+    if len(held_out) != len(names):
+        raise InputError(f"{data or options['data']} has {len(held_out)} of the {len(names)} images that the run in {folder} held out; give its --data")
+    tile = train.evaluation_tile(net, options["tile"])
+    start = time.perf_counter()
+    outcome = Outcome(options, read_records(folder), net.n_parameters, net.device, len(training), held_out, _predict(net, held_out, tile, symmetries, "held-out"),
+                      rows=[], mean={}, seconds=0.0)
+    if experiment.cells:
+        tuning = training[::max(1, -(-len(training) // TUNING_IMAGES))]
+        predicted = _predict(net, tuning, tile, symmetries, "training images, to choose thresholds")
+        outcome.cutting, outcome.cutting_score = cells.choose_cutting(tuning, predicted)
+        outcome.rows, outcome.mean, outcome.found = cells.score_cells(outcome.cutting, held_out, outcome.probabilities)
+    else:
+        outcome.rows, outcome.thresholds = evaluate.score_samples(held_out, outcome.probabilities)
+        outcome.mean = evaluate.mean_scores(outcome.rows)
+    outcome.seconds = time.perf_counter() - start
+    return outcome
+
+
+def _predict(net, samples, tile, symmetries, what):
+    with tqdm(total=len(samples), desc=f"predicting {what}", unit="image", dynamic_ncols=True, leave=False) as bar:
+        return evaluate.predict_samples(net, samples, tile, symmetries, lambda done, total: bar.update())
+
+
+def write_scores(path, outcome):
+    evaluate.write_json(path, outcome.for_json())
