@@ -18,8 +18,12 @@ With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta
 
 import numpy as np
 
+from npunet import cuda_kernels
 from npunet.backend import array_module, to_cpu
 from npunet.threads import parallel
+
+KERNELS = cuda_kernels.CudaFile(__file__)                 # for CuPy arrays: one kernel a parameter, and clipping without the host
+NORM_BLOCKS, NORM_ELEMENTS = 132, 1 << 12                 # a gradient's sum of squares: at most so many blocks, each with so many elements
 
 BLOCK = 1 << 15                                           # elements: value, gradient and a slot or two fill a level-2 cache
 
@@ -28,6 +32,7 @@ class Optimizer:
     """parameters: the dict of `UNet.parameters`. `learning_rate` may be changed between steps."""
 
     slots = ()                                            # names of the running arrays kept for each parameter
+    scale = None                                          # on a GPU: the factor for all gradients, (1,) float64, see optimizers.cu
 
     def __init__(self, parameters, learning_rate, weight_decay=0.0):
         self.parameters, self.learning_rate, self.weight_decay, self.steps = parameters, learning_rate, weight_decay, 0
@@ -39,7 +44,39 @@ class Optimizer:
         self.steps += 1
         self.learning_rate = float(self.learning_rate)    # a NumPy float64 would promote float32 arrays
         for name, parameter in self.parameters.items():
-            self._in_blocks(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
+            arrays = parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots)
+            if cuda_kernels.usable(*arrays):
+                self._launch(*arrays)
+            else:
+                self._in_blocks(*arrays)
+
+    def clip(self, energy, norm):
+        """For parameters on a GPU, without waiting for it: gradients with a norm above ``norm`` (0: any) are scaled down to it by the next step.
+
+        Returns (2,) float64 on the device: energy and norm of the gradient. If one of them is not finite, this step and all later
+        ones leave everything as it is, until `go_on`.
+        """
+        xp = array_module(energy)
+        gradients = [parameter.grad for parameter in self.parameters.values()]
+        if self.scale is None:
+            self.go_on(xp)
+        blocks = [min(NORM_BLOCKS, -(-gradient.size // NORM_ELEMENTS)) for gradient in gradients]
+        partial, report = xp.empty((sum(blocks),), dtype="float64"), xp.empty((2,), dtype="float64")
+        for number, gradient in enumerate(gradients):
+            KERNELS.launch("sum_of_squares", 0, gradient, partial, gradient.size, sum(blocks[:number]), grid=(blocks[number],))
+        KERNELS.launch("gradient_scale", 1, partial, energy, report, self.scale, partial.size, float(norm), dtype=energy.dtype)
+        return report
+
+    def go_on(self, xp):
+        """Gradients count fully again, after `clip` has met one that was not finite."""
+        self.scale = xp.ones((1,), dtype="float64")
+
+    def _launch(self, value, grad, *slots):
+        if self.scale is None:
+            self.go_on(array_module(value))
+        name, slots, numbers = self.kernel(*slots)
+        KERNELS.launch(name, value.size, value, grad, *slots, self.scale, value.size, float(self.learning_rate), *map(float, numbers),
+                       float(self.weight_decay))
 
     def forget_gradients(self):
         """Lets go of all gradients, which the next backward pass fills again: their memory serves for feature maps meanwhile."""
@@ -90,6 +127,9 @@ class SGD(Optimizer):
         velocity += grad
         value -= self.learning_rate * velocity
 
+    def kernel(self, velocity):
+        return "sgd", (velocity,), (self.momentum,)
+
 
 class RMSprop(Optimizer):
     """Divides by a running root mean square of the gradient (Tieleman and Hinton 2012)."""
@@ -109,6 +149,9 @@ class RMSprop(Optimizer):
             direction = velocity
         value -= self.learning_rate * direction
 
+    def kernel(self, square, velocity=None):
+        return "rmsprop", (square, square if velocity is None else velocity), (self.alpha, self.eps, self.momentum)      # not touched without momentum
+
 
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba 2015, arXiv 1412.6980)."""
@@ -126,3 +169,6 @@ class Adam(Optimizer):
         square += (1 - self.beta2) * grad * grad
         mean_scale, square_scale = 1 / (1 - self.beta1 ** self.steps), 1 / (1 - self.beta2 ** self.steps)
         value -= self.learning_rate * mean_scale * mean / (array_module(value).sqrt(square_scale * square) + self.eps)
+
+    def kernel(self, mean, square):
+        return "adam", (mean, square), (self.beta1, self.beta2, self.eps, 1 / (1 - self.beta1 ** self.steps), 1 / (1 - self.beta2 ** self.steps))

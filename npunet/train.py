@@ -13,14 +13,14 @@ import time
 from tqdm import tqdm
 
 from npunet import checkpoint, cli, datasets, geometry, scaling, summary, threads, tiling
-from npunet.backend import free_memory
+from npunet.backend import free_memory, peak_memory, use_tf32
 from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
 from npunet.run_folder import RunFolder
 from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics,
                                   parser, recipe_of)
-from npunet.training import NotFinite, Plateau, batches, learning_rate, make_optimizer, training_step
+from npunet.training import NotFinite, Plateau, batches, drawing_threads, learning_rate, make_optimizer, training_step
 from npunet.unet import VARIANTS, UNet
 
 TIMED_STEPS, SHARE_OF_TIME = 5, 0.95             # --minutes: steps that are timed; what is planned for, the rest is for checkpoints and pictures
@@ -60,6 +60,8 @@ def main(arguments=None):
         net = new_network(options, dataset, training, loaded)
         if options["tile"] == "auto":
             options["tile"] = summary.tile_for_training(net, max(max(sample.labels.shape) for sample in training.samples), options["batch"])
+    if net.device == "gpu":
+        use_tf32(options["tf32"])
     check_memory(net, options["tile"], options["batch"])
     if options["minutes"] and not config:
         options["steps"] = steps_in(60 * options["minutes"], net, training, held_out, options)
@@ -101,7 +103,7 @@ def steps_in(seconds, net, training, held_out, options):
     recipe = dataclasses.replace(recipe_of(options), steps=TIMED_STEPS + 2)
     optimizer, settings = make_optimizer(recipe, net.parameters), augmentation_settings(options, training)
     moments = []
-    for batch in batches(training.samples, recipe, net.output_size(recipe.tile), 0, settings):
+    for batch in batches(training.samples, recipe, net.output_size(recipe.tile), 0, settings, drawing_threads(net.device)):
         training_step(net, optimizer, *batch, clip=recipe.clip, loss=recipe.loss)
         moments.append(time.perf_counter())
     step = statistics.median(after - before for before, after in zip(moments[1:], moments[2:]))      # the first are slower
@@ -170,7 +172,7 @@ class Session:
         smooth = None
         try:
             output = self.net.output_size(recipe.tile)
-            for step, batch in enumerate(batches(self.training, recipe, output, first, self.settings), start=first):
+            for step, batch in enumerate(batches(self.training, recipe, output, first, self.settings, drawing_threads(self.net.device)), start=first):
                 start = time.perf_counter()
                 self.optimizer.learning_rate = self.plateau.factor * learning_rate(recipe, step)
                 energy, norm = self.step(step, batch)
@@ -231,6 +233,8 @@ class Session:
         evaluations = [record for record in self.run.records if "held_out" in record]
         best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"])
         scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in best["held_out"].items())
+        if self.net.device == "gpu":
+            print(f"most GPU memory in use: {peak_memory() / 1e9:.1f} GB")
         print(f"best held-out scores (step {best['step']}): {scores}\n"
               f"results in {self.run.path}/: panel.png (image, truth, probability, error), loss.png, best.npz, newest.npz, metrics.jsonl")
 

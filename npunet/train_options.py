@@ -19,9 +19,9 @@ from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
 
-CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute")
+CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute", "tf32")
 DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
-                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False, minutes=None, gap=None)
+                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False, tf32=False, minutes=None, gap=None)
 LOADED = ("variant", "bilinear", "base_channels", "depth")         # options that a file of weights decides
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
 AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
@@ -76,6 +76,8 @@ def check(options):
         raise InputError(f"--momentum is {options['momentum']}; expected at least 0 and below 1")
     if options["weight_decay"] < 0:
         raise InputError(f"--weight-decay is {options['weight_decay']}; expected at least 0")
+    if options["tf32"] and options["device"] == "cpu":
+        raise InputError("--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it")
     scaling.scaled_size((100, 100), options["scale"])
     if options["tile"] == "auto":
         return
@@ -132,6 +134,7 @@ def parser(description):
     option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
     option("seed", "of weights, dropout and augmentation", type=int)
     option("device", "where to compute", choices=["cpu", "gpu", "auto"])
+    option("tf32", "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23", action="store_true")
     option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
     option("threads", "CPU threads (default one a core)", type=int)
     return parse

@@ -7,13 +7,15 @@ Every step has random numbers of its own, made from the seed and the step's numb
 stopped and resumed draws the same tiles as one that was never stopped.
 """
 
+import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import augmentation, loss, optimizers
-from npunet.backend import array_module, to_device
+from npunet import augmentation, cuda_kernels, loss, optimizers
+from npunet.backend import array_module, to_cpu, to_device
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,22 @@ def draw_batch(samples, recipe, output, step, settings):
     return tuple(np.stack(parts) for parts in zip(*tiles))
 
 
-def batches(samples, recipe, output, first_step, settings):
-    """Yields the batch of every step from `first_step` on; a second thread draws the next one meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as thread:
-        coming = None
+def batches(samples, recipe, output, first_step, settings, workers=1):
+    """Yields the batch of every step from `first_step` on; other threads, ``workers`` of them, draw the next ones meanwhile.
+
+    A step's random numbers are its own, so the batches do not depend on the number of workers.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="augmentation") as threads:
+        coming = deque()
         for step in range(first_step, recipe.steps):
-            batch = coming or thread.submit(draw_batch, samples, recipe, output, step, settings)
-            if step + 1 < recipe.steps:
-                coming = thread.submit(draw_batch, samples, recipe, output, step + 1, settings)
-            yield batch.result()
+            while len(coming) <= workers and step + len(coming) < recipe.steps:
+                coming.append(threads.submit(draw_batch, samples, recipe, output, step + len(coming), settings))
+            yield coming.popleft().result()
+
+
+def drawing_threads(device):
+    """Threads that draw tiles: one beside a CPU that computes; where a GPU does, as many as it takes to keep up with it."""
+    return 1 if device == "cpu" else max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
 def energy_of(kind, logits, labels, weights):
@@ -109,16 +118,20 @@ def energy_of(kind, logits, labels, weights):
     return energy, dlogits
 
 
-def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy"):
+def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy", wait=True):
     """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
 
-    Raises NotFinite, with the parameters as they were, if either is not finite.
+    Raises NotFinite, with the parameters as they were, if either is not finite. On a GPU the host waits once, at the end of the step; with
+    wait=False not at all: then both numbers are returned as an array (2,) on the device. After a step with one that is not finite no
+    step changes anything, so it is enough to look at them now and then.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
     optimizer.forget_gradients()                          # their memory serves the forward pass
     logits = net.forward(images, train=True)
     energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
+    if cuda_kernels.on_gpu(energy):
+        return _update_on_gpu(net, optimizer, images, energy, clip, wait)
     energy, norm = float(energy), gradient_norm(net.parameters)
     if not (np.isfinite(energy) and np.isfinite(norm)):
         raise NotFinite(_diagnosis(net, images, energy, norm))
@@ -126,6 +139,20 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
         for parameter in net.parameters.values():
             parameter.grad *= clip / norm
     optimizer.step()
+    return energy, norm
+
+
+def _update_on_gpu(net, optimizer, images, energy, clip, wait):
+    """The end of a training step, in which the GPU itself clips, and refuses what is not finite."""
+    report = optimizer.clip(energy, clip)
+    optimizer.step()
+    if not wait:
+        return report
+    energy, norm = map(float, to_cpu(report))
+    if not (np.isfinite(energy) and np.isfinite(norm)):
+        optimizer.go_on(array_module(report))
+        optimizer.steps -= 1                              # it did not happen
+        raise NotFinite(_diagnosis(net, images, energy, norm))
     return energy, norm
 
 

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <csetjmp>
 #include <functional>
 #include <ucontext.h>
 #include <vector>
@@ -30,27 +31,45 @@ struct uint3_ { unsigned x, y, z; };
 static uint3_ threadIdx, blockIdx, blockDim, gridDim;
 
 namespace on_cpu {
-struct Fibre { ucontext_t context; std::vector<char> stack; bool done; unsigned arrived; };      // arrived: barriers of either kind so far
+struct Barrier { unsigned members, arrived, opened; };
+struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool started, done; };
 static std::vector<Fibre> fibres;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned current, in_block;
 static const std::function<void()>* body;
+static Barrier of_block, of_warp[32];
 static unsigned lane_value[1024][8];           // what each thread last offered to its warp
 
-static void entry() { (*body)(); fibres[current].done = true; swapcontext(&fibres[current].context, &scheduler); }
+static void hand_over() { if (!_setjmp(fibres[current].place)) _longjmp(scheduler, 1); }      // comes back when it is this thread's turn again
+static void open_if_all_are_here(Barrier& barrier) { if (barrier.members && barrier.arrived == barrier.members) { barrier.arrived = 0; ++barrier.opened; } }
 
-// Waits until threads first .. first + count - 1 of the block have all arrived as often as this one.
-static void wait(unsigned first, unsigned count) {
-    unsigned me = current, mine = ++fibres[me].arrived;
-    for (;;) {
-        bool all = true;
-        for (unsigned t = first; t < first + count && t < in_block; ++t) all = all && (fibres[t].arrived >= mine || fibres[t].done);
-        if (all) return;
-        swapcontext(&fibres[me].context, &scheduler);
-    }
+static void wait(Barrier& barrier) {
+    unsigned opened = barrier.opened;
+    ++barrier.arrived;
+    open_if_all_are_here(barrier);
+    while (barrier.opened == opened) hand_over();
 }
-static void wait_block() { wait(0, in_block); }
-static void wait_warp() { wait(current / 32 * 32, 32); }
+static void wait_block() { wait(of_block); }
+static void wait_warp() { wait(of_warp[current / 32]); }
+
+static void entry() {
+    (*body)();
+    fibres[current].done = true;
+    for (Barrier* barrier : {&of_block, &of_warp[current / 32]}) { --barrier->members; open_if_all_are_here(*barrier); }      // nobody waits for it
+    _longjmp(scheduler, 1);
+}
+
+static void turn(unsigned t) {                 // thread t runs until it waits or ends
+    current = t; threadIdx = {t, 0, 0};
+    if (_setjmp(scheduler)) return;
+    Fibre& fibre = fibres[t];
+    if (fibre.started) _longjmp(fibre.place, 1);
+    fibre.started = true;
+    getcontext(&fibre.start);
+    fibre.start.uc_stack.ss_sp = fibre.stack.data(); fibre.start.uc_stack.ss_size = fibre.stack.size(); fibre.start.uc_link = nullptr;
+    makecontext(&fibre.start, entry, 0);
+    setcontext(&fibre.start);
+}
 
 static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool alone, const std::function<void()>& kernel) {
     gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel;
@@ -58,20 +77,12 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
     for (unsigned z = 0; z < gz; ++z) for (unsigned y = 0; y < gy; ++y) for (unsigned x = 0; x < gx; ++x) {
         blockIdx = {x, y, z};
         if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t, 0, 0}; kernel(); } continue; }
-        for (unsigned t = 0; t < threads; ++t) {
-            Fibre& fibre = fibres[t];
-            getcontext(&fibre.context);
-            fibre.context.uc_stack.ss_sp = fibre.stack.data(); fibre.context.uc_stack.ss_size = fibre.stack.size();
-            fibre.context.uc_link = nullptr; fibre.done = false; fibre.arrived = 0;
-            makecontext(&fibre.context, entry, 0);
-        }
+        of_block = {threads, 0, 0};
+        for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
+        for (unsigned t = 0; t < threads; ++t) fibres[t].started = fibres[t].done = false;
         for (bool busy = true; busy;) {
             busy = false;
-            for (unsigned t = 0; t < threads; ++t) {
-                if (fibres[t].done) continue;
-                busy = true; current = t; threadIdx = {t, 0, 0};
-                swapcontext(&scheduler, &fibres[t].context);
-            }
+            for (unsigned t = 0; t < threads; ++t) if (!fibres[t].done) { busy = true; turn(t); }
         }
     }
 }

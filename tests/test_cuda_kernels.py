@@ -60,6 +60,9 @@ def test_max_pooling_with_many_ties(gpu, rng, dtype, shape):
     same(y, expected, dtype)
     dy = rng.standard_normal(expected.shape).astype(dtype)
     np.testing.assert_array_equal(to_cpu(ops.max_pool2d_backward(gpu.asarray(dy), ctx)), ops.max_pool2d_backward(dy, expected_ctx))
+    dskip = rng.standard_normal(shape).astype(dtype)
+    mine = ops.max_pool2d_backward(gpu.asarray(dy), ctx, gpu.asarray(dskip))
+    np.testing.assert_array_equal(to_cpu(mine), ops.max_pool2d_backward(dy, expected_ctx, dskip))
 
 
 @each_dtype
@@ -84,3 +87,67 @@ def test_a_label_that_is_no_class_makes_the_energy_nan(gpu):
     assert np.isnan(float(energy))
     with pytest.raises(ValueError, match="expected the same shape"):
         loss.weighted_cross_entropy(gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels), gpu.asarray(np.ones((1, 4, 3))))
+
+
+OPTIMIZERS = {"sgd": lambda p: optimizers.SGD(p, 0.1, weight_decay=0.01), "adam": lambda p: optimizers.Adam(p, 0.1, weight_decay=0.01),
+              "rmsprop": lambda p: optimizers.RMSprop(p, 0.1), "rmsprop momentum": lambda p: optimizers.RMSprop(p, 0.1, momentum=0.9)}
+
+
+def parameters(xp, rng, dtype):
+    made = {}
+    for name, shape in (("weight", (3, 3, 5, 40)), ("bias", (7,))):
+        made[name] = Parameter(xp.asarray(rng.standard_normal(shape).astype(dtype)))
+        made[name].grad = xp.asarray(rng.standard_normal(shape).astype(dtype))
+    return made
+
+
+@each_dtype
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_optimizers(gpu, make, dtype):
+    mine, other = (parameters(xp, np.random.default_rng(1), dtype) for xp in (gpu, np))
+    mine_optimizer, other_optimizer = make(mine), make(other)
+    for _ in range(3):
+        mine_optimizer.step()
+        other_optimizer.step()
+    for name in mine:
+        same(mine[name].value, other[name].value, dtype)
+    state, expected = mine_optimizer.state()[0], other_optimizer.state()[0]
+    assert state.keys() == expected.keys()
+    for name in state:
+        np.testing.assert_allclose(state[name], expected[name], **TOLERANCE[dtype])
+
+
+def test_clipping_on_the_device(gpu, rng):
+    mine = parameters(gpu, rng, "float64")
+    before = {name: to_cpu(parameter.value) for name, parameter in mine.items()}
+    gradients = {name: to_cpu(parameter.grad) for name, parameter in mine.items()}
+    norm = np.sqrt(sum((gradient ** 2).sum() for gradient in gradients.values()))
+    optimizer = optimizers.SGD(mine, 1.0, momentum=0.0)
+    for clip, factor in ((norm / 2, 0.5), (0, 1), (2 * norm, 1)):
+        energy, found = to_cpu(optimizer.clip(gpu.asarray(0.25), clip))
+        assert energy == 0.25 and found == pytest.approx(norm, rel=1e-13)
+        optimizer.step()
+        for name, parameter in mine.items():
+            np.testing.assert_allclose(to_cpu(parameter.value), before[name] - factor * gradients[name], rtol=1e-12, atol=1e-14)
+            parameter.value = gpu.asarray(before[name])
+
+
+@pytest.mark.parametrize("bad_energy, bad_gradient", [(np.nan, 1.0), (1.0, np.inf), (1.0, np.nan)])
+def test_after_a_number_that_is_not_finite_nothing_moves(gpu, rng, bad_energy, bad_gradient):
+    mine = parameters(gpu, rng, "float32")
+    optimizer = optimizers.Adam(mine, 0.1)
+    optimizer.clip(gpu.asarray(np.float32(1)), 1.0)
+    optimizer.step()
+    before = {name: to_cpu(parameter.value) for name, parameter in mine.items()}
+    good = mine["bias"].grad
+    mine["bias"].grad = gpu.asarray(np.full(7, bad_gradient, "float32"))
+    assert not np.isfinite(to_cpu(optimizer.clip(gpu.asarray(np.float32(bad_energy)), 1.0))).all()
+    optimizer.step()
+    mine["bias"].grad = good
+    optimizer.clip(gpu.asarray(np.float32(1)), 1.0)                          # good again, but nobody has looked yet
+    optimizer.step()
+    for name, parameter in mine.items():
+        np.testing.assert_array_equal(to_cpu(parameter.value), before[name])
+    optimizer.go_on(gpu)
+    optimizer.step()
+    assert (to_cpu(mine["weight"].value) != before["weight"]).all()

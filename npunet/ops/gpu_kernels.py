@@ -52,8 +52,9 @@ def max_pool2d(x):
     return y, Winners(winner, x.shape)
 
 
-def max_pool2d_backward(dy, ctx):
+def max_pool2d_backward(dy, ctx, dskip=None):
     xp = array_module(dy)
     dx = xp.empty(ctx.shape, dtype=dy.dtype)
-    MAX_POOLING.launch("max_pool_backward", dx.size, xp.ascontiguousarray(dy), ctx.winner, dx, dx.size, *ctx.shape[1:])
+    MAX_POOLING.launch("max_pool_backward", dx.size, xp.ascontiguousarray(dy), ctx.winner, dx if dskip is None else xp.ascontiguousarray(dskip), dx,
+                       dx.size, *ctx.shape[1:], int(dskip is not None))
     return dx

@@ -25,18 +25,18 @@ extern "C" __global__ void max_pool(const REAL* x, REAL* y, unsigned char* winne
     winner[i] = position;
 }
 
-extern "C" __global__ void max_pool_backward(const REAL* dy, const unsigned char* winner, REAL* dx, int count, int height, int width,
-                                             int channels) {
+extern "C" __global__ void max_pool_backward(const REAL* dy, const unsigned char* winner, const REAL* dskip, REAL* dx, int count, int height,
+                                             int width, int channels, int has_skip) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;             // my element of dx (N, H, W, C)
     if (i >= count) return;
     int c = i % channels, rest = i / channels;
     int column = rest % width;
     rest /= width;
     int row = rest % height, n = rest / height;
-    REAL gradient = 0;
+    REAL gradient = has_skip ? dskip[i] : REAL(0);             // what the skip connection, which reads the same x, has found
     if (row / 2 < height / 2 && column / 2 < width / 2) {      // an odd last row or column has no window
         int window = ((n * (height / 2) + row / 2) * (width / 2) + column / 2) * channels + c;
-        if (winner[window] == row % 2 * 2 + column % 2) gradient = dy[window];
+        if (winner[window] == row % 2 * 2 + column % 2) gradient += dy[window];
     }
     dx[i] = gradient;
 }

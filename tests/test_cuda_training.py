@@ -1,0 +1,108 @@
+"""A whole network, forward, backward and update, through the CUDA kernels on a CPU (cuda_on_cpu.py), against NumPy."""
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+from npunet import cuda_kernels, optimizers, unet
+from npunet.backend import to_cpu
+from npunet.layers import Layer
+from npunet.training import NotFinite, training_step
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The strict stand-in for CuPy, with the package's kernels at work on it; networks with device="gpu" live there."""
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
+    xp = cuda_on_cpu.install(monkeypatch)
+    for module in ("npunet.unet", "npunet.training", "npunet.tiling"):
+        monkeypatch.setattr(f"{module}.to_device", lambda x, device: xp.asarray(x) if device == "gpu" else x)
+    monkeypatch.setattr(unet, "resolve_device", lambda name: name)
+    return xp
+
+
+def make(device, variant="paper", **options):
+    return unet.UNet(1, 2, 8, 2, variant=variant, device=device, seed=3, **options)
+
+
+def batch(rng, net, size):
+    output = net.output_size(size)
+    return (rng.standard_normal((1, size, size, 1)).astype("float32"), rng.integers(0, 2, (1, output, output)),
+            rng.random((1, output, output), dtype="float32") + 0.5)
+
+
+@pytest.mark.parametrize("variant, size", [("paper", 44), ("release", 44), ("pytorch-unet", 32)])
+def test_a_training_step(gpu, rng, variant, size):
+    nets = [make(device, variant) for device in ("gpu", "cpu")]
+    steps = [optimizers.SGD(net.parameters, 0.05, momentum=0.9) for net in nets]
+    for _ in range(2):
+        tile = batch(rng, nets[0], size)
+        mine, other = (training_step(net, optimizer, *tile, clip=1.0) for net, optimizer in zip(nets, steps))
+        assert all(isinstance(number, float) for number in mine)
+        np.testing.assert_allclose(mine, other, rtol=2e-4)
+    for name, parameter in nets[1].parameters.items():
+        scale = abs(parameter.value).max() + 1e-3
+        np.testing.assert_allclose(to_cpu(nets[0].parameters[name].value), parameter.value, rtol=0, atol=1e-4 * scale, err_msg=name)
+
+
+def test_the_kernels_are_really_used(gpu, rng, monkeypatch):
+    launched = set()
+    launch = cuda_kernels.CudaFile.launch
+
+    def noted(self, name, *arguments, **keywords):
+        launched.add(name)
+        launch(self, name, *arguments, **keywords)
+
+    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", noted)
+    net = make("gpu")
+    training_step(net, optimizers.Adam(net.parameters, 1e-3), *batch(rng, net, 44), clip=1.0)
+    assert launched >= {"bias_relu", "mask_and_sum", "add_up", "max_pool", "max_pool_backward", "input_transform", "output_transform", "weight_transform",
+                        "gradient_transform", "weight_gradient", "cross_entropy", "mean_energy", "sum_of_squares", "gradient_scale", "adam"}
+
+
+def test_without_waiting(gpu, rng):
+    nets = [make("gpu"), make("gpu")]
+    steps = [optimizers.Adam(net.parameters, 1e-3) for net in nets]
+    tile = batch(rng, nets[0], 44)
+    report = training_step(nets[0], steps[0], *tile, clip=1.0, wait=False)
+    assert isinstance(report, gpu.ndarray) and tuple(to_cpu(report)) == training_step(nets[1], steps[1], *tile, clip=1.0)
+    for name, parameter in nets[1].parameters.items():
+        np.testing.assert_array_equal(to_cpu(nets[0].parameters[name].value), to_cpu(parameter.value))
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_parameters(gpu, rng):
+    net = make("gpu")
+    optimizer = optimizers.Adam(net.parameters, 1e-3)
+    images, labels, weights = batch(rng, net, 44)
+    before = {name: to_cpu(parameter.value) for name, parameter in net.parameters.items()}
+    for bad in ((images * np.float32(np.inf), labels, weights), (images, labels + 2, weights)):
+        with pytest.raises(NotFinite, match="loss nan"), np.errstate(all="ignore"):
+            training_step(net, optimizer, *bad)
+        assert optimizer.steps == 0
+    for name, parameter in net.parameters.items():
+        np.testing.assert_array_equal(to_cpu(parameter.value), before[name])
+    training_step(net, optimizer, images, labels, weights)
+    assert any((to_cpu(parameter.value) != before[name]).any() for name, parameter in net.parameters.items())
+
+
+def test_dropout_masks_and_weights_are_the_same_on_both_devices(gpu, rng):
+    mine, other = make("gpu", dropout=0.5), make("cpu", dropout=0.5)
+    for name, parameter in other.parameters.items():
+        np.testing.assert_array_equal(to_cpu(mine.parameters[name].value), parameter.value)
+    x = rng.standard_normal((1, 44, 44, 1)).astype("float32")
+    mine.forward(gpu.asarray(x), train=True), other.forward(x, train=True)
+    for level in range(3):
+        contexts = [net.dropouts[level].context for net in (mine, other)]
+        assert isinstance(contexts[1], str) or np.array_equal(to_cpu(contexts[0]) > 0, contexts[1] > 0)
+    assert issubclass(type(mine.dropouts[2]), Layer)
+
+
+def test_a_checkpoint_goes_from_one_device_to_the_other(gpu, rng, tmp_path):
+    from npunet import checkpoint
+    mine = make("gpu")
+    training_step(mine, optimizers.Adam(mine.parameters, 1e-2), *batch(rng, mine, 44))
+    mine.save(tmp_path / "net.npz")
+    other = checkpoint.restore_network(unet.UNet, checkpoint.load(tmp_path / "net.npz"), tmp_path / "net.npz", "cpu")
+    x = rng.standard_normal((1, 44, 44, 1)).astype("float32")
+    np.testing.assert_allclose(to_cpu(mine.forward(gpu.asarray(x))), other.forward(x), atol=2e-5)
