@@ -1,0 +1,420 @@
+"""Everything that has to be measured on a GPU, in one command: correctness, times beside PyTorch with cuDNN, a training of some minutes.
+
+    NPUNET_DATA=FOLDER python -m benchmarks.gpu --minutes 2.5 --out DIR
+
+Needs CuPy and a GPU; PyTorch for the comparison; FOLDER/isbi2012 for the training (sections 0 to 19, scored on 20 to 23), which is left
+out where they are missing. All parts together stay under --seconds (default 480): what is late is shortened or skipped, and said.
+Each part stands for itself: if it fails, its error is recorded and the next one runs. After every part the folder holds
+results.json, report.md and the pictures, so that a run that is cut off has lost nothing but its last part.
+Nothing is believed that was not computed here: times are medians, measured by events on the device after warming up.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.convolution import arrays, layers
+from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
+from npunet import UNet, backend, cli, datasets, loss, ops, optimizers, tiling, training
+from npunet.backend import to_cpu, to_device
+from npunet.errors import InputError
+from npunet.evaluate import evaluate
+from npunet.ops.conv_algorithms import GPU_ALGORITHMS
+from npunet.train_options import grey_statistics
+
+FULL = dict(tile=572, base_channels=64)
+TORCH = {"PyTorch float32": "float32", "PyTorch float32 channels-last": "float32+channels_last", "PyTorch TF32": "tf32",
+         "PyTorch TF32 channels-last": "tf32+channels_last", "PyTorch TF32 compiled": "tf32+compile"}
+BARS = {"step over PyTorch's eager TF32": 1.25, "steps a second": 20, "512 x 512 ms": 15, "v_rand": 0.97}
+
+
+class Gpu:
+    """The device that is measured: arrays on it, and times by its own events."""
+
+    name = "gpu"
+
+    def __init__(self):
+        import cupy
+        self.xp = cupy
+
+    def describe(self):
+        cupy = self.xp
+        properties = cupy.cuda.runtime.getDeviceProperties(0)
+        return dict(gpu=properties["name"].decode(), multiprocessors=properties["multiProcessorCount"],
+                    compute_capability=cupy.cuda.Device().compute_capability, memory_gb=round(properties["totalGlobalMem"] / 1e9, 1),
+                    driver=cupy.cuda.runtime.driverGetVersion(), cuda=cupy.cuda.runtime.runtimeGetVersion(), cupy=cupy.__version__)
+
+    def times(self, step, seconds, least=5, most=50):
+        """Milliseconds of each of up to `most` runs."""
+        event = self.xp.cuda.Event
+        for _ in range(3):
+            step()
+        self.xp.cuda.Device().synchronize()
+        found, end = [], time.perf_counter() + seconds
+        while len(found) < least or (len(found) < most and time.perf_counter() < end):
+            start, stop = event(), event()
+            start.record()
+            step()
+            stop.record()
+            stop.synchronize()
+            found.append(self.xp.cuda.get_elapsed_time(start, stop))
+        return found
+
+    def tf32(self, on):
+        backend.use_tf32(on)
+
+    def forget(self):
+        """Gives all pooled memory back, so that the next peak is that of the next part."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+
+    def peak(self):
+        return backend.peak_memory()
+
+
+def largest_error(mine, expected):
+    """Largest difference over largest value."""
+    mine, expected = to_cpu(mine).astype("float64"), np.asarray(expected, "float64")
+    return float(abs(mine - expected).max() / max(abs(expected).max(), 1e-30))
+
+
+# The parts. Each takes the device and the options, and returns what goes into the report under its name.
+
+def machine(device, options):
+    found = device.describe() | dict(host=platform.processor() or platform.machine(), python=platform.python_version(), numpy=np.__version__)
+    xp, size = device.xp, options.probe
+    a, b = xp.ones(size * size * 4, dtype="float32"), xp.empty(size * size * 4, dtype="float32")
+    copy = statistics.median(device.times(lambda: xp.copyto(b, a), 1))
+    found["copy_tb_s"] = round(2 * a.nbytes / copy / 1e9, 3)
+    a = xp.asarray(np.random.default_rng(0).standard_normal((1, size, size)).astype("float32"))
+    exact = to_cpu(a[0, :64]).astype("float64") @ to_cpu(a[0]).astype("float64")
+    out = xp.empty_like(a)
+    for name, on in (("float32", False), ("tf32", True)):
+        device.tf32(on)
+        ms = statistics.median(device.times(lambda: backend.batched_matmul(a, a, out), 1))
+        found[f"gemm_{name}_tflops"] = round(2 * size ** 3 / ms / 1e9, 1)
+        found[f"gemm_{name}_error"] = largest_error(out[0, :64], exact)      # TF32 is really on if this is about 3e-4 and not 1e-6
+        found[f"matmul_{name}_error"] = largest_error(xp.matmul(a[0], a[0])[:64], exact)
+    device.tf32(False)
+    return found
+
+
+def operations(device, options):
+    """Largest error of every operation and of its gradients against NumPy, in float32 and float64."""
+    rng, found = np.random.default_rng(0), {}
+
+    def compare(name, forward, backward, *host):
+        for dtype in ("float32", "float64"):
+            inputs = [x.astype(dtype) for x in host]
+            y, ctx = forward(*inputs)
+            dy = rng.standard_normal(y.shape).astype(dtype)
+            wanted = backward(dy, ctx)
+            there, there_ctx = forward(*(device.xp.asarray(x) for x in inputs))
+            mine = backward(device.xp.asarray(dy), there_ctx)
+            pairs = [(there, y), *zip(*((part if isinstance(part, tuple) else (part,)) for part in (mine, wanted)))]
+            found[f"{name} {dtype}"] = max(largest_error(a, b) for a, b in pairs if b is not None)
+
+    draw = rng.standard_normal
+    size = options.probe // 64                           # 64 pixels where a GPU is measured
+    image = draw((1, size, size, 32))
+    compare("relu", ops.relu, ops.relu_backward, image)
+    compare("max_pool2d, ties", ops.max_pool2d, ops.max_pool2d_backward, np.maximum(np.round(image), 0))
+    compare("up_conv2d", ops.up_conv2d, ops.up_conv2d_backward, image, draw((2, 2, 32, 16)), draw(16))
+    compare("crop_concat", ops.crop_concat, ops.crop_concat_backward, image[:, 8:-8, 8:-8], image)
+    compare("pad_concat", ops.pad_concat, ops.pad_concat_backward, image[:, 4:-4, 4:-4], image)
+    compare("upsample2d", ops.upsample2d, ops.upsample2d_backward, image)
+    compare("tanh", ops.tanh, ops.tanh_backward, image)
+    compare("batch_norm", lambda *a: ops.batch_norm(*a), ops.batch_norm_backward, image, draw(32), draw(32))
+    compare("dropout", lambda x: ops.dropout(x, 0.5, np.random.default_rng(3)), ops.dropout_backward, image)
+    for kernel, channels in ((3, 32), (3, 1), (1, 32)):
+        x, weight = image[..., :channels], draw((kernel, kernel, channels, 48)) / (kernel * channels ** 0.5)
+        compare(f"conv2d {kernel}x{kernel} C={channels}", ops.conv2d, ops.conv2d_backward, x, weight, draw(48))
+    for name in GPU_ALGORITHMS:
+        x, weight = image.astype("float32"), (draw((3, 3, 32, 48)) / 17).astype("float32")
+        y, _ = ops.conv2d(x.astype("float64"), weight.astype("float64"))
+        for on in (False, True):
+            device.tf32(on)
+            there, _ = ops.conv2d(device.xp.asarray(x), device.xp.asarray(weight), algorithm=name)
+            found[f"conv2d {name} {'tf32' if on else 'float32'}"] = largest_error(there, y)
+        device.tf32(False)
+    logits, labels = draw((1, 60, 60, 3)), rng.integers(0, 3, (1, 60, 60))
+    for dtype in ("float32", "float64"):
+        energy, dlogits = loss.weighted_cross_entropy(logits.astype(dtype), labels)
+        mine, dmine = loss.weighted_cross_entropy(device.xp.asarray(logits.astype(dtype)), device.xp.asarray(labels))
+        found[f"energy {dtype}"] = max(largest_error(mine, energy), largest_error(dmine, dlogits))
+    return dict(errors=found, too_large={name: error for name, error in found.items() if error > limit(name)})
+
+
+def limit(name):
+    """What an error may be: 1e-5 in float32, 1e-12 in float64; TF32 keeps 10 bits of mantissa."""
+    return 2e-3 if "tf32" in name else 1e-12 if "float64" in name else 1e-5
+
+
+def training_steps(device, options):
+    """Three training steps of a small network on both devices; then a checkpoint goes from the device to the CPU."""
+    rng = np.random.default_rng(0)
+    nets = [UNet(base_channels=8, seed=1, device=name) for name in (device.name, "cpu")]
+    steps = [optimizers.Adam(net.parameters, 1e-4) for net in nets]
+    size, rows = 188, []
+    for _ in range(3):
+        tile = (rng.standard_normal((1, size, size, 1)).astype("float32"), rng.integers(0, 2, (1, 4, 4)), np.ones((1, 4, 4), "float32"))
+        rows.append([training.training_step(net, optimizer, *tile, clip=1.0) for net, optimizer in zip(nets, steps)])
+    path = Path(options.out) / "moved.npz"
+    nets[0].save(path)
+    moved = UNet.load(path)
+    path.unlink()
+    x = rng.standard_normal((1, size, size, 1)).astype("float32")
+    return dict(energy_and_norm=rows, error=max(abs(a - b) / abs(b) for row in rows for a, b in zip(*row)),
+                error_after_moving=largest_error(nets[0].forward(to_device(x, device.name)), moved.forward(x)))
+
+
+def full_size(device, options):
+    """The full training step and forward pass, npunet and PyTorch; segmentation of a 512 x 512 image in one tile of 700, transfers included."""
+    found, seconds = {}, options.part_seconds
+    tile, base = options.tile, options.base_channels
+    for name, on in (("npunet float32", False), ("npunet TF32", True)):
+        device.forget()
+        device.tf32(on)
+        net = UNet(base_channels=base, device=device.name)
+        optimizer = optimizers.SGD(net.parameters, LEARNING_RATE, MOMENTUM)
+        image, labels = (to_device(array, device.name) for array in data(tile))
+        weights = device.xp.ones(labels.shape, dtype="float32")
+        waited = device.times(lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0), seconds)
+        free = device.times(lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False), seconds)
+        optimizer.forget_gradients()
+        forward = device.times(lambda: net.forward(image), seconds / 2)
+        picture = np.random.default_rng(0).random((options.picture, options.picture, 1), dtype=np.float32)
+        whole = []
+        for _ in range(7):
+            start = time.perf_counter()
+            tiling.predict(net, picture, options.picture_tile)
+            whole.append(1e3 * (time.perf_counter() - start))
+        found[name] = dict(train_ms=statistics.median(waited), train_times_ms=waited, train_without_waiting_ms=statistics.median(free),
+                           steps_a_second=1e3 / statistics.median(waited), infer_ms=statistics.median(forward),
+                           segmentation_512_ms=statistics.median(whole[2:]), peak_bytes=device.peak())
+        del net, optimizer, image, labels, weights
+    device.tf32(False)
+    device.forget()
+    for name, mode in TORCH.items():
+        timeout = 90 if "compile" in mode else 60
+        train, infer = (torch_peer(mode, task, tile, base, seconds, timeout) for task in ("train", "infer"))
+        found[name] = {"error": train["error"]} if "error" in train else dict(
+            train_ms=train["median_ms"], train_times_ms=train["times_ms"], steps_a_second=1e3 / train["median_ms"], infer_ms=infer.get("median_ms"),
+            peak_bytes=train["peak_bytes"], version=train["version"])
+    return found
+
+
+def torch_peer(mode, task, tile, base_channels, seconds, timeout):
+    command = [sys.executable, "-m", "benchmarks.gpu_torch", mode, task, str(tile), str(base_channels), str(seconds)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        return json.loads(result.stdout.strip().splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return dict(error=f"no answer within {timeout} s")
+    except (IndexError, ValueError):
+        return dict(error="ended without an answer")
+
+
+def layer_by_layer(device, options):
+    """Every convolution of the network: each algorithm of the GPU, and cuDNN; forward, and forward with both gradients."""
+    shapes = list(dict.fromkeys(layers(options.tile)))
+    end, rows = time.perf_counter() + options.part_seconds * 12, []
+    for size, channels, outputs, kernel in shapes:
+        if time.perf_counter() > end:
+            rows.append(dict(layer=[size, channels, outputs, kernel], skipped="out of time"))
+            continue
+        x, weight, bias, dy = (device.xp.asarray(array) for array in arrays(size, channels, outputs, kernel))
+        row = dict(layer=[size, channels, outputs, kernel], gflop=2e-9 * (size - kernel + 1) ** 2 * kernel ** 2 * channels * outputs, ms={})
+        for name in ("im2col", "shifted_gemm", *GPU_ALGORITHMS, "auto"):
+            if name in GPU_ALGORITHMS and not GPU_ALGORITHMS[name].supports(kernel, kernel):
+                continue
+            for precision, on in (("float32", False), ("tf32", True)):
+                device.tf32(on)
+
+                def both():
+                    y, ctx = ops.conv2d(x, weight, bias, relu=True, algorithm=name)
+                    ops.conv2d_backward(dy, ctx, channels > 1)
+
+                try:
+                    forward = device.times(lambda: ops.conv2d(x, weight, bias, relu=True, algorithm=name), 0.1, 3, 10)
+                    row["ms"][f"{name} {precision}"] = [statistics.median(forward), statistics.median(device.times(both, 0.1, 3, 10))]
+                except Exception as error:               # this algorithm, at this size: the others go on
+                    row["ms"][f"{name} {precision}"] = f"{type(error).__name__}: {error}"
+        rows.append(row)
+        device.forget()
+    device.tf32(False)
+    peers = {mode: torch_peer(mode, "layers", options.tile, options.base_channels, 8, 60) for mode in ("float32", "tf32", "tf32+channels_last")}
+    for mode, peer in peers.items():
+        for one in peer.get("layers", []):
+            row = next((row for row in rows if row["layer"] == one["layer"] and "ms" in row), None)
+            if row is not None:
+                row["ms"][f"PyTorch {mode}"] = [one["forward_ms"], one["both_ms"]]
+    return dict(rows=rows, notes={mode: peer["error"] for mode, peer in peers.items() if "error" in peer})
+
+
+def isbi(device, options):
+    """Training for --minutes on sections 0 to 19 of ISBI 2012, scored on sections 20 to 23; TF32 as --tf32 says."""
+    dataset = datasets.load(options.data)
+    train, held_out = dataset.samples[:20], dataset.samples[20:24]
+    if not held_out:
+        raise InputError(f"{options.data} has {len(dataset.samples)} images; expected more than 20")
+    device.forget()
+    device.tf32(options.tf32)
+    mean, std = grey_statistics(train)
+    seconds = 60 * min(options.minutes, max(0.2, options.time_left() / 60 - 0.6))
+    settings = training.augmentation.Settings(w0=0.0)
+    net = UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std)
+    workers = training.drawing_threads("gpu")
+
+    def run(net, steps):
+        recipe = training.Recipe(steps=steps, tile=options.tile, learning_rate=options.learning_rate)
+        optimizer, rows = training.make_optimizer(recipe, net.parameters), []
+        began = time.perf_counter()
+        for step, batch in enumerate(training.batches(train, recipe, net.output_size(recipe.tile), 0, settings, workers)):
+            optimizer.learning_rate = training.learning_rate(recipe, step)
+            rows.append((time.perf_counter() - began, *training.training_step(net, optimizer, *batch, clip=recipe.clip)))
+        return rows
+
+    trial = run(UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std), 12)
+    steps = max(12, int(0.97 * seconds / ((trial[-1][0] - trial[3][0]) / 8)))
+    rows = run(net, steps)
+    start = time.perf_counter()
+    scores, probabilities = evaluate(net, held_out, options.tile)
+    device.tf32(False)
+    np.savez_compressed(Path(options.out) / "held_out.npz", probabilities=np.stack([p[..., 1] for p in probabilities]).astype("float16"))
+    isbi_picture(rows, held_out[0], probabilities[0], Path(options.out) / "isbi.png")
+    return dict(seconds=rows[-1][0], steps=steps, steps_a_second=len(rows) / rows[-1][0], tf32=options.tf32, workers=workers, scores=scores,
+                scoring_seconds=time.perf_counter() - start, peak_bytes=device.peak(), losses=[round(row[1], 4) for row in rows[::max(1, steps // 200)]])
+
+
+PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "layers": layer_by_layer, "isbi": isbi}
+
+
+def isbi_picture(rows, sample, probabilities, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.4), dpi=100, layout="constrained")
+    axes = figure.subplots(1, 4)
+    axes[0].plot([row[0] for row in rows], [row[1] for row in rows], linewidth=0.6)
+    axes[0].set(title="loss", xlabel="seconds", yscale="log")
+    for one, title, array in zip(axes[1:], ("held-out section 20", "truth", "probability"), (sample.image[..., 0], sample.labels, probabilities[..., 1])):
+        one.imshow(array, cmap="gray")
+        one.set(title=title, xticks=[], yticks=[])
+    figure.savefig(path)
+
+
+def bars(found):
+    """The numbers that were promised, with what was measured: [(name, bar, value, reached)]."""
+    full, rows = found.get("full size", {}), []
+    mine, eager = full.get("npunet TF32", {}), full.get("PyTorch TF32", {})
+    if "train_ms" in mine and "train_ms" in eager:
+        ratio = mine["train_ms"] / eager["train_ms"]
+        rows.append(("step over PyTorch's eager TF32", BARS["step over PyTorch's eager TF32"], ratio, ratio <= BARS["step over PyTorch's eager TF32"]))
+        other = full.get("PyTorch float32", {})
+        if "train_ms" in other:
+            rows.append(("... and over its float32", 1.0, mine["train_ms"] / other["train_ms"], mine["train_ms"] < other["train_ms"]))
+    if "train_ms" in mine:
+        rows.append(("steps a second", BARS["steps a second"], mine["steps_a_second"], mine["steps_a_second"] >= BARS["steps a second"]))
+        rows.append(("512 x 512 ms", BARS["512 x 512 ms"], mine["segmentation_512_ms"], mine["segmentation_512_ms"] < BARS["512 x 512 ms"]))
+    score = found.get("isbi", {}).get("scores", {}).get("v_rand")
+    if score is not None:
+        rows.append(("v_rand", BARS["v_rand"], score, score >= BARS["v_rand"]))
+    return rows
+
+
+def report(found, options):
+    """report.md from what was found so far."""
+    lines = [f"# npunet on a GPU, {time.strftime('%Y-%m-%d')}", "", f"`{options.command}`", ""]
+    lines += ["| promised | bar | measured | reached |", "|---|---|---|---|",
+              *(f"| {name} | {bar:g} | {value:.4g} | {'yes' if reached else 'no'} |" for name, bar, value, reached in bars(found)), ""]
+    for name, part in found.items():
+        lines += [f"## {name}", ""]
+        if "error" in part and isinstance(part["error"], str):
+            lines += [f"failed: {part['error']}", ""]
+        elif name == "full size":
+            lines += ["| | training step, ms | without waiting | forward, ms | 512 x 512, ms | steps/s | memory, GB |", "|---|---|---|---|---|---|---|"]
+            for peer, row in part.items():
+                if "train_ms" not in row:
+                    lines.append(f"| {peer} | {row.get('error', '')} | | | | | |")
+                    continue
+                cells = [row.get(key) for key in ("train_ms", "train_without_waiting_ms", "infer_ms", "segmentation_512_ms", "steps_a_second")]
+                lines.append(f"| {peer} | " + " | ".join("" if cell is None else f"{cell:.2f}" for cell in [*cells, row["peak_bytes"] / 1e9]) + " |")
+            lines.append("")
+        elif name == "layers":
+            names = sorted({key for row in part["rows"] for key in row.get("ms", {})})
+            lines += ["forward / forward and backward, ms", "", "| layer | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+            for row in part["rows"]:
+                cells = [row.get("ms", {}).get(key, "") for key in names]
+                lines.append("| " + "x".join(map(str, row["layer"])) + " | " + " | ".join(
+                    f"{cell[0]:.2f} / {cell[1]:.2f}" if isinstance(cell, list) else cell[:40] for cell in cells) + " |")
+            lines += ["", *(f"{mode}: {note}" for mode, note in part["notes"].items()), ""]
+        else:
+            flat = {key: value for key, value in part.items() if key not in ("losses", "errors", "energy_and_norm")}
+            flat |= part.get("errors", {})
+            lines += [*(f"- {key}: {value:.3g}" if isinstance(value, float) else f"- {key}: {value}" for key, value in flat.items()), ""]
+    return "\n".join(lines)
+
+
+def write(found, options):
+    out = Path(options.out)
+    (out / "results.json").write_text(json.dumps(dict(command=options.command, parts=found), indent=1, default=float) + "\n")
+    (out / "report.md").write_text(report(found, options))
+
+
+def run(device, options, parts=PARTS):
+    """All parts in turn; returns {part: what it found}."""
+    began, found = time.perf_counter(), {}
+    options.time_left = lambda: options.seconds - (time.perf_counter() - began)
+    for name, part in parts.items():
+        start = time.perf_counter()
+        if options.time_left() < 15:
+            found[name] = dict(error="skipped, out of time")
+        else:
+            try:
+                found[name] = part(device, options)
+            except Exception as error:                   # recorded; the next part runs
+                found[name] = dict(error=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}")
+        print(f"{name}: {time.perf_counter() - start:.0f} s{', failed: ' + found[name]['error'] if isinstance(found[name].get('error'), str) else ''}", flush=True)
+        write(found, options)
+    return found
+
+
+def parser():
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0])
+    parse.add_argument("--minutes", type=float, default=2.5, help="of training on ISBI 2012 (default 2.5)")
+    parse.add_argument("--out", default="runs/gpu", help="folder for everything that is written (default runs/gpu)")
+    parse.add_argument("--seconds", type=float, default=480, help="for all parts together (default 480)")
+    parse.add_argument("--parts", help="comma-separated, default all: " + ", ".join(PARTS))
+    parse.add_argument("--data", default="isbi2012", help="what is trained on: a named set or a folder (default isbi2012)")
+    parse.add_argument("--learning-rate", type=float, default=1e-3)
+    parse.add_argument("--tf32", action=argparse.BooleanOptionalAction, default=True, help="for the training (default on)")
+    parse.set_defaults(part_seconds=4, probe=4096, picture=512, picture_tile=700, **FULL)
+    return parse
+
+
+def main(arguments=None):
+    options = parser().parse_args(arguments)
+    problem = backend.gpu_problem()
+    if problem:
+        raise InputError(f"benchmarks.gpu: {problem}")
+    parts = PARTS
+    if options.parts:
+        unknown = [name for name in options.parts.split(",") if name not in PARTS]
+        if unknown:
+            raise InputError(f"--parts {unknown[0]} is not known; expected some of {', '.join(PARTS)}")
+        parts = {name: PARTS[name] for name in options.parts.split(",")}
+    Path(options.out).mkdir(parents=True, exist_ok=True)
+    options.command = " ".join(["python -m benchmarks.gpu", *(arguments if arguments is not None else sys.argv[1:])])
+    found = run(Gpu(), options, parts)
+    print((Path(options.out) / "report.md").read_text())
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main)

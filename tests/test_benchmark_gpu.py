@@ -1,0 +1,113 @@
+"""benchmarks/gpu.py without a GPU: one line and exit status 2; and its parts on the CPU at a tiny size, where a part that fails stops nothing."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from benchmarks import gpu
+from npunet.backend import gpu_problem
+from npunet.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+class Cpu:
+    """Stands where the GPU stands: NumPy arrays, and the clock."""
+
+    name = "cpu"
+    xp = np
+
+    def describe(self):
+        return dict(gpu="none: a test on a CPU")
+
+    def times(self, step, seconds, least=5, most=50):
+        start = time.perf_counter()
+        step()
+        return [1e3 * (time.perf_counter() - start)]
+
+    def tf32(self, on):
+        pass
+
+    def forget(self):
+        pass
+
+    def peak(self):
+        return 0
+
+
+@pytest.fixture
+def options(tmp_path, rng):
+    (tmp_path / "data").mkdir()
+    labels = np.kron(rng.integers(0, 2, (22, 6, 6)), np.ones((8, 8), int)).astype("uint8") * 255
+    tifffile.imwrite(tmp_path / "data" / "train-labels.tif", labels)
+    tifffile.imwrite(tmp_path / "data" / "train-volume.tif", (labels // 2 + rng.integers(0, 60, labels.shape)).astype("uint8"))
+    found = gpu.parser().parse_args(["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--minutes", "0.01", "--seconds", "600"])
+    found.command, found.tile, found.base_channels, found.probe, found.picture, found.picture_tile, found.part_seconds = "a test", 204, 1, 64 * 20, 20, 204, 0.01
+    return found
+
+
+def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "torch_peer", lambda mode, task, *_: dict(error="no GPU") if "compile" in mode else dict(layers=[]) if task == "layers" else
+                        dict(median_ms=5.0, times_ms=[5.0], peak_bytes=1, version="2"))
+    monkeypatch.setattr(gpu, "GPU_ALGORITHMS", {})
+    monkeypatch.setattr(gpu, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
+    found = gpu.run(Cpu(), options)
+    assert list(found) == list(gpu.PARTS)
+    assert not [part["error"] for part in found.values() if isinstance(part.get("error"), str)]
+    assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]         # NumPy against NumPy
+    assert found["training steps"]["error"] == 0 and found["training steps"]["error_after_moving"] == 0
+    assert found["full size"]["PyTorch TF32 compiled"] == {"error": "no GPU"} and found["full size"]["npunet TF32"]["train_ms"] > 0
+    assert found["isbi"]["steps"] >= 12 and 0 <= found["isbi"]["scores"]["v_rand"] <= 1
+    assert json.loads((tmp_path / "results.json").read_text())["parts"].keys() == found.keys()
+    text = (tmp_path / "report.md").read_text()
+    assert "| steps a second | 20 |" in text and "8x1x2x3" in text and "im2col tf32" in text
+    files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert files == ["held_out.npz", "isbi.png", "report.md", "results.json"]
+
+
+def test_a_part_that_fails_is_recorded_and_the_next_one_runs(options, tmp_path):
+    def fails(device, options):
+        raise ValueError("two\nlines")
+
+    found = gpu.run(Cpu(), options, {"first": fails, "second": lambda *_: dict(value=1.5)})
+    assert found == {"first": {"error": "ValueError: two"}, "second": {"value": 1.5}}
+    assert "failed: ValueError: two" in (tmp_path / "report.md").read_text() and "- value: 1.5" in (tmp_path / "report.md").read_text()
+    options.seconds = 10
+    assert gpu.run(Cpu(), options, {"late": fails}) == {"late": {"error": "skipped, out of time"}}
+
+
+def test_what_was_promised_is_compared_with_what_was_measured():
+    found = {"full size": {"npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0), "PyTorch TF32": dict(train_ms=10.0),
+                           "PyTorch float32": dict(train_ms=11.0)}, "isbi": dict(scores=dict(v_rand=0.98))}
+    assert [(name, reached) for name, _, _, reached in gpu.bars(found)] == [
+        ("step over PyTorch's eager TF32", True), ("... and over its float32", False), ("steps a second", True), ("512 x 512 ms", False), ("v_rand", True)]
+    assert gpu.bars({}) == [] and gpu.bars({"full size": {"error": "x"}}) == []
+
+
+def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, stdout="", stderr=""))
+    assert gpu.torch_peer("tf32", "train", 188, 1, 1, 5) == {"error": "ended without an answer"}
+
+    def late(command, **keywords):
+        raise subprocess.TimeoutExpired(command, keywords["timeout"])
+    monkeypatch.setattr(gpu.subprocess, "run", late)
+    assert gpu.torch_peer("tf32", "train", 188, 1, 1, 5) == {"error": "no answer within 5 s"}
+
+
+def test_without_a_gpu_it_is_one_line_and_status_2():
+    if gpu_problem() is None:
+        pytest.skip("there is a GPU")
+    result = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1 and "benchmarks.gpu: CuPy" in result.stderr
+
+
+def test_a_part_that_is_not_known(monkeypatch):
+    monkeypatch.setattr(gpu.backend, "gpu_problem", lambda: None)
+    with pytest.raises(InputError, match="--parts speed is not known"):
+        gpu.main(["--parts", "speed"])
