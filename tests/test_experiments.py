@@ -169,7 +169,7 @@ def test_cutting_is_chosen_so_that_touching_cells_part(rng):
     assert (totals["merged"], totals["split"], totals["missed"], totals["invented"], totals["true"], totals["touching"]) == (0, 0, 0, 0, 4, 2)
     assert totals["seg"] == metrics.seg(found[0], sample.instances) > 0.95 and totals["iou"] == 1
     merged = cells.score_cells(cells.Cutting(0.5, 0.5, 1), [sample], [probability])[1]
-    assert merged["merged"] == 1 and merged["seg"] < 0.8 and merged["seg_touching"] < 0.6 and merged["iou"] == 1
+    assert merged["merged"] == 1 and merged["seg"] < 0.8 and merged["seg_touching"] < 0.6 and merged["seg_components"] == totals["seg_components"] == merged["seg"] and merged["iou"] == 1
 
 
 def test_invented_cells_count_in_the_choice(rng):

@@ -36,10 +36,9 @@ class Cutting:
         return found
 
     def __str__(self):
-        how = ("connected components" if self.seed_threshold == self.threshold else
-               f"watershed from seeds above {self.seed_threshold:g}, down to")
-        return f"{how} above {self.threshold:g}, at least {self.min_size} pixels" if how.startswith("conn") else \
-            f"{how} {self.threshold:g}, at least {self.min_size} pixels"
+        how = (f"connected components above {self.threshold:g}" if self.seed_threshold == self.threshold else
+               f"watershed from seeds above {self.seed_threshold:g} down to {self.threshold:g}")
+        return f"{how}, at least {self.min_size} pixels"
 
 
 def choose_cutting(samples, probabilities):
@@ -47,10 +46,11 @@ def choose_cutting(samples, probabilities):
     sizes = np.concatenate([np.bincount(sample.instances.ravel())[1:] for sample in samples])
     sizes = sizes[sizes > 0]
     min_size = max(1, int(np.quantile(sizes, 0.05) / 2)) if sizes.size else 1
-    candidates = [Cutting(threshold, seed, min_size) for threshold in THRESHOLDS for seed in (threshold, *SEED_THRESHOLDS) if seed >= threshold]
-    scores = [_score(cutting, samples, probabilities) for cutting in dict.fromkeys(candidates)]
+    candidates = list(dict.fromkeys(Cutting(threshold, seed, min_size) for threshold in THRESHOLDS for seed in (threshold, *SEED_THRESHOLDS)
+                                    if seed >= threshold))
+    scores = [_score(cutting, samples, probabilities) for cutting in candidates]
     best = int(np.argmax(scores))                         # the first of equally good ones
-    return list(dict.fromkeys(candidates))[best], scores[best]
+    return candidates[best], scores[best]
 
 
 def _score(cutting, samples, probabilities):
@@ -66,26 +66,29 @@ def _score(cutting, samples, probabilities):
 def score_cells(cutting, samples, probabilities):
     """Scores of the cells against the masks as they are, without the gaps that training puts in: (rows, totals, cells).
 
-    rows      a dict for each sample: iou and dice of the mask, seg, seg_touching (cells that come within two pixels of another), and the
-              counts of `metrics.count_errors`
+    rows      a dict for each sample: iou and dice of the mask, seg, seg_touching (cells that come within two pixels of another),
+              seg_components (of the components above 1/2), and the counts of `metrics.count_errors`
     totals    the same over all: iou and dice are means over the samples, seg is the mean over all cells, counts are sums
     cells     the (H, W) cell numbers found in each
     """
-    rows, found_cells, ious, ious_touching = [], [], [], []
+    rows, found_cells, ious, ious_touching, ious_components = [], [], [], [], []
+    plain = Cutting(0.5, 0.5, cutting.min_size)
     for sample, probability in zip(samples, probabilities, strict=True):
         found = cutting.cells(probability[..., 1], sample.ignore)
         numbers, of_cells = metrics.cell_ious(found, sample.instances)
         of_touching = of_cells[np.isin(numbers, metrics.touching_cells(sample.instances))]
+        ious_components.append(metrics.cell_ious(plain.cells(probability[..., 1], sample.ignore), sample.instances)[1])
         counted = ~ignored(sample)
         mask, truth = (found > 0)[counted], (sample.instances > 0)[counted]
         rows.append({"iou": metrics.iou(mask, truth), "dice": metrics.dice(mask, truth), "seg": _mean(of_cells), "seg_touching": _mean(of_touching),
-                     **metrics.count_errors(found, sample.instances), "touching": len(of_touching)})
+                     "seg_components": _mean(ious_components[-1]), **metrics.count_errors(found, sample.instances), "touching": len(of_touching)})
         ious.append(of_cells)
         ious_touching.append(of_touching)
         found_cells.append(found)
     totals = {name: sum(row[name] for row in rows) for name in rows[0]}
     totals |= {name: float(np.mean([row[name] for row in rows])) for name in ("iou", "dice")}
-    totals |= {"seg": _mean(np.concatenate(ious)), "seg_touching": _mean(np.concatenate(ious_touching))}
+    totals |= {name: _mean(np.concatenate(of_all)) for name, of_all in
+               (("seg", ious), ("seg_touching", ious_touching), ("seg_components", ious_components))}
     return rows, totals, found_cells
 
 
