@@ -22,6 +22,7 @@
 #define __restrict__
 #define __shared__ static                      // one block at a time: one copy serves
 #define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
 #define __CUDA_ARCH__ 900
 using std::isfinite; using std::isnan;
 static inline int min(int a, int b) { return a < b ? a : b; }

@@ -100,3 +100,42 @@ def test_auto_on_a_gpu(gpu, rng):
     for c, kernel, wanted in ((1, 3, "im2col"), (16, 3, "winograd_cuda"), (16, 1, "im2col"), (16, 5, "shifted_gemm")):
         _, ctx = ops.conv2d(gpu.asarray(rng.standard_normal((1, 8, 8, c))), gpu.asarray(rng.standard_normal((kernel, kernel, c, 4))))
         assert ctx.algorithm == wanted
+
+
+def tf32(values):
+    """Rounded to 10 bits of mantissa, nearest, ties away from zero, as the tensor cores' operands are."""
+    bits = (values.astype("float32").view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return bits.view(np.float32)
+
+
+@pytest.mark.parametrize("n, height, width, c, k, padding", [(1, 14, 15, 16, 16, 0), (2, 9, 8, 32, 128, 1), (1, 3, 3, 16, 80, 0), (1, 5, 4, 48, 16, 2)])
+def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
+    """With operands that TF32 holds exactly only the order of the sums differs, so the usual tolerance holds."""
+    monkeypatch.setattr(algorithms, "LEAST_PIXELS", 30)      # several shares of the pixels
+    normal = rng.standard_normal
+
+    class Exact:
+        standard_normal = staticmethod(lambda shape: tf32(normal(shape)))
+
+    check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding)
+    check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding, relu=False, bias=False)
+
+
+def test_tensor_cores_round_to_ten_bits(gpu, rng):
+    x, weight = rng.standard_normal((1, 6, 6, 16)).astype("float32"), rng.standard_normal((3, 3, 16, 16)).astype("float32")
+    y, _ = ops.conv2d(gpu.asarray(x), gpu.asarray(weight), algorithm="tensor_cores")
+    exact, _ = ops.conv2d(tf32(x).astype("float64"), tf32(weight).astype("float64"))
+    close(y, exact.astype("float32"), "float32")
+    unrounded, _ = ops.conv2d(x.astype("float64"), weight.astype("float64"))
+    assert 1e-5 < abs(to_cpu(y) - unrounded).max() / abs(unrounded).max() < 2e-3
+
+
+def test_tensor_cores_are_taken_with_tf32_only(gpu, rng, monkeypatch):
+    x, weight = (gpu.asarray(rng.standard_normal(shape).astype("float32")) for shape in ((1, 6, 6, 16), (3, 3, 16, 32)))
+    assert ops.conv2d(x, weight)[1].algorithm == "winograd_cuda"
+    monkeypatch.setattr(algorithms.backend, "tf32", lambda: True)
+    assert ops.conv2d(x, weight)[1].algorithm == "tensor_cores"
+    assert ops.conv2d(x, weight[..., :10])[1].algorithm == "winograd_cuda"
+    assert ops.conv2d(x.astype("float64"), weight.astype("float64"))[1].algorithm == "winograd_cuda"
+    with pytest.raises(InputError, match="16 -> 10 channels; expected float32 and multiples of 16"):
+        ops.conv2d(x, weight[..., :10], algorithm="tensor_cores")

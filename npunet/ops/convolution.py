@@ -55,7 +55,7 @@ def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
     """
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
-        algorithm = choose(x.shape, weight.shape, padding, "cuda" if cuda_kernels.on_gpu(x) else device_of(x))
+        algorithm = choose(x.shape, weight.shape, padding, "cuda" if cuda_kernels.on_gpu(x) else device_of(x), x.dtype)
     y = KNOWN[algorithm].forward(x, weight, bias, padding, relu)
     return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
 

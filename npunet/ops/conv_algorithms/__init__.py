@@ -8,6 +8,7 @@
     winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results        the widest images, with few channels
     winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results        fastest there; error above 1e-5, so never automatic
     winograd_cuda  F(4x4, 3x3) with CUDA kernels                         for CuPy arrays only, as everything in gpu.py
+    tensor_cores   one matrix product, windows gathered as it goes       ... in TF32
 
 Each has forward(x, weight, bias, padding, relu) -> y and
 backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias, with
@@ -20,17 +21,17 @@ from npunet.ops.conv_algorithms.common import output_shape
 
 ALGORITHMS = {"naive": naive, "im2col": im2col, "few_channels": few_channels, "shifted_gemm": shifted_gemm,
               "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
-GPU_ALGORITHMS = {"winograd_cuda": gpu.WINOGRAD}         # for CuPy arrays only
+GPU_ALGORITHMS = {"winograd_cuda": gpu.WINOGRAD, "tensor_cores": gpu.TENSOR_CORES_TF32}          # for CuPy arrays only
 FEW_PIXELS = 400
 
 
-def choose(x_shape, weight_shape, padding, device):
+def choose(x_shape, weight_shape, padding, device, dtype="float32"):
     """Name of the algorithm that ``algorithm="auto"`` takes; benchmarks/results/convolution.txt is the reason for the rule.
 
     device: "cpu"; "cuda" where CUDA kernels can be used; "gpu" for any other array that is not NumPy's.
     """
     if device == "cuda":
-        return gpu.choose(x_shape, weight_shape, padding)
+        return gpu.choose(x_shape, weight_shape, padding, dtype)
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
     if kh * kw == 1:                                     # cols is x itself

@@ -1,6 +1,9 @@
 """3x3 convolution on a GPU: the same two ideas as on the CPU, with kernels where CuPy would make many small steps.
 
     winograd_cuda   F(4x4, 3x3) as in winograd.py: the transforms are kernels (winograd.cu), the 36 products one call of cuBLAS
+    tensor_cores    im2col without the matrix of windows, on the tensor cores in TF32 (tensor_cores.cu); after --tf32 only
+
+With TF32 the second is the right one not only for speed: Winograd's transforms would enlarge the rounding of its 10 bits of mantissa.
 
 Memory for V and M, each 36/16 of the feature map and more, is bounded: tiles go through in chunks of at most WORKSPACE bytes. What a GPU
 needs besides is enough work at a time. For dU = V^T dM few results, (C, K), come from many tiles, so the tiles are shared out
@@ -9,17 +12,18 @@ over several products, which run side by side and are added up in a fixed order 
 
 from pathlib import Path
 
-from npunet import cuda_kernels
+from npunet import backend, cuda_kernels
 from npunet.backend import array_module, batched_matmul
 from npunet.errors import InputError
 from npunet.ops import gpu_kernels
-from npunet.ops.conv_algorithms.common import bands
+from npunet.ops.conv_algorithms.common import bands, flipped
 
-KERNELS = cuda_kernels.CudaFile(Path(__file__).with_name("winograd.cu"))
+KERNELS, TENSOR_CORES = (cuda_kernels.CudaFile(Path(__file__).with_name(name)) for name in ("winograd.cu", "tensor_cores.cu"))
 WORKSPACE = 1 << 30                                      # bytes for V and M together
 PRODUCT_TILE = 128                                       # cuBLAS computes about so many rows and columns of a product in one block
 WANTED_BLOCKS = 264                                      # two for each multiprocessor of a large GPU
 LEAST_TILES = 256                                        # ... but no product gets fewer tiles than these
+SLAB, PIXELS, LEAST_PIXELS = 16, 128, 2048               # of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
 
 
 class WinogradCuda:
@@ -31,21 +35,76 @@ class WinogradCuda:
 
     def forward(self, x, weight, bias, padding, relu):
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
-        _on_gpu(x)
+        _on_gpu(x, "winograd_cuda")
         return _convolve(x, weight, bias, padding, relu, flip=False)
 
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
         """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
-        _on_gpu(x)
+        _on_gpu(x, "winograd_cuda")
         dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
         dweight = _weight_gradient(x, dz, weight.shape, padding)
         dx = _convolve(dz, weight, None, 2 - padding, False, flip=True) if need_dx else None
         return dx, dweight, dbias
 
 
-def _on_gpu(x):
+class TensorCores:
+    """The algorithm "tensor_cores": float32 CuPy arrays, channels in multiples of 16, a GPU of compute capability 8.0 or higher."""
+
+    @staticmethod
+    def supports(kh, kw):
+        return kh == kw == 3
+
+    @staticmethod
+    def fits(c, k):
+        return c % SLAB == k % SLAB == 0
+
+    def forward(self, x, weight, bias, padding, relu):
+        """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
+        _on_gpu(x, "tensor_cores")
+        c, k = weight.shape[2:]
+        if not self.fits(c, k) or x.dtype != "float32":
+            raise InputError(f"conv2d: algorithm 'tensor_cores' found {x.dtype} and {c} -> {k} channels; expected float32 and multiples of {SLAB}; "
+                             "take algorithm='auto'")
+        return _multiply(x, weight, bias, padding, relu)
+
+    def backward(self, dy, x, y, weight, padding, relu, need_dx):
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
+        dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
+        dweight = _tap_gradients(x, dz, weight.shape, padding)
+        dx = _multiply(dz, flipped(weight), None, 2 - padding, False) if need_dx else None
+        return dx, dweight, dbias
+
+
+def _on_gpu(x, name):
     if not cuda_kernels.on_gpu(x):
-        raise InputError("conv2d: algorithm 'winograd_cuda' works on CuPy arrays; take algorithm='auto'")
+        raise InputError(f"conv2d: algorithm {name!r} works on CuPy arrays; take algorithm='auto'")
+
+
+def _multiply(x, weight, bias, padding, relu):
+    """y = x * weight by the kernels convolve_128 or convolve_64, each block 128 pixels by so many channels."""
+    xp = array_module(x)
+    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
+    n, height, width, c = x.shape
+    k = weight.shape[3]
+    y = xp.empty((n, height + 2 * padding - 2, width + 2 * padding - 2, k), dtype=x.dtype)
+    pixels, block = y.size // k, 128 if k % 128 == 0 else 64
+    TENSOR_CORES.launch(f"convolve_{block}", 0, x, weight, weight if bias is None else bias, y, pixels, height, width, c, *y.shape[1:3], k, padding,
+                        int(bias is not None), int(relu), grid=(-(-pixels // PIXELS), -(-k // block)))
+    return y
+
+
+def _tap_gradients(x, dz, shape, padding):
+    """dweight (3, 3, C, K): nine products (C, pixels) @ (pixels, K), each shared out over some blocks and added up in order."""
+    xp = array_module(x)
+    c, k = shape[2:]
+    pixels = dz.size // k
+    down, across = -(-c // 64), -(-k // 64)
+    splits = max(1, min(-(-2 * WANTED_BLOCKS // (9 * down * across)), pixels // LEAST_PIXELS))
+    share = -(-pixels // splits)
+    partial = xp.empty((splits, *shape), dtype=x.dtype)
+    TENSOR_CORES.launch("tap_gradient", 0, xp.ascontiguousarray(x), dz, partial, pixels, share, *x.shape[1:], *dz.shape[1:], padding,
+                        grid=(down, across, 9 * splits))
+    return partial[0] if splits == 1 else partial.sum(axis=0)
 
 
 class _Tiles:
@@ -107,12 +166,14 @@ def products(count, c, k):
     return max(1, min(-(-WANTED_BLOCKS // blocks), count // LEAST_TILES))
 
 
-def choose(x_shape, weight_shape, padding):
+def choose(x_shape, weight_shape, padding, dtype="float32"):
     """Name of the algorithm for CuPy arrays. Not measured yet: `python -m benchmarks.gpu` times all of them, layer by layer."""
     kh, kw, c, k = weight_shape
     if c < 8 or kh * kw == 1:                            # cols is small, or x itself
         return "im2col"
-    return "winograd_cuda" if (kh, kw) == (3, 3) else "shifted_gemm"
+    if (kh, kw) != (3, 3):
+        return "shifted_gemm"
+    return "tensor_cores" if backend.tf32() and dtype == "float32" and TensorCores.fits(c, k) else "winograd_cuda"
 
 
-WINOGRAD = WinogradCuda()
+WINOGRAD, TENSOR_CORES_TF32 = WinogradCuda(), TensorCores()

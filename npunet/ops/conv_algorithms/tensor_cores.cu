@@ -1,0 +1,211 @@
+// 3x3 convolution as one large matrix product on the tensor cores, in TF32 ("implicit GEMM"); needs compute capability 8.0.
+//
+// im2col makes of every window a row of a matrix (pixels, 9 C) and multiplies it by the kernel as a matrix (9 C, K). That matrix is nine
+// times as large as the image, so here it is never written: a block of threads gathers just the piece of it that it needs next, from the
+// image into shared memory. That memory is small, near, and common to the threads of the block.
+//
+// One block computes 128 pixels x BN channels of y. It goes through the 9 C products in slabs of 16 channels of one tap:
+//     gather A (128 pixels, 16) and B (16, BN) of the next slab         <- memory works (cp.async: without waiting, past the registers)
+//     multiply the slab that is there already                          <- tensor cores work meanwhile
+// so two slabs are in shared memory at a time ("double buffering").
+//
+// The block's eight warps share its result out, 4 x 2. A tensor core multiplies (16, 8) by (8, 8) for a whole warp at once: each of the 32
+// threads brings some elements of both and keeps four of the result; which ones, NVIDIA's PTX manual lays down (mma.m16n8k8):
+// with group = lane / 4 and member = lane % 4,
+//     A: rows group and group + 8, columns member and member + 4      B: rows member and member + 4, column group
+//     D: rows group and group + 8, columns 2 member and 2 member + 1
+// Rows in shared memory are 20 (or BN + 8) numbers long, not 16 (or BN): so the 32 threads of a warp read from 32 different banks.
+//
+// TF32 keeps 8 bits of exponent and rounds to 10 bits of mantissa; sums are float32.
+
+#define BM 128
+#define SLAB 16
+#define A_ROW 20
+
+__device__ __forceinline__ unsigned to_tf32(float value) {
+#if defined(NPUNET_ON_CPU)
+    return on_cpu_round_tf32(value);
+#elif __CUDA_ARCH__ >= 800
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+    return bits;
+#else
+    return __float_as_uint(value);
+#endif
+}
+
+__device__ __forceinline__ void mma_tf32(float* d, const unsigned* a, const unsigned* b) {      // d += a b, by the whole warp
+#if defined(NPUNET_ON_CPU)
+    on_cpu_mma(d, a, b);
+#elif __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// Four floats from global to shared memory, or zeros, in the background; `arrived` waits for all but the newest `pending` groups.
+__device__ __forceinline__ void copy_four(float* shared, const float* global, bool inside) {
+#if defined(NPUNET_ON_CPU)
+    for (int i = 0; i < 4; ++i) shared[i] = inside ? global[i] : 0;
+#elif __CUDA_ARCH__ >= 800
+    unsigned address = (unsigned)__cvta_generic_to_shared(shared);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(inside ? 16 : 0));
+#endif
+}
+__device__ __forceinline__ void end_of_group() {
+#if !defined(NPUNET_ON_CPU) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;");
+#endif
+}
+template <int pending> __device__ __forceinline__ void arrived() {
+#if !defined(NPUNET_ON_CPU) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending));
+#endif
+    __syncthreads();                                           // what this thread copied is there; now everybody's is
+}
+
+template <int BN>
+__device__ __forceinline__ void mma_convolve(const float* x, const float* weight, const float* bias, float* y, int pixels, int height, int width,
+                                             int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
+    constexpr int B_ROW = BN + 8, TILES = BN / 16;             // 8x8 tiles of B for each warp, whose part is 32 x BN / 2
+    __shared__ __align__(16) float a_slab[2][BM * A_ROW];
+    __shared__ __align__(16) float b_slab[2][SLAB * B_ROW];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
+    int first_pixel = blockIdx.x * BM, first_k = blockIdx.y * BN;
+
+    // What this thread gathers of A: four channels of two pixels, `load_row` and 64 further on. Where their windows begin:
+    int load_row = threadIdx.x / 4, load_c = threadIdx.x % 4 * 4, top[2], left[2], image[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        int pixel = first_pixel + load_row + 64 * r, rest = pixel / out_width;
+        left[r] = pixel % out_width - padding;
+        top[r] = pixel < pixels ? rest % out_height - padding : -1000000;      // no such pixel: outside of any image
+        image[r] = rest / out_height;
+    }
+    int per_tap = channels / SLAB, slabs = 9 * per_tap, tap = 0, c0 = 0;
+    auto gather = [&](int slab) {                              // slabs come in order, so that tap and c0 need no division
+        float *a = a_slab[slab % 2], *b = b_slab[slab % 2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            int row = top[r] + tap / 3, column = left[r] + tap % 3;
+            bool inside = row >= 0 && row < height && column >= 0 && column < width;
+            long long at = inside ? ((long long)(image[r] * height + row) * width + column) * channels + c0 + load_c : 0;
+            copy_four(a + (load_row + 64 * r) * A_ROW + load_c, x + at, inside);
+        }
+        for (int i = threadIdx.x; i < SLAB * BN / 4; i += 256) {
+            int row = i / (BN / 4), k = i % (BN / 4) * 4;
+            bool inside = first_k + k < outputs;
+            copy_four(b + row * B_ROW + k, weight + (inside ? (long long)(tap * channels + c0 + row) * outputs + first_k + k : 0), inside);
+        }
+        end_of_group();
+        c0 += SLAB;
+        if (c0 == channels) { c0 = 0; ++tap; }
+    };
+
+    float sum[2][TILES][4] = {};                               // this thread's share of y, in registers all along
+    int warp_row = warp / 2 * 32, warp_column = warp % 2 * (BN / 2);
+    gather(0);
+    for (int slab = 0; slab < slabs; ++slab) {
+        if (slab + 1 < slabs) {
+            gather(slab + 1);
+            arrived<1>();
+        } else {
+            arrived<0>();
+        }
+        const float *a = a_slab[slab % 2] + (warp_row + group) * A_ROW + member, *b = b_slab[slab % 2] + member * B_ROW + warp_column + group;
+#pragma unroll
+        for (int step = 0; step < SLAB; step += 8) {
+            unsigned of_a[2][4], of_b[TILES][2];
+#pragma unroll
+            for (int m = 0; m < 2; ++m)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) of_a[m][i] = to_tf32(a[(16 * m + 8 * (i % 2)) * A_ROW + step + 4 * (i / 2)]);
+#pragma unroll
+            for (int t = 0; t < TILES; ++t)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) of_b[t][i] = to_tf32(b[(step + 4 * i) * B_ROW + 8 * t]);
+#pragma unroll
+            for (int m = 0; m < 2; ++m)
+#pragma unroll
+                for (int t = 0; t < TILES; ++t) mma_tf32(sum[m][t], of_a[m], of_b[t]);
+        }
+        __syncthreads();                                       // all have read this slab; the next gather may overwrite it
+    }
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+        for (int t = 0; t < TILES; ++t)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                int pixel = first_pixel + warp_row + 16 * m + group + 8 * (i / 2), k = first_k + warp_column + 8 * t + 2 * member + i % 2;
+                if (pixel < pixels && k < outputs) {
+                    float value = sum[m][t][i] + (has_bias ? bias[k] : 0);
+                    y[(long long)pixel * outputs + k] = relu && value < 0 ? 0 : value;
+                }
+            }
+}
+
+extern "C" __global__ void __launch_bounds__(256) convolve_128(const float* x, const float* weight, const float* bias, float* y, int pixels, int height,
+        int width, int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
+    mma_convolve<128>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+}
+extern "C" __global__ void __launch_bounds__(256) convolve_64(const float* x, const float* weight, const float* bias, float* y, int pixels, int height,
+        int width, int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
+    mma_convolve<64>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+}
+
+// The weight gradient of one tap: dweight (C, K) = x shifted by the tap, turned (C, pixels), times dz (pixels, K). 64 x 64 results for each
+// block; the pixels are shared out over gridDim.z / 9 blocks, whose sums go to partial (splits, 9, C, K), to be added up afterwards.
+extern "C" __global__ void __launch_bounds__(256) tap_gradient(const float* x, const float* dz, float* partial, int pixels, int share, int height, int width,
+        int channels, int out_height, int out_width, int outputs, int padding) {
+    constexpr int ROW = 64 + 8;
+    __shared__ __align__(16) float a_slab[2][SLAB * ROW];      // 16 pixels x 64 channels of x
+    __shared__ __align__(16) float b_slab[2][SLAB * ROW];      // 16 pixels x 64 channels of dz
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
+    int first_c = blockIdx.x * 64, first_k = blockIdx.y * 64, tap = blockIdx.z % 9, split = blockIdx.z / 9;
+    int first = split * share, last = min(first + share, pixels), slabs = (last - first + SLAB - 1) / SLAB;
+    int load_pixel = threadIdx.x / 16, load_c = threadIdx.x % 16 * 4;          // four channels of one pixel of each slab
+    auto gather = [&](int slab) {
+        int pixel = first + slab * SLAB + load_pixel, rest = pixel / out_width, column = pixel % out_width + tap % 3 - padding;
+        int row = rest % out_height + tap / 3 - padding, image = rest / out_height;
+        bool known = pixel < last;
+        bool inside = known && row >= 0 && row < height && column >= 0 && column < width && first_c + load_c < channels;
+        long long at = inside ? ((long long)(image * height + row) * width + column) * channels + first_c + load_c : 0;
+        copy_four(a_slab[slab % 2] + load_pixel * ROW + load_c, x + at, inside);
+        inside = known && first_k + load_c < outputs;
+        copy_four(b_slab[slab % 2] + load_pixel * ROW + load_c, dz + (inside ? (long long)pixel * outputs + first_k + load_c : 0), inside);
+        end_of_group();
+    };
+    float sum[4][4] = {};
+    int warp_row = warp / 2 * 16, warp_column = warp % 2 * 32;
+    if (slabs > 0) gather(0);
+    for (int slab = 0; slab < slabs; ++slab) {
+        if (slab + 1 < slabs) {
+            gather(slab + 1);
+            arrived<1>();
+        } else {
+            arrived<0>();
+        }
+        const float *a = a_slab[slab % 2] + member * ROW + warp_row + group, *b = b_slab[slab % 2] + member * ROW + warp_column + group;
+#pragma unroll
+        for (int step = 0; step < SLAB; step += 8) {
+            unsigned of_a[4], of_b[2];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) of_a[i] = to_tf32(a[(step + 4 * (i / 2)) * ROW + 8 * (i % 2)]);
+#pragma unroll
+            for (int t = 0; t < 4; ++t) {
+#pragma unroll
+                for (int i = 0; i < 2; ++i) of_b[i] = to_tf32(b[(step + 4 * i) * ROW + 8 * t]);
+                mma_tf32(sum[t], of_a, of_b);
+            }
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int t = 0; t < 4; ++t)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            int c = first_c + warp_row + group + 8 * (i / 2), k = first_k + warp_column + 8 * t + 2 * member + i % 2;
+            if (c < channels && k < outputs) partial[((long long)(split * 9 + tap) * channels + c) * outputs + k] = sum[t][i];
+        }
+}
