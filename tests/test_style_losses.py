@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from style_helpers import real_vgg, small_vgg, torch_losses
+from style_helpers import real_vgg, small_vgg
 
 from npunet.backend import to_cpu
 from npunet.errors import InputError
@@ -92,6 +92,7 @@ def test_the_content_picture_has_no_content_loss_and_the_style_picture_no_style_
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.shared_data)])
 def test_losses_and_gradient_are_pytorchs(real, monkeypatch, rng):
     torch = pytest.importorskip("torch")
+    from style_twin import torch_features, torch_losses
     eye = real_vgg() if real else small_vgg(monkeypatch)
     layers = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"))
     picture, content, style = (rng.random(shape).astype(eye.dtype) for shape in ((1, 48, 40, 3), (1, 48, 40, 3), (1, 32, 56, 3)))
@@ -99,7 +100,7 @@ def test_losses_and_gradient_are_pytorchs(real, monkeypatch, rng):
     terms, dpicture = found(picture, found.content_targets(content))
     x, c, s = (torch.tensor(array).permute(0, 3, 1, 2).clone() for array in (picture, content, style))
     x.requires_grad_()
-    losses = torch_losses(eye, x, c, s, **layers, style_weight=1e4)
+    losses = torch_losses(eye, torch_features(eye), x, c, s, **layers, style_weight=1e4)
     sum(losses).backward()
     tolerance = 1e-4 if real else 1e-10
     assert terms["content"] == pytest.approx(losses[0].item(), rel=tolerance)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from style_helpers import real_vgg, small_vgg, torch_features
+from style_helpers import real_vgg, small_vgg
 
 from npunet import torch_files
 from npunet.backend import to_cpu
@@ -35,8 +35,10 @@ def test_real_weights_agree_with_pytorch(rng):
 
 
 def check_against_torch(torch, eye, picture, layers, tolerance):
+    from style_twin import torch_features
+
     x = torch.tensor(picture).permute(0, 3, 1, 2).clone().requires_grad_()
-    expected = torch_features(eye, x, layers)
+    expected = torch_features(eye)(x, layers)
     found = eye.forward(picture, layers)
     rng = np.random.default_rng(1)
     gradients = {name: rng.standard_normal(found[name].shape).astype(picture.dtype) / np.abs(found[name]).max() for name in layers}

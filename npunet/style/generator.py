@@ -2,16 +2,20 @@
 
     content (N, H, W, 3) in 0..1 -> normalised as for VGG -> UNet(3, 3, variant="style") -> tanh -> picture in 0..1
 
-Two things decide how its pictures look, and the notes' demo, which this project grew from, does both the simple way. It can still be had.
+Three things decide how its pictures come out, and the notes' demo, which this project grew from, does all the simple way. It can still be had.
 
 **The range.** A tanh gives -1 .. 1. The demo takes that as a picture in VGG's normalised units, so in 0..1 it is mean + std * tanh: 0.26 .. 0.71 for
 red, 0.23 .. 0.68 for green, 0.18 .. 0.63 for blue. Neither black nor white nor a full colour can be painted: the grey veil. `colours="normalised"` is
 that; `colours="full"` paints 1/2 + 1/2 tanh, all of 0..1. Same network, other two constants.
 
-**The checkerboard.** An up-convolution paints each 2x2 block with four matrices that know nothing of each other (ops/up_convolution.py). Where they differ, and nothing
-asks them not to, a flat area gets a pattern of period 2; four of them give 2, 4, 8, 16. Enlarging by interpolation first and convolving
-then (a resize-convolution: Odena et al. 2016, doi:10.23915/distill.00003) has no such blocks: `bilinear=True`, where the first convolution
-of each level of the expansive path follows the enlargement and the concatenation. It has fewer parameters too.
+**The checkerboard.** An up-convolution paints each 2x2 block with four matrices that know nothing of each other (ops/up_convolution.py). Where
+they differ, and nothing asks them not to, a flat area gets a pattern of period 2; four of them give 2, 4, 8, 16. Enlarging by interpolation first
+and convolving then (a resize-convolution: Odena et al. 2016, doi:10.23915/distill.00003) has no such blocks: `bilinear=True`, where the
+first convolution of each level of the expansive path follows the enlargement and the concatenation. It has fewer parameters too.
+
+**The start.** A tanh that is driven far out has no gradient and does not come back: some first steps at the full learning rate end in a black
+picture that stays black. With "full" colours the last layer's weights start at a tenth of their size, so that the first picture is
+grey and every pixel can move; the learning rate rises over some steps (npunet.stylize) and falls again at the end.
 """
 
 import numpy as np
@@ -23,6 +27,7 @@ from npunet.style.vgg import MEAN, STD
 from npunet.unet import UNet
 
 COLOURS = {"full": ((0.5,) * 3, (0.5,) * 3), "normalised": (MEAN, STD)}    # centre and reach of the tanh in each channel
+SMALL_START = 0.1                                                          # of the last layer's weights; see The start above
 TILE = 1024                                                                # larger pictures are painted in overlapping tiles
 
 
@@ -36,8 +41,11 @@ class Generator:
     def __init__(self, base_channels=32, depth=4, *, colours="full", bilinear=True, device="cpu", dtype="float32", seed=0, net=None):
         if colours not in COLOURS:
             raise InputError(f"colours {colours!r} is not known; expected {' or '.join(COLOURS)}")
-        self.net = net or UNet(3, 3, base_channels, depth, variant="style", bilinear=bilinear, device=device, dtype=dtype, seed=seed)
-        self.colours, self.info = colours, {}
+        self.net, self.colours, self.info = net, colours, {}
+        if net is None:
+            self.net = UNet(3, 3, base_channels, depth, variant="style", bilinear=bilinear, device=device, dtype=dtype, seed=seed)
+            if colours == "full":
+                self.net.parameters["output.weight"].value *= SMALL_START
 
     @classmethod
     def faithful(cls, base_channels=64, **options):

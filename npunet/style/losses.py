@@ -15,9 +15,10 @@ F with itself, so each F occurs twice:
 
     variation   mean of squared differences of neighbouring pixels, down and across: wants smooth pictures
 
-Layers of one kind are summed. The total is weighted by 1 (content) and 1e6 (style) unless told otherwise: 1e6 belongs to *this* normalisation,
-G divided by H W C and a mean over its C^2 elements, as in PyTorch's tutorial and in the notes' demo; who divides G by less needs a smaller weight. It
-also belongs to feature maps of the size of torchvision's: F is F / `VGG.unit` in all of this, so that weights converted from Caffe do not change the balance.
+Layers of one kind are summed. The total is weighted by 1 (content) and 1e6 (style) unless told otherwise: 1e6 belongs to *this*
+normalisation, G divided by H W C and a mean over its C^2 elements, as in PyTorch's tutorial and in the notes' demo; who divides G by less needs a
+smaller weight. It also belongs to feature maps of the size of torchvision's: F is F / `VGG.unit` in all of this, so that weights
+converted from Caffe do not change the balance.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ Five blocks of padded 3x3 convolutions, each followed by ReLU; 2x2 max-pooling a
     VGG19       1_1 1_2  2_1 2_2   3_1..3_4  4_1..4_4  5_1..5_4
     VGG16       1_1 1_2  2_1 2_2   3_1..3_3  4_1..4_3  5_1..5_3
 
-**Names.** "conv3_4" is the fourth convolution of block 3 *after* its ReLU, and "relu3_4" is another name for the same map. In torchvision's network
-the ReLUs work in place, so that who picks module 16 out of `features` gets this map too, whatever it is called there.
+**Names.** "conv3_4" is the fourth convolution of block 3 *after* its ReLU, and "relu3_4" is another name for the same map. In torchvision's
+network the ReLUs work in place, so that who picks module 16 out of `features` gets this map too, whatever it is called there.
 
 **Input.** Pictures (N, H, W, 3), RGB in 0..1. ImageNet's mean is taken off and its standard deviation divided out in here, and the gradient
 is divided by it again on the way back: callers live in 0..1.
@@ -17,9 +17,9 @@ is divided by it again on the way back: callers live in 0..1.
 convolution: of the gradient, zero where the ReLU cut off, with the flipped kernel (derivation in ops/convolution.py); padding 1 stays 1. It asks
 only for the sign of each layer's output, so forward keeps one map a layer, and nothing is computed above the last layer asked for.
 
-**Two scales of weights.** Networks trained by torchvision saw pictures of standard deviation 1. The authors' own, for Caffe, saw 0..255; in files
-converted from it, with that folded into the first layer, all feature maps are some 57 = 255 * 0.225 times as large (ReLU networks are homogeneous), so
-that content losses are 57^2 and style losses 57^4 times as large: weights like 1e6 would mean something else. `VGG.unit` tells which it is.
+**Two scales of weights.** Networks trained by torchvision saw pictures of standard deviation 1. The authors' own, for Caffe, saw 0..255; in
+files converted from it, with that folded into the first layer, all feature maps are some 58 = 255 * 0.226 times as large (ReLU networks are
+homogeneous), so that content losses are 58^2 and style losses 58^4 times as large, and 1e6 would mean something else. `VGG.unit` tells which.
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ class VGG:
     """A VGG network as far as its weights go.
 
     weights: {"conv1_1": (weight (3, 3, C, K), bias (K,)), ...}, an unbroken run from the first layer on. Use `load` or `random`.
-    unit: 1, or 57 if the weights are of Caffe's scale (see above); the losses divide features by it.
+    unit: 1, or 58 if the weights are of Caffe's scale (see above); the losses divide features by it.
     """
 
     def __init__(self, weights, kind="vgg19", *, device="cpu", dtype="float32"):
@@ -144,7 +144,8 @@ class VGG:
                 break
             if name.startswith("pool"):
                 if min(x.shape[1:3]) < 2:
-                    raise InputError(f"pictures of {image.shape[1]} x {image.shape[2]} pixels are too small for {', '.join(layers)}; give larger ones")
+                    height, width = image.shape[1:3]
+                    raise InputError(f"pictures of {height} x {width} pixels are too small for {', '.join(layers)}; give larger ones")
                 x, ctx = ops.max_pool2d(x)
             else:
                 x, _ = ops.conv2d(x, *self.weights[name], padding=1, relu=True)

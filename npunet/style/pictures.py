@@ -1,0 +1,59 @@
+"""Pictures for style transfer: read, made to size, cut at random, and laid out on contact sheets. Drawn without a screen."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from npunet import images, pictures, scaling
+from npunet.errors import InputError
+
+
+def read_picture(path):
+    """One picture of any kind as (H, W, 3) float32 in 0..1; grey is repeated. Raises InputError for stacks and what is no picture."""
+    stack = images.open_image(path)
+    if len(stack) > 1:
+        raise InputError(f"{path}: holds {len(stack)} pages; expected a picture of one page")
+    return images.with_channels(stack[0], 3, str(path))
+
+
+def fitted(picture, size, multiple=1):
+    """Scaled so that the longer side has `size` pixels, both sides rounded to a `multiple`, which changes the proportions a little."""
+    factor = size / max(picture.shape[:2])
+    height, width = (max(1, round(factor * side / multiple)) * multiple for side in picture.shape[:2])
+    return np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
+
+
+def random_square(picture, size, rng):
+    """A square of `size` pixels from somewhere in the picture, whose shorter side is scaled to it, mirrored half of the time."""
+    factor = size / min(picture.shape[:2])
+    height, width = (max(size, round(factor * side)) for side in picture.shape[:2])
+    picture = np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
+    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    picture = picture[top:top + size, left:left + size]
+    return picture[:, ::-1] if rng.random() < 0.5 else picture
+
+
+def contact_sheet(path, named, columns=5):
+    """Write pictures {title: (H, W, 3)} side by side, row by row, to one PNG, whole or not at all."""
+    rows = -(-len(named) // columns)
+    height = 3 * rows * max(picture.shape[0] / picture.shape[1] for picture in named.values()) + 0.3 * rows
+    figure = Figure(figsize=(3 * columns, min(height, 40)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, picture) in zip(grid, named.items()):
+        axes.imshow(np.clip(picture, 0, 1), interpolation="antialiased")
+        axes.set_title(title)
+    for axes in grid:
+        axes.set_axis_off()
+    pictures.save(figure, path)
+
+
+def loss_curves(path, records):
+    """Write the terms of the loss over the steps, from records {"step", "total", "content", ...}."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name in (name for name in records[0] if name not in ("step", "seconds")):
+        axes.plot([record["step"] for record in records], [record[name] for record in records], label=name, linewidth=1.2)
+    axes.set(xlabel="step", ylabel="weighted loss", yscale="log" if min(record["total"] for record in records) > 0 else "linear")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    pictures.save(figure, path)
