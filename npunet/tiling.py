@@ -1,7 +1,7 @@
-"""The overlap-tile strategy (§2, Fig. 2): images of any size, tile by tile, without a seam.
+"""The overlap-tile strategy (§1 and §2, Fig. 2): images of any size, tile by tile, without a seam.
 
-"This strategy allows the seamless segmentation of arbitrarily large images by an overlap-tile strategy. To predict the
-pixels in the border region of the image, the missing context is extrapolated by mirroring the input image."
+"This strategy allows the seamless segmentation of arbitrarily large images by an overlap-tile strategy (see Figure 2). To
+predict the pixels in the border region of the image, the missing context is extrapolated by mirroring the input image." (§1)
 
 **The definition.** Mirror the whole image outwards by the border that the network loses (92 pixels on each side for depth
 4), run one forward pass, keep the pixels of the image. Tiling computes the same numbers in bounded memory.
@@ -202,7 +202,7 @@ def predict(net, image, tile=572, *, augment=False, progress=None):
 
     net       a UNet. image: scaled as in training, to 0..1 (`npunet.images.read_image` does that); C = net.in_channels.
     tile      the largest side of an input tile, in pixels; smaller ones are used where as few of them suffice.
-    augment   the mean over the plain and the "seven rotated versions" of §4, here all rotations by 90 degrees and their
+    augment   the mean over the plain and the "7 rotated versions" of §4, here all rotations by 90 degrees and their
               mirror images; eight times the work.
     progress  called as progress(tiles done, tiles in all) after every tile.
     Raises InputError for an invalid tile (with the nearest valid sizes), or an image that does not fit the network.

@@ -52,7 +52,7 @@ VARIANTS = {
 
 
 class DoubleConvolution(Layer):
-    """"The repeated application of two 3x3 convolutions, each followed by a rectified linear unit" (§2).
+    """"The repeated application of two 3x3 convolutions (unpadded convolutions), each followed by a rectified linear unit (ReLU)" (§2).
 
     With `recompute` it keeps its input instead of its layers' contexts, and runs forward once more before it goes back: more time
     for less memory (Chen et al. 2016, arXiv 1604.06174; measured in benchmarks/recompute.py).
