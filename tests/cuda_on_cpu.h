@@ -2,8 +2,9 @@
 //
 // The blocks of a grid run one after the other. The threads of a block run one after the other too, each as a fibre (ucontext): where a
 // thread waits for others (__syncthreads, a shuffle, a tensor-core product) it hands over to the next one, and the barrier
-// opens when all have arrived. So a kernel that forgets a barrier reads what has not been written yet, and the test sees it. Kernels that
-// wait for nobody run as a plain loop.
+// opens when all have arrived. Warps get their turns at random, so that some run far ahead, and shared memory holds NaN when a block
+// begins: a kernel that forgets a barrier then reads what is not there yet or not there any more, and the test sees it. Kernels
+// that wait for nobody run as a plain loop.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -20,7 +21,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __restrict__
-#define __shared__ static                      // one block at a time: one copy serves
+#define __shared__ static __attribute__((section("on_cpu_shared")))         // one block at a time: one copy serves
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __CUDA_ARCH__ 900
@@ -31,12 +32,13 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 struct uint3_ { unsigned x, y, z; };
 static uint3_ threadIdx, blockIdx, blockDim, gridDim;
 
+extern "C" char __attribute__((weak)) __start_on_cpu_shared[], __attribute__((weak)) __stop_on_cpu_shared[];
 namespace on_cpu {
 struct Barrier { unsigned members, arrived, opened; };
 struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool started, done; };
 static std::vector<Fibre> fibres;
 static jmp_buf scheduler;
-static unsigned current, in_block;
+static unsigned current, in_block, random = 1;
 static const std::function<void()>* body;
 static Barrier of_block, of_warp[32];
 static unsigned lane_value[1024][8];           // what each thread last offered to its warp
@@ -78,12 +80,16 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
     for (unsigned z = 0; z < gz; ++z) for (unsigned y = 0; y < gy; ++y) for (unsigned x = 0; x < gx; ++x) {
         blockIdx = {x, y, z};
         if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t, 0, 0}; kernel(); } continue; }
+        if (__start_on_cpu_shared) std::memset(__start_on_cpu_shared, 0xff, __stop_on_cpu_shared - __start_on_cpu_shared);
         of_block = {threads, 0, 0};
         for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
         for (unsigned t = 0; t < threads; ++t) fibres[t].started = fibres[t].done = false;
         for (bool busy = true; busy;) {
             busy = false;
-            for (unsigned t = 0; t < threads; ++t) if (!fibres[t].done) { busy = true; turn(t); }
+            for (unsigned warp = 0; warp < (threads + 31) / 32; ++warp) {
+                bool waits = (random = random * 1103515245u + 12345u) >> 31;
+                for (unsigned t = warp * 32; t < threads && t < warp * 32 + 32; ++t) if (!fibres[t].done) { busy = true; if (!waits) turn(t); }
+            }
         }
     }
 }
