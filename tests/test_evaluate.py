@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, tiling
+from npunet import InputError, UNet, evaluate, images, tiling
 from npunet.datasets import Sample
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -167,6 +167,17 @@ def test_command_writes_table_and_json(folder, capsys, held_out, names):
     text = capsys.readouterr().out
     assert f"{report['mean']['v_rand']:.4f}" in text and report["images"] in text
     assert [path.name for path in (folder / "new").iterdir()] == ["scores.json"]
+
+
+def test_auto_tile_covers_the_images(folder):
+    """The scores are those of the fixed tile; the report says which tile it was."""
+    run(folder, "--json", str(folder / "fixed.json"))
+    run(folder, "--tile", "auto", "--json", str(folder / "auto.json"))
+    fixed, auto = (json.loads((folder / f"{name}.json").read_text()) for name in ("fixed", "auto"))
+    side = max(images.read_image(folder / "data" / "images" / "a.png")[0].shape)
+    border = 44 - UNet(base_channels=1, depth=1).output_size(44)
+    assert fixed["tile"] == 44 and auto["tile"] in (side + border, side + border + 1)
+    assert auto["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
 
 
 def test_a_model_without_its_run_is_scored_on_everything(folder, capsys):

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, images, predict, tiling
+from npunet import InputError, UNet, images, predict, summary, tiling
 
 TILE = "44"
 
@@ -205,6 +205,25 @@ def test_stopped_in_the_middle_keeps_what_is_finished_and_nothing_else(model, tm
     assert "1 of 2 images are done" in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path / "out")) == ["a.png", "a_probability.tif", "b.tif"]
     assert (tmp_path / "out" / "b.tif").read_text() == "the result of an earlier run"
+
+
+@pytest.mark.parametrize("free", [10 ** 12, 1])
+def test_auto_tile_takes_the_largest_image_whole_where_memory_allows(model, tmp_path, rng, monkeypatch, free):
+    """80 pixels: an output of 80; without memory the smallest that fits together, of two pixels at depth 1. The mask is the same."""
+    monkeypatch.setattr(summary, "free_memory", lambda device: free)
+    used = []
+    predict_tiles = tiling.predict_tiles
+    monkeypatch.setattr(tiling, "predict_tiles", lambda net, page, size, augment: used.append(size) or predict_tiles(net, page, size, augment))
+    for name, side in (("small", 12), ("large", 20)):
+        Image.fromarray(grey(rng, 4 * side, side)).save(tmp_path / f"{name}.png")
+    images_given = [str(tmp_path / f"{name}.png") for name in ("small", "large")]
+    predict.main(["--model", str(model), "--input", *images_given, "--output", str(tmp_path / "found"), "--tile", "auto"])
+    border = 44 - UNet.load(model).output_size(44)
+    assert used == [2 + border if free == 1 else 80 + border] * 2
+    net = UNet.load(model)
+    found = np.asarray(Image.open(tmp_path / "found" / "large.png"))
+    expected = expected_mask(net, images.read_image(tmp_path / "large.png")[0])
+    assert (found == expected).mean() > 0.999
 
 
 def test_from_the_command_line(model, tmp_path, rng):

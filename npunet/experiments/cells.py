@@ -15,7 +15,7 @@ import numpy as np
 from npunet import instances, metrics
 from npunet.pictures import ignored
 
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 SEED_THRESHOLDS = (0.7, 0.85, 0.95)
 
 

@@ -45,7 +45,7 @@ def cells_panel(path, sample, found):
     right.imshow(np.concatenate([colours, np.ones((1, 3))])[in_colours_of(found, truth)], interpolation="nearest")
     counts = metrics.count_errors(found, truth)
     middle.set_title(f"truth: {counts['true']} cells", fontsize="medium")
-    right.set_title(f"found: {counts['found']} cells; {counts['merged']} merged, {counts['split']} split, {counts['missed']} missed, "
+    right.set_title(f"found: {counts['found']} cells\n{counts['merged']} merged, {counts['split']} split, {counts['missed']} missed, "
                     f"{counts['invented']} invented", fontsize="medium")
     for axes in (left, middle, right):
         axes.set_axis_off()

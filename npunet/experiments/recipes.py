@@ -67,7 +67,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
             "Membranes are labelled at their width here, so the border term of Eq. 2 is off.", MINUTES, RECIPE)),
     Experiment(
         "phase_contrast", "Touching cells in phase contrast: the cell tracking challenge", "Table 2 (ISBI cell tracking challenge 2015)",
-        train=dict(data="usiigaci", held_out=3, base_channels=16, steps=1000, tile=572, w0=10.0, sigma=5.0, gap=1), cells=True,
+        train=dict(data="usiigaci", held_out=3, base_channels=16, steps=1000, tile=572, grey=0.05, w0=10.0, sigma=5.0, gap=1), cells=True,
         figures=(Figure("seg", "IoU of Table 2 = SEG", 0.9203, "the paper's: PhC-U373; DIC-HeLa 0.7756"), *CELLS),
         differences=(
             "Other cells: NIH/3T3 fibroblasts (oist/Usiigaci) that spread and touch, where the paper has U373 glioblastoma cells that mostly lie apart. "
