@@ -86,8 +86,9 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_only_scored(folder, tm
     for score in ("v_rand", "v_info", "rand_error", "pixel_error", "warping_error"):
         assert f"{score} " in (out / "report.md").read_text().replace("\n", " ") and score in json.loads(first)["thresholds"]
     assert "0.000353" in (out / "report.md").read_text() and "not comparable" in (out / "report.md").read_text()
-    with pytest.raises(InputError, match="holds a run with base_channels 2, not 3"):
-        command.main(["isbi2012", "--out", str(out), "--base-channels", "3"])
+    for words, complaint in ((["--base-channels", "3"], "base_channels 2, not 3"), (["--weight-map"], "w0 0.0, not 10.0")):
+        with pytest.raises(InputError, match=f"holds a run with {complaint}"):
+            command.main(["isbi2012", "--out", str(out), *words])
 
 
 def test_report_on_a_run_that_is_there(folder, tmp_path):

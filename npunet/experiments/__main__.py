@@ -26,9 +26,9 @@ def main(arguments=None):
     options = vars(parser().parse_args(arguments))
     experiment = recipes.EXPERIMENTS[options["name"]]
     given = {name: options[name] for name in PASSED_ON if name in options}
-    folder = Path(options["out"] or Path("runs") / "experiments" / experiment.name)
     base = train_options.DEFAULTS | experiment.train | {name: value for name, value in given.items() if name != "minutes"}
     flags = [name for name in recipes.ABLATIONS if options.get(name.replace("-", "_"))]
+    folder = Path(options["out"] or Path("runs") / "experiments" / "_".join([experiment.name, *flags]))
     command = "python -m npunet.experiments " + " ".join(Path(word).name if Path(word).is_absolute() else word for word in arguments)
     if options["run"]:
         if flags or options["ablation"] or set(given) - {"data", "device"}:
@@ -58,7 +58,8 @@ def only_wanted(changed, experiment, given, base):
 
 
 def train_and_score(folder, experiment, wanted, given, command, options):
-    running.ensure_trained(folder / "run", wanted, {name for name in wanted if name in given or name not in experiment.train})
+    recipe = train_options.DEFAULTS | experiment.train
+    running.ensure_trained(folder / "run", wanted, {name for name in wanted if name in given or wanted[name] != recipe[name]})
     outcome = score(folder / "run", experiment, options)
     finish(folder, experiment, outcome, command, options)
     return outcome
