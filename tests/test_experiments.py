@@ -177,7 +177,7 @@ def test_invented_cells_count_in_the_choice(rng):
     """A faint blob that is no cell: SEG alone would not mind it."""
     sample = discs(rng)
     probability = likely(sample.instances)
-    probability[20:28, 20:28] = 0.45, 0.55
+    probability[19:29, 19:29] = 0.45, 0.55                                  # larger than the smallest size, 66 pixels
     cutting, _ = cells.choose_cutting([sample], [probability])
     assert cells.score_cells(cutting, [sample], [probability])[1]["invented"] == 0
     assert cells.score_cells(cells.Cutting(0.5, 0.5, 1), [sample], [probability])[1]["invented"] == 1
