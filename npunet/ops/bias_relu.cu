@@ -2,7 +2,7 @@
 //
 //     y = max(0, y + bias)                 dz = dy where y > 0, else 0            dbias[k] = sum of dz over all pixels
 //
-// As array expressions these are two kernels and five passes over memory: y += bias reads and writes y, maximum(y, 0) reads and writes
+// As array expressions these are two kernels and four passes over memory: y += bias reads and writes y, maximum(y, 0) reads and writes
 // it again. A GPU waits for memory here, not for arithmetic, so one pass of one read and one write is about twice as fast.
 //
 // How to read a kernel: the function below is run by thousands of threads at once, and each handles ONE element. Which one,
