@@ -270,7 +270,7 @@ def isbi(device, options):
     seconds = 60 * min(options.minutes, max(0.2, options.time_left() / 60 - 0.6))
     settings = training.augmentation.Settings(w0=0.0)
     net = UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std)
-    workers = training.drawing_threads("gpu")
+    train, workers = training.placed(train, device.name, settings)
 
     def run(net, steps):
         recipe = training.Recipe(steps=steps, tile=options.tile, learning_rate=options.learning_rate)

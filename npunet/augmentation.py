@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from npunet import cuda_kernels
 from npunet.backend import array_module
 from npunet.errors import InputError
 from npunet.weight_map import border_reach, ndimage_module, weight_map
@@ -116,6 +117,9 @@ def draw_tile(sample, tile, output, rng, settings=Settings()):
     if not 0 < output <= tile or (tile - output) % 2:
         raise InputError(f"an output of {output} is not the middle of a tile of {tile}; expected output <= tile, both even or both "
                          "odd (see npunet.geometry.output_size)")
+    if cuda_kernels.on_gpu(sample.image):
+        from npunet import augmentation_gpu
+        return augmentation_gpu.draw_tile(sample, tile, output, rng, settings)
     deformation = draw_deformation(sample.labels.shape, tile, rng, settings)
     image = read_image(sample.image, deformation.coordinates(tile))                        # (tile, tile, C)
     gain, offset, gamma = rng.standard_normal(3) * settings.grey
@@ -198,6 +202,11 @@ def spline_coefficients(image):
         xp = array_module(image)
         channels = [ndimage_module(xp).spline_filter(image[..., channel], order=3, mode="mirror", output=np.float32)
                     for channel in range(image.shape[2])]
-        weakref.finalize(image, _coefficients.pop, key, None)
-        _coefficients[key] = xp.stack(channels)
+        keep_coefficients(image, xp.stack(channels))
     return _coefficients[key]
+
+
+def keep_coefficients(image, coefficients):
+    """`spline_coefficients` of this image from now on."""
+    weakref.finalize(image, _coefficients.pop, id(image), None)
+    _coefficients[id(image)] = coefficients

@@ -20,7 +20,7 @@ from npunet.evaluate import evaluate, mean_dice
 from npunet.run_folder import RunFolder
 from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics,
                                   parser, recipe_of)
-from npunet.training import NotFinite, Plateau, batches, drawing_threads, learning_rate, make_optimizer, training_step
+from npunet.training import NotFinite, Plateau, batches, learning_rate, make_optimizer, placed, training_step
 from npunet.unet import VARIANTS, UNet
 
 TIMED_STEPS, SHARE_OF_TIME = 5, 0.95             # --minutes: steps that are timed; what is planned for, the rest is for checkpoints and pictures
@@ -102,8 +102,9 @@ def steps_in(seconds, net, training, held_out, options):
     began = time.perf_counter()
     recipe = dataclasses.replace(recipe_of(options), steps=TIMED_STEPS + 2)
     optimizer, settings = make_optimizer(recipe, net.parameters), augmentation_settings(options, training)
+    samples, workers = placed(training.samples, net.device, settings)
     moments = []
-    for batch in batches(training.samples, recipe, net.output_size(recipe.tile), 0, settings, drawing_threads(net.device)):
+    for batch in batches(samples, recipe, net.output_size(recipe.tile), 0, settings, workers):
         training_step(net, optimizer, *batch, clip=recipe.clip, loss=recipe.loss)
         moments.append(time.perf_counter())
     step = statistics.median(after - before for before, after in zip(moments[1:], moments[2:]))      # the first are slower
@@ -172,7 +173,8 @@ class Session:
         smooth = None
         try:
             output = self.net.output_size(recipe.tile)
-            for step, batch in enumerate(batches(self.training, recipe, output, first, self.settings, drawing_threads(self.net.device)), start=first):
+            samples, workers = placed(self.training, self.net.device, self.settings)
+            for step, batch in enumerate(batches(samples, recipe, output, first, self.settings, workers), start=first):
                 start = time.perf_counter()
                 self.optimizer.learning_rate = self.plateau.factor * learning_rate(recipe, step)
                 energy, norm = self.step(step, batch)

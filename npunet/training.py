@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import augmentation, cuda_kernels, loss, optimizers
+from npunet import augmentation, augmentation_gpu, cuda_kernels, loss, optimizers
 from npunet.backend import array_module, to_cpu, to_device
 
 
@@ -87,7 +87,7 @@ def draw_batch(samples, recipe, output, step, settings):
     rng = np.random.default_rng([recipe.seed, step])
     tiles = [augmentation.draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings)
              for _ in range(recipe.batch)]
-    return tuple(np.stack(parts) for parts in zip(*tiles))
+    return tuple(array_module(parts[0]).stack(parts) for parts in zip(*tiles))
 
 
 def batches(samples, recipe, output, first_step, settings, workers=1):
@@ -103,9 +103,16 @@ def batches(samples, recipe, output, first_step, settings, workers=1):
             yield coming.popleft().result()
 
 
-def drawing_threads(device):
-    """Threads that draw tiles: one beside a CPU that computes; where a GPU does, as many as it takes to keep up with it."""
-    return 1 if device == "cpu" else max(1, min(8, (os.cpu_count() or 1) // 2))
+def placed(samples, device, settings):
+    """The samples where their tiles are drawn best, and how many threads draw them.
+
+    Beside a CPU that computes one thread does. A GPU draws its tiles itself if it can; else the host needs several threads to keep up with it.
+    """
+    if device == "cpu":
+        return samples, 1
+    if augmentation_gpu.can_draw(settings):
+        return [augmentation_gpu.moved(sample) for sample in samples], 1
+    return samples, max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
 def energy_of(kind, logits, labels, weights):
