@@ -58,7 +58,8 @@ def test_cells_from_data_to_report(folder, tmp_path, capsys):
     assert scores["mean"]["seg"] == pytest.approx(np.mean([row["seg"] for row in scores["per_image"]]))          # four cells in each
     for words in ("SEG", "merged", "4 steps", "chosen on training images", "python -m npunet.train", "--depth 1", "4 steps; scored"):
         assert words in text, words
-    assert str(tmp_path) not in text and str(folder) not in text            # no paths of the machine
+    for written in (text, (out / "scores.json").read_text()):               # no paths of the machine
+        assert str(tmp_path) not in written and str(folder) not in written
     assert "report.md" in capsys.readouterr().out
 
 
@@ -97,7 +98,8 @@ def test_report_on_a_run_that_is_there(folder, tmp_path):
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"step": 5, "lo')                                        # another process is still writing
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    command.main(["phase_contrast", "--run", str(run), "--out", str(out)])
+    command.main(["phase_contrast", "--run", str(run), "--out", str(out), "--no-pictures"])
+    assert {path.name for path in out.iterdir()} == {"report.md", "scores.json", "curves.png"}
     assert before == {path.name: path.read_bytes() for path in run.iterdir()}
     assert "0.9203" in (out / "report.md").read_text() and "--run run" in (out / "report.md").read_text()
     with pytest.raises(InputError, match="--run reports on a run as it is"):

@@ -32,7 +32,7 @@ def main(arguments=None):
     command = "python -m npunet.experiments " + " ".join(Path(word).name if Path(word).is_absolute() else word for word in arguments)
     if options["run"]:
         if flags or options["ablation"] or set(given) - {"data", "device"}:
-            raise InputError("--run reports on a run as it is; only --data, --device, --plain and --out go with it")
+            raise InputError("--run reports on a run as it is; only --data, --device, --plain, --no-pictures and --out go with it")
         outcome = score(options["run"], experiment, options)
         finish(folder, experiment, outcome, command, options)
         return
@@ -70,7 +70,7 @@ def score(run, experiment, options):
 
 
 def finish(folder, experiment, outcome, command, options):
-    path = report.write_report(folder, experiment, outcome, command, symmetries=not options["plain"])
+    path = report.write_report(folder, experiment, outcome, command, symmetries=not options["plain"], show_data=not options["no_pictures"])
     running.write_scores(folder / "scores.json", outcome)
     print(report.scores_table(experiment, outcome))
     print(f"report: {path} (scores.json beside it)")
@@ -83,6 +83,7 @@ def parser():
     parse.add_argument("--out", metavar="DIR", help="folder for run/, report.md, its pictures and scores.json (default runs/experiments/NAME)")
     parse.add_argument("--run", metavar="DIR", help="report on this run of npunet.train instead of training")
     parse.add_argument("--plain", action="store_true", help="one version of each image, not the mean over eight (§4)")
+    parse.add_argument("--no-pictures", action="store_true", help="a report without pictures of the images, for places where the data must not go")
     for name, ablation in recipes.ABLATIONS.items():
         parse.add_argument(f"--{name}", action="store_true", help=ablation.title)
     parse.add_argument("--ablation", nargs="+", default=[], metavar="NAME",

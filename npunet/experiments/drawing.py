@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from npunet import metrics, pictures
 
 
-def draw(folder, outcome, ranking):
-    """Write curves.png, worst.png, best.png, and cells_worst.png, cells_best.png where there are cells; the list of names."""
+def draw(folder, outcome, ranking, show_data=True):
+    """Write curves.png, and with show_data worst.png, best.png, and cells_worst.png, cells_best.png where there are cells; the list of names."""
     pictures.loss_curve(folder / "curves.png", outcome.records)
     names = ["curves.png"]
     worst, best = _extremes(outcome, ranking)
-    for name, index in (("worst", worst), ("best", best)):
+    for name, index in (("worst", worst), ("best", best)) if show_data else ():
         sample, probability = outcome.samples[index], outcome.probabilities[index]
         pictures.prediction_panel(folder / f"{name}.png", [sample], [probability])
         names.append(f"{name}.png")

@@ -11,22 +11,21 @@ import scipy
 
 from npunet import train_options
 from npunet.backend import array_module
-from npunet.datasets import named
 from npunet.experiments import drawing
 from npunet.experiments.recipes import ablation_title
-from npunet.experiments.running import arguments_of
+from npunet.experiments.running import arguments_of, name_of
 from npunet.run_folder import write_text
 
 COUNTS = ("merged", "split", "missed", "invented", "true", "found", "touching")
 NOT_IN_COMMAND = ("out", "load", "threads", "device", "minutes", "recompute")        # where and how a run was made, not what it is
 
 
-def write_report(folder, experiment, outcome, command, *, symmetries=True):
-    """Write folder/report.md and its pictures; returns the path of the report."""
+def write_report(folder, experiment, outcome, command, *, symmetries=True, show_data=True):
+    """Write folder/report.md and its pictures; returns the path of the report. show_data=False: no pictures of the images, only curves."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ranking = "seg" if experiment.cells else "v_rand"
-    pictures = drawing.draw(folder, outcome, ranking)
+    pictures = drawing.draw(folder, outcome, ranking, show_data)
     worst, best = drawing.extremes(outcome, ranking)
     facts = outcome.options | {"held_out": len(outcome.samples), "training": outcome.training, "steps": outcome.steps}
     parts = [f"# {experiment.title}", how_made(outcome, command, symmetries),
@@ -40,8 +39,7 @@ def write_report(folder, experiment, outcome, command, *, symmetries=True):
     parts.append("## What differs, and why\n\n" + "\n".join(f"- {sentence.format(**facts)}" for sentence in experiment.differences))
     parts.append(f"## Image by image\n\n{rows_table(outcome)}")
     parts.append(f"## Curves\n\n{picture('curves.png', 'loss and held-out scores')}")
-    shown = {"worst": worst, "best": best}
-    for name, sample in shown.items():
+    for name, sample in (("worst", worst), ("best", best)) if show_data else ():
         lines = [picture(f"{name}.png", "image, truth, probability, error")]
         if f"cells_{name}.png" in pictures:
             lines.append(picture(f"cells_{name}.png", "image, true cells, found cells in the colours of the true ones; white: invented"))
@@ -59,20 +57,15 @@ def how_made(outcome, command, symmetries):
     """When, where, with what and by which commands."""
     options = {name: value for name, value in outcome.options.items()
                if name not in NOT_IN_COMMAND and value != train_options.DEFAULTS.get(name)}
-    options["data"] = short(outcome.options["data"])
+    options["data"] = name_of(outcome.options["data"])
     minutes = outcome.training_seconds / 60
     versions = f"npunet {version()}, Python {platform.python_version()}, NumPy {np.__version__}, SciPy {scipy.__version__}"
-    return (f"{datetime.date.today()}, {machine(outcome.device)}. {versions}.\n\n"
+    return (f"Scored on {datetime.date.today()}, {machine(outcome.device)}. {versions}.\n\n"
             f"    {command}\n    python -m npunet.train {' '.join(arguments_of(options))}\n\n"
             f"{outcome.parameters:,} parameters, {outcome.steps} steps of {minutes * 60 / max(1, outcome.steps):.3g} s: {minutes:.1f} minutes in steps "
             f"(held-out scores and pictures on the way not counted). "
             f"Trained on {outcome.training} images, scored on {len(outcome.samples)} held-out ones in {outcome.seconds:.0f} s"
             f"{', mean over the eight rotated and mirrored versions (§4)' if symmetries else ''}.")
-
-
-def short(data):
-    """A data set's name as it is, a path by its last part: a report holds no paths of the machine that wrote it."""
-    return data if data in named.SETS or data == "synthetic" else Path(data).name
 
 
 def machine(device):

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from npunet import datasets, evaluate, scaling, train, train_options
 from npunet.errors import InputError
+from npunet.datasets import named
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
 from npunet.run_folder import RunFolder
@@ -46,8 +47,9 @@ class Outcome:
         return sum(record.get("seconds", 0) for record in self.records)
 
     def for_json(self):
+        options = {name: value for name, value in self.options.items() if name != "out"} | {"data": name_of(self.options["data"])}
         return {"mean": self.mean, "thresholds": self.thresholds, "cutting": vars(self.cutting) if self.cutting else None, "steps": self.steps,
-                "training_seconds": round(self.training_seconds, 1), "parameters": self.parameters, "options": self.options,
+                "training_seconds": round(self.training_seconds, 1), "parameters": self.parameters, "options": options,
                 "per_image": [{"name": sample.name} | row for sample, row in zip(self.samples, self.rows)]}
 
 
@@ -83,6 +85,11 @@ def read_records(folder):
         except ValueError:                                # the line that is being written, or was when the run was stopped
             continue
     return records
+
+
+def name_of(data):
+    """A data set's name as it is, a path by its last part: reports hold no paths of the machine that wrote them."""
+    return data if data in named.SETS or data == "synthetic" else Path(data).name
 
 
 def arguments_of(options):
