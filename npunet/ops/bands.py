@@ -10,14 +10,14 @@ BAND_BYTES = 1 << 20
 def each_band(task, batch, rows, row_bytes, xp, fewest=1):
     """Calls task(n, slice of rows) until all rows of all images are covered.
 
-    row_bytes is what one row reads and writes; a band has at least ``fewest`` rows, unless a thread would go without.
+    row_bytes is what one row reads and writes; a band has at least ``fewest`` rows, but never so many that a thread goes without.
     With CuPy a band is a whole image: there the GPU is the parallel machine.
     """
     if xp is not np:
         for n in range(batch):
             task(n, slice(0, rows))
         return
-    height = max(1, BAND_BYTES // max(1, row_bytes), min(fewest, -(-batch * rows // get_num_threads())))
+    height = min(max(1, BAND_BYTES // max(1, row_bytes), fewest), -(-rows // get_num_threads()))
     bands = [(n, slice(start, min(start + height, rows))) for n in range(batch) for start in range(0, rows, height)]
     parallel(lambda index: task(*bands[index]), len(bands))
 
