@@ -17,7 +17,7 @@ def each_band(task, batch, rows, row_bytes, xp, fewest=1):
         for n in range(batch):
             task(n, slice(0, rows))
         return
-    height = min(max(1, BAND_BYTES // max(1, row_bytes), fewest), -(-rows // get_num_threads()))
+    height = max(1, min(max(BAND_BYTES // max(1, row_bytes), fewest), -(-rows // get_num_threads())))
     bands = [(n, slice(start, min(start + height, rows))) for n in range(batch) for start in range(0, rows, height)]
     parallel(lambda index: task(*bands[index]), len(bands))
 
