@@ -1,11 +1,15 @@
 """A whole network, forward, backward and update, through the CUDA kernels on a CPU (cuda_on_cpu.py), against NumPy."""
 
+import json
+
 import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet import cuda_kernels, optimizers, unet
+from npunet import augmentation_gpu, cuda_kernels, images, optimizers, train, unet
 from npunet.backend import to_cpu
+from npunet.datasets import synthetic
+from npunet.errors import InputError
 from npunet.layers import Layer
 from npunet.training import NotFinite, training_step
 
@@ -106,3 +110,53 @@ def test_a_checkpoint_goes_from_one_device_to_the_other(gpu, rng, tmp_path):
     other = checkpoint.restore_network(unet.UNet, checkpoint.load(tmp_path / "net.npz"), tmp_path / "net.npz", "cpu")
     x = rng.standard_normal((1, 44, 44, 1)).astype("float32")
     np.testing.assert_allclose(to_cpu(mine.forward(gpu.asarray(x))), other.forward(x), atol=2e-5)
+
+
+SMALL = ["--base-channels", "8", "--depth", "1", "--tile", "36", "--held-out", "1", "--evaluate-every", "2", "--threads", "1", "--grey", "0", "--elastic", "3"]
+
+
+@pytest.fixture
+def command(gpu, monkeypatch):
+    """npunet.train, with --device gpu meaning the stand-in."""
+    monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
+    monkeypatch.setattr(train, "use_tf32", lambda on: None)
+    monkeypatch.setattr(train, "peak_memory", lambda: 1.25e9)
+    monkeypatch.setattr(train, "free_memory", lambda device: None)
+    return train.main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three small images and masks."""
+    for sample in synthetic(n_sections=3, size=48, seed=2).samples:
+        for kind, picture in (("images", sample.image[..., 0] > 0.5), ("masks", sample.labels)):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            images.write_mask(tmp_path / "data" / kind / f"{sample.name}.png", picture.astype("uint8"))
+    return tmp_path / "data"
+
+
+def losses(run):
+    return [record["loss"] for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "loss" in record]
+
+
+@pytest.mark.parametrize("border", [[], ["--w0", "10"]])
+def test_a_run_begun_on_the_gpu_goes_on_on_the_cpu(command, folder, tmp_path, capsys, border):
+    """Tiles with and without the border term of Eq. 2 take different ways to the GPU; both give the CPU's losses."""
+    options = ["--data", str(folder), *SMALL, *border]
+    command([*options, "--steps", "2", "--schedule", "constant", "--device", "gpu", "--out", str(tmp_path / "short")])
+    assert "most GPU memory in use: 1.2 GB" in capsys.readouterr().out
+    command([*options, "--steps", "4", "--schedule", "constant", "--out", str(tmp_path / "constant")])
+    command(["--resume", str(tmp_path / "short"), "--steps", "4", "--device", "cpu"])
+    np.testing.assert_allclose(losses(tmp_path / "short"), losses(tmp_path / "constant"), rtol=2e-3)
+
+
+def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch):
+    class OutOfMemoryError(MemoryError):                                     # as cupy.cuda.memory's is
+        pass
+
+    def full(self, *arguments, **keywords):
+        raise OutOfMemoryError("Out of memory allocating 1 bytes")
+
+    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", full)
+    with pytest.raises(InputError, match="out of memory at tile 36 with 8 base channels; try .*--tile 34 or fewer --base-channels"):
+        command(["--data", str(folder), *SMALL, "--w0", "10", "--steps", "2", "--device", "gpu", "--out", str(tmp_path / "run")])
