@@ -28,6 +28,10 @@ NORM_BLOCKS, NORM_ELEMENTS = 132, 1 << 12                 # a gradient's sum of 
 BLOCK = 1 << 15                                           # elements: value, gradient and a slot or two fill a level-2 cache
 
 
+def _zeros(value):
+    return array_module(value).zeros(value.shape, dtype=value.dtype)          # C order, whatever the order of value
+
+
 class Optimizer:
     """parameters: the dict of `UNet.parameters`. `learning_rate` may be changed between steps."""
 
@@ -36,19 +40,19 @@ class Optimizer:
 
     def __init__(self, parameters, learning_rate, weight_decay=0.0):
         self.parameters, self.learning_rate, self.weight_decay, self.steps = parameters, learning_rate, weight_decay, 0
-        self.arrays = {slot: {name: array_module(parameter.value).zeros_like(parameter.value)
-                              for name, parameter in parameters.items()} for slot in self.slots}
+        self.arrays = {slot: {name: _zeros(parameter.value) for name, parameter in parameters.items()} for slot in self.slots}
 
     def step(self):
         """Update every parameter in place from its .grad."""
         self.steps += 1
         self.learning_rate = float(self.learning_rate)    # a NumPy float64 would promote float32 arrays
         for name, parameter in self.parameters.items():
-            arrays = parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots)
-            if cuda_kernels.usable(*arrays):
-                self._launch(*arrays)
+            if cuda_kernels.on_gpu(parameter.value):
+                if not parameter.value.flags.c_contiguous:            # weights from another program's file
+                    parameter.value = array_module(parameter.value).ascontiguousarray(parameter.value)
+                self._launch(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
             else:
-                self._in_blocks(*arrays)
+                self._in_blocks(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
 
     def clip(self, energy, norm):
         """For parameters on a GPU, without waiting for it: gradients with a norm above ``norm`` (0: any) are scaled down to it by the next step.
@@ -57,7 +61,7 @@ class Optimizer:
         ones leave everything as it is, until `go_on`.
         """
         xp = array_module(energy)
-        gradients = [parameter.grad for parameter in self.parameters.values()]
+        gradients = [xp.ascontiguousarray(parameter.grad) for parameter in self.parameters.values()]
         if self.scale is None:
             self.go_on(xp)
         blocks = [min(NORM_BLOCKS, -(-gradient.size // NORM_ELEMENTS)) for gradient in gradients]
@@ -72,10 +76,11 @@ class Optimizer:
         self.scale = xp.ones((1,), dtype="float64")
 
     def _launch(self, value, grad, *slots):
+        xp = array_module(value)
         if self.scale is None:
-            self.go_on(array_module(value))
+            self.go_on(xp)
         name, slots, numbers = self.kernel(*slots)
-        KERNELS.launch(name, value.size, value, grad, *slots, self.scale, value.size, float(self.learning_rate), *map(float, numbers),
+        KERNELS.launch(name, value.size, value, xp.ascontiguousarray(grad), *slots, self.scale, value.size, float(self.learning_rate), *map(float, numbers),
                        float(self.weight_decay))
 
     def forget_gradients(self):
