@@ -59,7 +59,7 @@ def only_wanted(changed, experiment, given, base):
 
 def train_and_score(folder, experiment, wanted, given, command, options):
     recipe = train_options.DEFAULTS | experiment.train
-    running.ensure_trained(folder / "run", wanted, {name for name in wanted if name in given or wanted[name] != recipe[name]})
+    running.ensure_trained(folder / "run", wanted, [name for name in wanted if name in given or wanted[name] != recipe[name]])
     outcome = score(folder / "run", experiment, options)
     finish(folder, experiment, outcome, command, options)
     return outcome
