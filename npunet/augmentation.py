@@ -117,8 +117,8 @@ def draw_tile(sample, tile, output, rng, settings=Settings()):
     if not 0 < output <= tile or (tile - output) % 2:
         raise InputError(f"an output of {output} is not the middle of a tile of {tile}; expected output <= tile, both even or both "
                          "odd (see npunet.geometry.output_size)")
-    if cuda_kernels.on_gpu(sample.image):
-        from npunet import augmentation_gpu
+    if cuda_kernels.on_gpu(sample.image) and border_reach(settings.w0, settings.sigma) is None:
+        from npunet import augmentation_gpu                                # here, because it needs this module
         return augmentation_gpu.draw_tile(sample, tile, output, rng, settings)
     deformation = draw_deformation(sample.labels.shape, tile, rng, settings)
     image = read_image(sample.image, deformation.coordinates(tile))                        # (tile, tile, C)
