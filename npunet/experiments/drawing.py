@@ -36,7 +36,7 @@ def extremes(outcome, ranking):
 
 def cells_panel(path, sample, found):
     """Write image, true cells and found cells; a found cell has the colour of the true one that it covers most of, else it is white."""
-    figure = Figure(figsize=(12, 4.3), layout="constrained")
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     pictures.show_image(left, sample.image / max(np.quantile(sample.image, 0.999), 1e-3), f"{sample.name}, contrast stretched")
     truth = sample.instances
