@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.convolution import arrays, layers
+from benchmarks.gpu_report import isbi_picture, write
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, backend, cli, datasets, loss, ops, optimizers, tiling, training
 from npunet.backend import to_cpu, to_device
@@ -32,7 +33,6 @@ from npunet.train_options import grey_statistics
 FULL = dict(tile=572, base_channels=64)
 TORCH = {"PyTorch float32": "float32", "PyTorch float32 channels-last": "float32+channels_last", "PyTorch TF32": "tf32",
          "PyTorch TF32 channels-last": "tf32+channels_last", "PyTorch TF32 compiled": "tf32+compile"}
-BARS = {"step over PyTorch's eager TF32": 1.25, "steps a second": 20, "512 x 512 ms": 15, "v_rand": 0.97}
 
 
 class Gpu:
@@ -294,77 +294,6 @@ def isbi(device, options):
 
 
 PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "layers": layer_by_layer, "isbi": isbi}
-
-
-def isbi_picture(rows, sample, probabilities, path):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.4), dpi=100, layout="constrained")
-    axes = figure.subplots(1, 4)
-    axes[0].plot([row[0] for row in rows], [row[1] for row in rows], linewidth=0.6)
-    axes[0].set(title="loss", xlabel="seconds", yscale="log")
-    for one, title, array in zip(axes[1:], ("held-out section 20", "truth", "probability"), (sample.image[..., 0], sample.labels, probabilities[..., 1])):
-        one.imshow(array, cmap="gray")
-        one.set(title=title, xticks=[], yticks=[])
-    figure.savefig(path)
-
-
-def bars(found):
-    """The numbers that were promised, with what was measured: [(name, bar, value, reached)]."""
-    full, rows = found.get("full size", {}), []
-    mine, eager = full.get("npunet TF32", {}), full.get("PyTorch TF32", {})
-    if "train_ms" in mine and "train_ms" in eager:
-        ratio = mine["train_ms"] / eager["train_ms"]
-        rows.append(("step over PyTorch's eager TF32", BARS["step over PyTorch's eager TF32"], ratio, ratio <= BARS["step over PyTorch's eager TF32"]))
-        other = full.get("PyTorch float32", {})
-        if "train_ms" in other:
-            rows.append(("... and over its float32", 1.0, mine["train_ms"] / other["train_ms"], mine["train_ms"] < other["train_ms"]))
-    if "train_ms" in mine:
-        rows.append(("steps a second", BARS["steps a second"], mine["steps_a_second"], mine["steps_a_second"] >= BARS["steps a second"]))
-        rows.append(("512 x 512 ms", BARS["512 x 512 ms"], mine["segmentation_512_ms"], mine["segmentation_512_ms"] < BARS["512 x 512 ms"]))
-    score = found.get("isbi", {}).get("scores", {}).get("v_rand")
-    if score is not None:
-        rows.append(("v_rand", BARS["v_rand"], score, score >= BARS["v_rand"]))
-    return rows
-
-
-def report(found, options):
-    """report.md from what was found so far."""
-    lines = [f"# npunet on a GPU, {time.strftime('%Y-%m-%d')}", "", f"`{options.command}`", ""]
-    lines += ["| promised | bar | measured | reached |", "|---|---|---|---|",
-              *(f"| {name} | {bar:g} | {value:.4g} | {'yes' if reached else 'no'} |" for name, bar, value, reached in bars(found)), ""]
-    for name, part in found.items():
-        lines += [f"## {name}", ""]
-        if "error" in part and isinstance(part["error"], str):
-            lines += [f"failed: {part['error']}", ""]
-        elif name == "full size":
-            lines += ["| | training step, ms | without waiting | forward, ms | 512 x 512, ms | steps/s | memory, GB |", "|---|---|---|---|---|---|---|"]
-            for peer, row in part.items():
-                if "train_ms" not in row:
-                    lines.append(f"| {peer} | {row.get('error', '')} | | | | | |")
-                    continue
-                cells = [row.get(key) for key in ("train_ms", "train_without_waiting_ms", "infer_ms", "segmentation_512_ms", "steps_a_second")]
-                lines.append(f"| {peer} | " + " | ".join("" if cell is None else f"{cell:.2f}" for cell in [*cells, row["peak_bytes"] / 1e9]) + " |")
-            lines.append("")
-        elif name == "layers":
-            names = sorted({key for row in part["rows"] for key in row.get("ms", {})})
-            lines += ["forward / forward and backward, ms", "", "| layer | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-            for row in part["rows"]:
-                cells = [row.get("ms", {}).get(key, "") for key in names]
-                lines.append("| " + "x".join(map(str, row["layer"])) + " | " + " | ".join(
-                    f"{cell[0]:.2f} / {cell[1]:.2f}" if isinstance(cell, list) else cell[:40] for cell in cells) + " |")
-            lines += ["", *(f"{mode}: {note}" for mode, note in part["notes"].items()), ""]
-        else:
-            flat = {key: value for key, value in part.items() if key not in ("losses", "errors", "energy_and_norm")}
-            flat |= part.get("errors", {})
-            lines += [*(f"- {key}: {value:.3g}" if isinstance(value, float) else f"- {key}: {value}" for key, value in flat.items()), ""]
-    return "\n".join(lines)
-
-
-def write(found, options):
-    out = Path(options.out)
-    (out / "results.json").write_text(json.dumps(dict(command=options.command, parts=found), indent=1, default=float) + "\n")
-    (out / "report.md").write_text(report(found, options))
 
 
 def run(device, options, parts=PARTS):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_report
 from npunet.backend import gpu_problem
 from npunet.errors import InputError
 
@@ -85,9 +85,9 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(options, tmp_path):
 def test_what_was_promised_is_compared_with_what_was_measured():
     found = {"full size": {"npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0), "PyTorch TF32": dict(train_ms=10.0),
                            "PyTorch float32": dict(train_ms=11.0)}, "isbi": dict(scores=dict(v_rand=0.98))}
-    assert [(name, reached) for name, _, _, reached in gpu.bars(found)] == [
+    assert [(name, reached) for name, _, _, reached in gpu_report.bars(found)] == [
         ("step over PyTorch's eager TF32", True), ("... and over its float32", False), ("steps a second", True), ("512 x 512 ms", False), ("v_rand", True)]
-    assert gpu.bars({}) == [] and gpu.bars({"full size": {"error": "x"}}) == []
+    assert gpu_report.bars({}) == [] and gpu_report.bars({"full size": {"error": "x"}}) == []
 
 
 def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):
