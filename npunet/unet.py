@@ -44,6 +44,8 @@ VARIANTS = {
     "paper": Variant(dropout_levels=1),
     # The Caffe network that the authors published with the paper, u-net-release.
     "release": Variant(relu_after_up=True, last_up_keeps_channels=True, dropout_levels=2),
+    # The paper's, with zeros around every 3x3 convolution: what most copies of it do, and an ablation in `npunet.experiments`.
+    "padded": Variant(padding=1, dropout_levels=1),
     # github.com/milesial/Pytorch-UNet, and what most people mean today.
     "pytorch-unet": Variant(padding=1, batch_norm=True, pads_upsampled=True, may_be_bilinear=True),
     # From picture to picture, for style transfer.

@@ -57,7 +57,7 @@ class Problem:
             assert relative_error(parameter.grad, numerical) < 1e-6, name
 
 
-@pytest.mark.parametrize("variant", ["paper", "release"])
+@pytest.mark.parametrize("variant", ["paper", "release", "padded"])
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_the_whole_network_along_a_random_direction(variant, depth, dropout):
@@ -127,7 +127,7 @@ def test_recomputation_keeps_inputs_only():
     assert problem.net.bottleneck.context.shape == (2, 4, 4, 3)
 
 
-@pytest.mark.parametrize("variant", ["paper", "release"])
+@pytest.mark.parametrize("variant", ["paper", "release", "padded"])
 def test_parameters_of_every_kind_element_by_element(variant):
     problem = Problem(depth=2, batch=1, in_channels=1, n_classes=2, base_channels=2, variant=variant, dropout=0.3)
     problem.gradients()

@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass
 
-from npunet import geometry, unet
+from npunet import geometry
 from npunet.errors import InputError
-
-# The paper's network with zeros around each 3x3 convolution instead of valid ones: what most copies do, and an ablation here.
-PADDED = "padded"
-unet.VARIANTS.setdefault(PADDED, unet.Variant(padding=1, dropout_levels=1))
 
 CHECKPOINT = "newest.npz"          # the network after the last step; best.npz was picked by its score on the held-out images
 
@@ -96,7 +92,7 @@ def padded(options):
     """The same number of labelled pixels a step: a padded tile is as large as the valid one's output, to the nearest multiple of 16."""
     grid = 2 ** options["depth"]
     output = geometry.output_size(options["tile"], options["depth"])
-    return dict(variant=PADDED, tile=max(1, round(output / grid)) * grid)
+    return dict(variant="padded", tile=max(1, round(output / grid)) * grid)
 
 
 ABLATIONS = {
