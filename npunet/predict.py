@@ -1,4 +1,4 @@
-"""python -m npunet.predict: apply a trained network to images of any size (§2, the overlap-tile strategy of Fig. 2).
+"""python -m npunet.predict: apply a trained network to images of any size (§1, the overlap-tile strategy of Fig. 2).
 
 For an input NAME.* of one page it writes DIR/NAME.png, for several pages DIR/NAME.tif with as many, of the same height and
 width: 255 where the probability of class 1 is above the threshold and 0 elsewhere if the network has two classes, otherwise

@@ -198,7 +198,7 @@ def predict_piece(net, piece, augment=False):
 
 
 def predict(net, image, tile=572, *, augment=False, progress=None):
-    """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§2, Fig. 2); K = net.n_labels.
+    """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§1, Fig. 2); K = net.n_labels.
 
     net       a UNet. image: scaled as in training, to 0..1 (`npunet.images.read_image` does that); C = net.in_channels.
     tile      the largest side of an input tile, in pixels; smaller ones are used where as few of them suffice.

@@ -1,4 +1,4 @@
-"""Cells from probabilities, and how good they are (§3, Eq. 2: "to separate touching objects"; §4, Table 2).
+"""Cells from probabilities, and how good they are (§1: "the separation of touching objects of the same class"; §4, Table 2).
 
 How a probability is cut into cells has three numbers. They must not be chosen by looking at the held-out images, so they are chosen on
 training images, with the network's own predictions there:

@@ -1,4 +1,4 @@
-"""Counting cells (§3: "the separation of touching objects"): which are merged, split, missed or invented.
+"""Counting cells (§1: "the separation of touching objects"): which are merged, split, missed or invented.
 
 Let R be a true cell and F a found one. F *covers* R if it holds more than half of R's pixels, and R covers F alike; each cell is covered
 by at most one other. Then
