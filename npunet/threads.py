@@ -50,11 +50,12 @@ def set_num_threads(number):
         _number, _executor = number, None
 
 
-def parallel(task, count):
+def parallel(task, count, fixed=False):
     """Calls task(index) for each index in range(count), on all threads; returns when all are done.
 
-    Thread t of T takes the indices t, t + T, t + 2 T, ... in this order. Which thread does what depends on nothing but
-    ``count`` and T, so a task that adds to an accumulator of its own thread (see `worker`) gives the same bits each time.
+    Each thread takes the next index when it is done with one, so a thread that the system holds up holds up no other. With ``fixed``,
+    thread t of T takes the indices t, t + T, t + 2 T, ... instead: which thread does what then depends on nothing but ``count`` and T,
+    and a task that adds to an accumulator of its own thread (see `worker`) gives the same bits each time.
     A call from inside a task runs on that task's thread. If a task raises, the first such exception is raised here.
     """
     if getattr(_local, "inside", False):
@@ -65,19 +66,22 @@ def parallel(task, count):
     with blas_on_one_thread():
         if number <= 1:
             return _work(task, range(count), 0)
+        shared = iter(range(count))                      # its next index goes to whoever asks, and to nobody else
+        shares = [range(first, count, number) if fixed else shared for first in range(number)]
         executor = _helpers()
-        helpers = [executor.submit(_work, task, range(first, count, number), first) for first in range(1, number)]
+        helpers = [executor.submit(_work, task, shares[first], first) for first in range(1, number)]
         try:
-            _work(task, range(0, count, number), 0)
+            _work(task, shares[0], 0)
         finally:
-            errors = [helper.exception() for helper in helpers]              # waits for each
+            # Waits for each, but not for a thread that has yet to wake up when nothing is left for it to do.
+            errors = [helper.exception() for helper in helpers if fixed or not helper.cancel()]
         for error in errors:
             if error is not None:
                 raise error
 
 
 def worker():
-    """Index of the thread that the running task is on, 0 .. get_num_threads() - 1; 0 outside `parallel`."""
+    """Index of the thread that the running task is on, 0 .. get_num_threads() - 1; 0 outside `parallel`. Ask with ``fixed`` only."""
     return getattr(_local, "worker", 0)
 
 

@@ -29,9 +29,32 @@ def blas_threads():
 def test_each_index_once_on_its_thread(two_threads, number, count):
     threads.set_num_threads(number)
     seen = []
-    threads.parallel(lambda index: seen.append((index, threads.worker())), count)
+    threads.parallel(lambda index: seen.append((index, threads.worker())), count, fixed=True)
     assert sorted(seen) == [(index, index % min(number, max(count, 1))) for index in range(count)]
     assert threads.worker() == 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_each_index_once_on_any_thread(two_threads, number):
+    threads.set_num_threads(number)
+    seen = []
+    threads.parallel(seen.append, 1000)
+    assert sorted(seen) == list(range(1000))
+
+
+def test_a_thread_that_is_held_up_holds_up_no_other(two_threads):
+    """One task waits until all the others are done, which only another thread can have done."""
+    done, all_done = [], threading.Event()
+
+    def task(index):
+        if index == 0:
+            assert all_done.wait(30)
+        done.append(index)
+        if len(done) == 9:
+            all_done.set()
+
+    threads.parallel(task, 10)
+    assert done[-1] == 0
 
 
 def test_two_tasks_really_run_at_once(two_threads):

@@ -7,10 +7,11 @@ from npunet.threads import get_num_threads, parallel
 BAND_BYTES = 1 << 20
 
 
-def each_band(task, batch, rows, row_bytes, xp, fewest=1):
+def each_band(task, batch, rows, row_bytes, xp, fewest=1, fixed=False):
     """Calls task(n, slice of rows) until all rows of all images are covered.
 
     row_bytes is what one row reads and writes; a band has at least ``fewest`` rows, but never so many that a thread goes without.
+    ``fixed``: which thread takes which band is always the same, see `parallel`.
     With CuPy a band is a whole image: there the GPU is the parallel machine.
     """
     if xp is not np:
@@ -19,7 +20,7 @@ def each_band(task, batch, rows, row_bytes, xp, fewest=1):
         return
     height = max(1, min(max(BAND_BYTES // max(1, row_bytes), fewest), -(-rows // get_num_threads())))
     bands = [(n, slice(start, min(start + height, rows))) for n in range(batch) for start in range(0, rows, height)]
-    parallel(lambda index: task(*bands[index]), len(bands))
+    parallel(lambda index: task(*bands[index]), len(bands), fixed)
 
 
 def matmul(a, b, out, xp):

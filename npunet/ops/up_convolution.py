@@ -83,7 +83,7 @@ def up_conv2d_backward(dy, ctx):
         if has_bias:
             totals[worker()] += columns[image, rows].sum(axis=(0, 1))
 
-    each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp)
+    each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp, fixed=True)
     columns = columns.reshape(-1, 4 * outputs)                                             # (N*H*W, 2*2*K)
     dx = memory.empty(x.shape, dy.dtype, xp)
     matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels), xp)                    # (N*H*W, 2*2*K) @ (2*2*K, C)

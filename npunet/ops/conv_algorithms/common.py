@@ -64,10 +64,11 @@ def bands(count, size):
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def each(task, items, xp):
-    """task(item) for each item: on all threads for NumPy, one after the other for CuPy, where the GPU is the parallel machine."""
+def each(task, items, xp, fixed=False):
+    """task(item) for each item: on all threads for NumPy (``fixed``: see `parallel`), one after the other for CuPy,
+    where the GPU is the parallel machine."""
     if xp is np:
-        parallel(lambda index: task(items[index]), len(items))
+        parallel(lambda index: task(items[index]), len(items), fixed)
     else:
         for item in items:
             task(item)

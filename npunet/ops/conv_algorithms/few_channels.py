@@ -75,7 +75,7 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
         part = taps(patches, band, "even", xp) @ dresult.reshape(-1, k)      # (kh kw C + 1, pixels) @ (pixels, K)
         totals[worker()] = part if totals[worker()] is None else totals[worker()] + part
 
-    each(one_band, row_bands(dy.shape, x.itemsize, xp), xp)
+    each(one_band, row_bands(dy.shape, x.itemsize, xp), xp, fixed=True)
     first, *others = [total for total in totals if total is not None]
     total = sum(others, first)
     dx = input_gradient(im2col.forward, dz, weight, padding) if need_dx else None

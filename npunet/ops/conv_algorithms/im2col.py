@@ -101,7 +101,7 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
         done = totals[worker()]
         totals[worker()] = parts if done is None else [total + part for total, part in zip(done, parts)]
 
-    each(one_band, row_bands(dy.shape, weight, xp), xp)
+    each(one_band, row_bands(dy.shape, weight, xp), xp, fixed=True)
     dweight, dbias = (sum(parts[1:], parts[0]) for parts in zip(*(total for total in totals if total is not None)))
     dx = input_gradient(forward, dz, weight, padding) if need_dx else None
     return dx, dweight.reshape(weight.shape), dbias

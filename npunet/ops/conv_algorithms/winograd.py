@@ -164,7 +164,7 @@ class Winograd:
                 for total, part in zip(totals[worker()], parts):
                     total += part
 
-        each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp)
+        each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp, fixed=True)
         (du, dbias), *others = [total for total in totals if total is not None]
         for other in others:
             du += other[0]
