@@ -63,7 +63,7 @@ SETS = {source.name: source for source in (
            by_hand="the unpacked stage1_train.zip", also_called=("stage1_train", "dsb2018_nuclei", "BBBC038")),
     Source("usiigaci", "NIH/3T3 fibroblasts that touch, phase contrast, 10 frames with hand-made instance masks",
            page="https://github.com/oist/Usiigaci", url=None, sha256=None, terms="MIT",
-           cite="Tsai et al. 2019, SoftwareX 9, doi:10.1016/j.softx.2019.02.007",
+           cite="Tsai et al. 2019, preprint doi:10.1101/524041",
            by_hand="images/ and masks/ (frames and instance masks under the same names)", also_called=("phase_contrast", "Usiigaci")),
 )}
 
