@@ -61,16 +61,24 @@ def _one_line(error):
 
 
 def free_memory(device):
-    """Bytes that can still be allocated on "cpu" or "gpu"; None where the system does not tell."""
+    """Bytes that can still be allocated on "cpu" or "gpu", what lies unused in CuPy's pool included; None where the system does not tell."""
     if device == "gpu":
         import cupy
-        return cupy.cuda.runtime.memGetInfo()[0]
+        return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":") for line in file)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
+
+
+def memory_in_all(device):
+    """Bytes that this process could have on "gpu" if it let go of everything: free ones and those it holds; None for "cpu", where nobody can tell."""
+    if device == "cpu":
+        return None
+    import cupy
+    return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().total_bytes()
 
 
 def resolve_device(name):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from npunet import cli, geometry, layers, threads
 from npunet.backend import free_memory
+from npunet.ops.conv_algorithms import gpu, im2col
 from npunet.ops.conv_algorithms.winograd import block_size
 from npunet.unet import VARIANTS, UNet
 
@@ -18,6 +19,7 @@ INFERENCE_GAPS = 1.7                                      # the same in inferenc
 GAPS = 1.06                                               # of the pool's memory in a training step to what is in use, measured at 16 and 64 channels
 MEMORY_SHARE = 0.8                                        # of the free memory that --tile auto plans with
 BLAS_BUFFERS = 25 * 10 ** 6                               # bytes that appear with the first products and threads, measured alike
+CUBLAS_BUFFERS = 32 << 20                                 # bytes that cuBLAS takes for itself on its largest GPUs, by its documentation
 POOL, UP, UPSAMPLE = "max-pool 2x2", "up-conv 2x2", "upsample 2x2"
 CONCATS = {layers.CropConcat: "crop, concatenate", layers.PadConcat: "pad, concatenate"}
 IN_PLACE = {layers.BatchNorm: "batch norm, ReLU", layers.Tanh: "tanh"}              # neither size nor channels change
@@ -82,13 +84,13 @@ def rows(net, tile=572):
     return found
 
 
-def inference_memory(net, found):
+def inference_memory(net, found, device=None):
     """Predicted peak in bytes of forward(train=False) for one tile: measured peaks from 572 to 2044 are within 15 % of it.
 
     Beside the parameters the skips that wait and a layer's input and output, at the worst moment; with gaps, and what does not depend on
-    the tile, as in `training_memory`.
+    the tile, as in `training_memory`. On a GPU it is an estimate: not measured.
     """
-    return parameter_memory(net) + int(INFERENCE_GAPS * waiting_memory(found)) + fixed_memory(net)
+    return parameter_memory(net) + int(INFERENCE_GAPS * waiting_memory(found)) + working_memory(net, found, 1, device)
 
 
 def waiting_memory(found):
@@ -104,23 +106,56 @@ def waiting_memory(found):
     return peak
 
 
-def fixed_memory(net):
-    """Bytes that do not depend on the tile: kernels transformed by each thread, and the buffers of BLAS."""
+def working_memory(net, found, batch=1, device=None):
+    """Bytes beside the maps and parameters. On the CPU they do not depend on the tile: kernels transformed by each thread, and the buffers of BLAS."""
+    if (device or net.device) == "gpu":
+        return gpu_workspace(net, found, batch)
     widest = max(parameter.value.shape[2] for parameter in net.parameters.values() if parameter.value.ndim == 4)
     transformed = 2 * 36 * widest * block_size(widest) * net.dtype.itemsize               # Winograd's, of F(4x4)
     return threads.get_num_threads() * transformed + BLAS_BUFFERS
 
 
+def gpu_workspace(net, found, batch):
+    """Bytes that the greediest layer takes on a GPU for a moment, and cuBLAS for good. An estimate, read off the code: not measured on a GPU.
+
+    Winograd: 36 numbers for each 4x4 tile and channel, before and after the products, at most gpu.WORKSPACE; and the kernel's gradient,
+    36 numbers for each of its 9, from several products. Tensor cores: copies of a kernel. Batch normalisation: a map, and a mask of bytes.
+    """
+    itemsize, most = net.dtype.itemsize, 0
+    for before, row in zip(found, found[1:]):
+        c, k = before.channels, row.channels
+        if row.operation == IN_PLACE[layers.BatchNorm]:
+            needed = row.memory * batch * (itemsize + 1) // itemsize
+        elif "conv 3x3" in row.operation:
+            side = max(before.side, row.side)             # dx has the size of the input
+            algorithm = gpu.choose((batch, side, side, c), (3, 3, c, k), 1, net.dtype)
+            if algorithm == "winograd_cuda":
+                tiles = batch * (-(-side // 4)) ** 2
+                needed = min(gpu.WORKSPACE, 36 * itemsize * tiles * (c + k)) + 36 * itemsize * c * k * gpu.products(tiles, c, k)
+            elif algorithm == "im2col":
+                needed = min(im2col.BAND_BYTES_GPU, itemsize * batch * side * side * (9 * c + k))
+            else:
+                needed = 4 * 9 * itemsize * c * k
+        else:
+            continue
+        most = max(most, needed)
+    return most + CUBLAS_BUFFERS
+
+
 def tile_for_training(net, covering, batch=1):
     """The smallest valid tile whose output covers so many pixels, or the largest with which a training step fits into the free memory."""
-    return _fitting(net, covering, lambda tile: batch * training_memory(net, rows(net, tile)), 1)
+    return _fitting(net, covering, lambda tile: training_memory(net, rows(net, tile), batch), 1)
 
 
 def tile_for_inference(net, covering):
     """The same for prediction; never so small that tiles do not fit together. A larger tile wastes less on overlap."""
+    return _fitting(net, covering, lambda tile: inference_memory(net, rows(net, tile)), least_output(net))
+
+
+def least_output(net):
+    """Pixels that a tile's output needs at least, so that tiles fit together; see `tiling`."""
     grid = 2 ** net.depth
-    smallest = 2 * -(-geometry.padded_context(net.depth) // grid) * grid + grid if net.options.padding else grid       # see `tiling`
-    return _fitting(net, covering, lambda tile: inference_memory(net, rows(net, tile)), smallest)
+    return 2 * -(-geometry.padded_context(net.depth) // grid) * grid + grid if net.options.padding else grid
 
 
 def _fitting(net, covering, needed, smallest):
@@ -134,16 +169,17 @@ def _fitting(net, covering, needed, smallest):
     return tiles[max(0, bisect.bisect_right(tiles, MEMORY_SHARE * free, key=needed) - 1)]
 
 
-def training_memory(net, found):
-    """Predicted peak in bytes of a training step for one tile: measured peaks at 572 are within 15 % of it (tests, benchmarks/results).
+def training_memory(net, found, batch=1, device=None):
+    """Predicted peak in bytes of a training step: measured peaks at 572, one tile, are within 15 % of it (tests, benchmarks/results).
 
     Beside the parameters there are as many gradients and velocities (momentum), and the newest gradient while the one of the step before
     still exists; the feature maps kept for the backward pass; the gradients that pass through it, at the worst moment; gaps between
-    arrays of different sizes; and what does not depend on the tile, kernels transformed by each thread and the buffers of BLAS.
+    arrays of different sizes; and `working_memory`. ``device`` is that of the network unless given; on a GPU it is an estimate: the maps and
+    gradients are the same, what operations need besides is `gpu_workspace`, and nothing of it has been measured there.
     """
     largest = max(parameter.value.nbytes for parameter in net.parameters.values())
-    maps = kept_memory(net, found) + gradient_memory(net, found)
-    return 3 * parameter_memory(net) + largest + int(GAPS * maps) + fixed_memory(net)
+    maps = batch * (kept_memory(net, found) + gradient_memory(net, found))
+    return 3 * parameter_memory(net) + largest + int(GAPS * maps) + working_memory(net, found, batch, device)
 
 
 def kept_memory(net, found):
