@@ -17,7 +17,7 @@ import time
 
 from benchmarks.networks import npunet_step, onnx_step, tensorflow_step, torch_step
 
-# name: (module it needs, function or None where nobody has written it yet, its options, C allocator told to keep large blocks)
+# name: (module it needs, function or why there is none, its options, C allocator told to keep large blocks)
 PEERS = {
     "npunet": ("npunet", npunet_step, {}, False),
     "PyTorch (tuned) NCHW": ("torch", torch_step, dict(layout="nchw"), True),
@@ -27,7 +27,7 @@ PEERS = {
     "PyTorch compiled": ("torch", torch_step, dict(compiled=True), False),
     "TensorFlow": ("tensorflow", tensorflow_step, {}, False),
     "ONNX Runtime": ("onnxruntime", onnx_step, {}, False),
-    "DeZero": ("dezero", None, {}, False),               # 0.0.13 cannot be imported with NumPy 1.24 or newer: it says np.int
+    "DeZero": ("dezero", "its last release, 0.0.13, cannot be imported with NumPy 1.24 or newer: it says np.int", {}, False),
 }
 
 
@@ -36,7 +36,7 @@ def missing(name):
     module, build, _, _ = PEERS[name]
     if importlib.util.find_spec(module) is None:
         return f"absent: {module} is not installed"
-    return None if build else f"left out: {module} is installed, but benchmarks/networks.py has no network for it"
+    return None if callable(build) else f"left out: {build}"
 
 
 def peak_bytes():

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, datasets, images, metrics, summary, tiling
+from npunet import cli, datasets, fitting, images, metrics, summary, tiling
 from npunet.errors import InputError
 from npunet.train_options import tile_size
 from npunet.unet import UNet
@@ -159,10 +159,12 @@ def main(arguments=None):
         class_values = net.mask_values
     dataset = datasets.load(options.data, labels=options.labels, class_values=class_values)
     samples, which = choose_samples(dataset, options.held_out, config)
+    longest = max(max(sample.labels.shape) for sample in samples)
     if tile == "auto":
-        tile = summary.tile_for_inference(net, max(max(sample.labels.shape) for sample in samples))
+        tile = summary.tile_for_inference(net, longest)
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
-        probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update())
+        with fitting.out_of_memory(net, tile, covering=longest):
+            probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update())
         scores, thresholds = score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
     mean, names = mean_scores(scores), [sample.name for sample in samples]
     print(f"{options.model} on {dataset.name}: {which}")

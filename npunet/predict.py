@@ -26,7 +26,7 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from npunet import cli, images, scaling, summary, tiling
+from npunet import cli, fitting, images, scaling, summary, tiling
 from npunet.errors import InputError
 from npunet.train_options import tile_size
 from npunet.unet import UNet
@@ -193,13 +193,11 @@ def main(arguments=None):
                 bar.total = total
                 bar.update(done - bar.n)
             try:
-                if output:
-                    predict_file(net, path, output, options.tile, probabilities=options.probabilities, progress=progress, **how)
-                if options.viz:
-                    view_file(net, path, output, options.tile, **how)
-            except MemoryError:
-                raise InputError(f"out of memory at tile {options.tile}; give a smaller --tile "
-                                 "(python -m npunet.summary tells what each needs)") from None
+                with fitting.out_of_memory(net, options.tile, covering=options.scale * max(images.open_image(path).shape[1:3])):
+                    if output:
+                        predict_file(net, path, output, options.tile, probabilities=options.probabilities, progress=progress, **how)
+                    if options.viz:
+                        view_file(net, path, output, options.tile, **how)
             except OSError as error:
                 raise InputError(f"--output {output}: {error.strerror or error}; check the folder and the space left") from None
             except KeyboardInterrupt:

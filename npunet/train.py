@@ -12,8 +12,8 @@ import time
 
 from tqdm import tqdm
 
-from npunet import checkpoint, cli, datasets, geometry, scaling, summary, threads, tiling
-from npunet.backend import free_memory, peak_memory, use_tf32
+from npunet import checkpoint, cli, datasets, fitting, scaling, summary, threads, tiling
+from npunet.backend import peak_memory, use_tf32
 from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
@@ -62,9 +62,10 @@ def main(arguments=None):
             options["tile"] = summary.tile_for_training(net, max(max(sample.labels.shape) for sample in training.samples), options["batch"])
     if net.device == "gpu":
         use_tf32(options["tf32"])
-    check_memory(net, options["tile"], options["batch"])
+    fitting.check_training(net, options["tile"], options["batch"])
     if options["minutes"] and not config:
-        options["steps"] = steps_in(60 * options["minutes"], net, training, held_out, options)
+        with fitting.out_of_memory(net, options["tile"], options["batch"]):
+            options["steps"] = steps_in(60 * options["minutes"], net, training, held_out, options)
         net = new_network(options, dataset, training, loaded)
     net.mask_values = list(dataset.class_values) if dataset.class_values else None
     optimizer = make_optimizer(recipe_of(options), net.parameters)
@@ -79,22 +80,10 @@ def main(arguments=None):
         print(f"going on from step {progress['step']}")
     print(f"U-Net ({options['variant']}): {net.n_parameters:,} parameters, tile {options['tile']} -> {net.output_size(options['tile'])}, "
           f"device {net.device}; {len(training.samples)} images to train on, {len(held_out.samples)} held out; results in {run.path}/")
-    finished = Session(run, net, optimizer, training, held_out, options, progress).train()
+    with fitting.out_of_memory(net, options["tile"], options["batch"]):
+        finished = Session(run, net, optimizer, training, held_out, options, progress).train()
     if not finished:
         sys.exit(130)
-
-
-def check_memory(net, tile, batch):
-    """Say before starting that a training step will not fit, and what will."""
-    def needed(tile):
-        return batch * summary.training_memory(net, summary.rows(net, tile))
-
-    free = free_memory(net.device)
-    if free is None or needed(tile) <= free:
-        return
-    fitting = [size for size in range(tile % 16, tile, 16)[::-1] if is_valid(net, size) and needed(size) <= free]
-    advice = f"--tile {fitting[0]} or fewer --base-channels would fit" if fitting else "fewer --base-channels are needed"
-    raise InputError(f"a training step at tile {tile} needs about {needed(tile) / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; {advice}")
 
 
 def steps_in(seconds, net, training, held_out, options):
@@ -124,13 +113,6 @@ def steps_in(seconds, net, training, held_out, options):
 def evaluation_tile(net, tile):
     """The tile for the held-out images: that of training; for padded networks at least their default, which takes them whole."""
     return max(tile, tiling.default_tile(net)) if net.options.padding else tile
-
-
-def is_valid(net, tile):
-    try:
-        return net.output_size(tile) > 0
-    except InputError:
-        return False
 
 
 def new_network(options, dataset, training, loaded):
@@ -208,10 +190,6 @@ class Session:
             self.run.draw()
             kept = f"the last good checkpoint is {self.run.path / 'newest.npz'}" if self.progress["best"] >= 0 else "no checkpoint yet"
             raise InputError(f"step {step + 1}: {error}; {kept}") from None
-        except MemoryError:
-            smaller = geometry.valid_sizes_around(self.recipe.tile - 1, self.net.depth, self.net.options.padding)[0]
-            raise InputError(f"out of memory at tile {self.recipe.tile} with {self.options['base_channels']} base channels; "
-                             f"try --recompute, --tile {smaller} or fewer --base-channels (python -m npunet.summary tells what they need)") from None
 
     def evaluate(self, bar):
         """Score the held-out images, keep the newest and the best network, redraw the pictures."""

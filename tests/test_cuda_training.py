@@ -6,7 +6,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet import augmentation_gpu, cuda_kernels, images, optimizers, train, unet
+from npunet import augmentation_gpu, cuda_kernels, fitting, images, optimizers, train, unet
 from npunet.backend import to_cpu
 from npunet.datasets import synthetic
 from npunet.errors import InputError
@@ -121,7 +121,8 @@ def command(gpu, monkeypatch):
     monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(train, "use_tf32", lambda on: None)
     monkeypatch.setattr(train, "peak_memory", lambda: 1.25e9)
-    monkeypatch.setattr(train, "free_memory", lambda device: None)
+    monkeypatch.setattr(fitting, "free_memory", lambda device: None)
+    monkeypatch.setattr(fitting, "memory_in_all", lambda device: None)
     return train.main
 
 
@@ -158,5 +159,5 @@ def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch
         raise OutOfMemoryError("Out of memory allocating 1 bytes")
 
     monkeypatch.setattr(cuda_kernels.CudaFile, "launch", full)
-    with pytest.raises(InputError, match="out of memory at tile 36 with 8 base channels; try .*--tile 34 or fewer --base-channels"):
+    with pytest.raises(InputError, match="^out of memory at tile 36 with 8 base channels; .* should fit$"):
         command(["--data", str(folder), *SMALL, "--w0", "10", "--steps", "2", "--device", "gpu", "--out", str(tmp_path / "run")])
