@@ -1,0 +1,88 @@
+"""What fits into memory: what is named really needs less, by the same predictions, and is one line; the estimate for a GPU by hand."""
+
+import re
+import sys
+import types
+
+import pytest
+
+from npunet import InputError, UNet, backend, fitting, summary
+
+
+@pytest.fixture(scope="module")
+def net():
+    return UNet(base_channels=32)
+
+
+def there(net, monkeypatch):
+    """The network as if it were on a GPU; only its sizes are asked for."""
+    monkeypatch.setattr(net, "device", "gpu")
+    return net
+
+
+@pytest.mark.parametrize("device, batch, tile", [("cpu", 1, 572), ("gpu", 1, 572), ("gpu", 4, 316)])
+def test_what_is_named_before_starting_fits(net, monkeypatch, device, batch, tile):
+    monkeypatch.setattr(net, "device", device)
+    wanted = fitting.needed(net, tile, batch)
+    monkeypatch.setattr(fitting, "free_memory", lambda device: wanted)
+    fitting.check_training(net, tile, batch)                                 # just enough
+    free = 0.6 * wanted
+    monkeypatch.setattr(fitting, "free_memory", lambda device: free)
+    with pytest.raises(InputError) as error:
+        fitting.check_training(net, tile, batch)
+    found = re.fullmatch(rf"a training step at tile {tile} with 32 base channels needs about \S+ GB, but \S+ GB are free; "
+                         r"--tile (\d+) or --base-channels (\d+) would fit", str(error.value))
+    smaller, width = map(int, found.groups())
+    assert smaller < tile and width < 32
+    assert fitting.needed(net, smaller, batch) <= free < fitting.needed(net, smaller + 16, batch)
+    assert fitting.needed(UNet(base_channels=width), tile, batch, device) <= free < fitting.needed(UNet(base_channels=2 * width), tile, batch, device)
+
+
+def test_running_out_names_less_than_was_predicted_or_is_there(net, monkeypatch):
+    there(net, monkeypatch)
+    for in_all in (10 ** 13, 0.5 * fitting.needed(net, 572, 1)):
+        monkeypatch.setattr(fitting, "memory_in_all", lambda device: in_all)
+        with pytest.raises(InputError, match="^out of memory at tile 572 with 32 base channels; --tile .* should fit$") as error, fitting.out_of_memory(net, 572, 1):
+            raise MemoryError
+        allowed = 0.8 * min(in_all, fitting.needed(net, 572, 1))
+        assert fitting.needed(net, int(re.search(r"--tile (\d+)", str(error.value))[1]), 1) <= allowed
+        assert fitting.needed(UNet(base_channels=int(re.search(r"--base-channels (\d+)", str(error.value))[1])), 572, 1, "gpu") <= allowed
+
+
+def test_inference_names_a_tile_below_what_the_image_needs(net):
+    """An image of 196 pixels is predicted with a tile of 380, whatever --tile says."""
+    with pytest.raises(InputError, match=r"^out of memory at tile 380; --tile \d+ should fit$") as error, fitting.out_of_memory(net, 1020, covering=196.0):
+        raise MemoryError
+    assert 204 <= int(re.search(r"--tile (\d+)", str(error.value))[1]) < 380
+
+
+def test_nothing_fits(net, monkeypatch):
+    monkeypatch.setattr(fitting, "free_memory", lambda device: 1000)
+    with pytest.raises(InputError, match="nothing at this width: a smaller network or more memory would fit"):
+        fitting.check_training(net, 188, 1)
+
+
+def test_other_errors_pass(net):
+    with pytest.raises(ValueError, match="mine"), fitting.out_of_memory(net, 572, 1):
+        raise ValueError("mine")
+
+
+def test_gpu_workspace_by_hand(monkeypatch):
+    """Depth 1, two channels, tile 24: 24 -> 22 -> 20 | 10 -> 8 -> 6 | 12 -> 10 -> 8. With 8 and 16 channels as well."""
+    small = UNet(1, 2, base_channels=2, depth=1)                             # fewer than 8 channels: im2col everywhere but in the bottleneck's second
+    largest = 22 * 22 * (9 * 2 + 2)
+    assert summary.gpu_workspace(small, summary.rows(small, 24), 1) == 4 * largest + summary.CUBLAS_BUFFERS
+    wide = UNet(1, 2, base_channels=16, depth=1)
+    tiles, largest = 3 * 3, 0                                                # 12 -> 10, 32 -> 16 channels; 8 -> 6, 32 -> 32 channels has 4 tiles
+    largest = max(36 * 36 * (16 + 16) + 36 * 16 * 16, 36 * tiles * (32 + 16) + 36 * 32 * 16, 36 * 4 * (32 + 32) + 36 * 32 * 32)
+    assert summary.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * largest + summary.CUBLAS_BUFFERS
+    monkeypatch.setattr(backend, "_tf32", True)                              # kernels' copies only; then the first layer's windows are more
+    assert summary.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * max(4 * 9 * 32 * 32, 24 * 24 * (9 + 16)) + summary.CUBLAS_BUFFERS
+
+
+def test_free_memory_of_a_gpu_counts_the_pool(monkeypatch):
+    module = types.ModuleType("cupy")
+    module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(memGetInfo=lambda: (1000, 9000)))
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 30, total_bytes=lambda: 200)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    assert backend.free_memory("gpu") == 1030 and backend.memory_in_all("gpu") == 1200 and backend.memory_in_all("cpu") is None
