@@ -150,6 +150,7 @@ def table(names, scores, mean):
 def main(arguments=None):
     options = parser().parse_args(arguments)
     net = UNet.load(options.model, device=options.device)
+    cli.set_tf32(options.tf32, options.device, net.device)
     tile = options.tile or tiling.default_tile(net)
     if tile != "auto":
         net.output_size(tile)                             # an invalid tile is refused before any work
@@ -203,7 +204,7 @@ def parser():
     parse.add_argument("--json", help="also write the scores to this file", metavar="FILE")
     parse.add_argument("--tile", type=tile_size, metavar="TILE|auto", help="largest side of an input tile in pixels (default 572, or the nearest that is "
                        "valid; 1024 for padded networks); auto: as large as the images need and memory allows")
-    parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
+    cli.add_device(parse)
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse
 

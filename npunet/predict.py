@@ -180,6 +180,7 @@ def main(arguments=None):
         raise InputError(f"--threshold is {options.threshold}; expected a probability, 0 to 1")
     scaling.scaled_size((100, 100), options.scale)
     net = UNet.load(options.model, device=options.device)
+    cli.set_tf32(options.tf32, options.device, net.device)
     options.tile = options.tile or tiling.default_tile(net)
     if options.tile == "auto":
         options.tile = summary.tile_for_inference(net, max(max(images.open_image(path).shape[1:3]) for path in inputs))
@@ -230,7 +231,7 @@ def parser():
     parse.add_argument("--tile", type=tile_size, metavar="TILE|auto", help="largest side of an input tile in pixels (default 572, or the nearest that is "
                        "valid; 1024 for padded networks, which take smaller images whole); auto: as large as the images need and memory allows")
     parse.add_argument("--scale", type=float, default=1.0, help="let the network see the images smaller by this factor (default 1)")
-    parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
+    cli.add_device(parse)
     parse.add_argument("--probabilities", choices=["none", "uint16", "float32"], default="none",
                        help="also write probabilities as TIFF, of this type (default none)")
     parse.add_argument("--threshold", "--mask-threshold", type=float, default=0.5,

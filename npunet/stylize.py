@@ -120,6 +120,7 @@ def look_at_style(options, device):
         eye = VGG.random(device=device)
         print("no --weights: a VGG19 with random weights looks on. Expect colours and fine texture of the style, no strokes or larger shapes. "
               "Trained ones: python -m npunet.stylize download vgg19", file=sys.stderr)
+    cli.set_tf32(options.tf32, options.device, eye.device)
     counts = vgg.KINDS[eye.kind]
     content_layers = options.content_layers or f"conv3_{counts[2]},conv4_{counts[3]}"
     objective = Objective(eye, names(content_layers), names(options.style_layers),
@@ -213,6 +214,7 @@ def apply(options):
     inputs, output = find_inputs(options.input), Path(options.output)
     check_outputs(inputs, output)
     generator = Generator.load(options.model, device=options.device)
+    cli.set_tf32(options.tf32, options.device, generator.net.device)
     if options.size is not None:
         check_numbers(options, "size")
     for path in tqdm(inputs, unit="picture", dynamic_ncols=True, leave=False):
@@ -253,7 +255,7 @@ def parser():
         option("style-weight", "of the style loss", losses.STYLE_WEIGHT, type=float)
         option("variation-weight", "of the total variation, which smooths", 0.0, type=float)
         option("seed", "of all random numbers", 0, type=int)
-        option("device", "where to compute", "cpu", choices=["cpu", "gpu", "auto"])
+        cli.add_device(command)
         option("threads", "CPU threads (default one a core)", type=int)
         if command is train:
             option("batch", "squares a step, from a folder", 1, type=int)
@@ -272,7 +274,7 @@ def parser():
     painter.add_argument("--output", required=True, help="folder for NAME.png; files of the same name in it are replaced", metavar="DIR")
     painter.add_argument("--size", type=int, help="scale pictures to this longer side first: a generator paints best at the size it was trained with")
     painter.add_argument("--tile", type=int, default=TILE, help=f"largest side that is painted at once (default {TILE})")
-    painter.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
+    cli.add_device(painter)
     painter.add_argument("--threads", type=int, help="CPU threads (default one a core)")
     loader = commands.add_parser("download", help="fetch VGG's weights from torchvision's address")
     loader.add_argument("kind", choices=list(FILES))

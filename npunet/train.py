@@ -13,7 +13,7 @@ import time
 from tqdm import tqdm
 
 from npunet import checkpoint, cli, datasets, fitting, scaling, summary, threads, tiling
-from npunet.backend import peak_memory, use_tf32
+from npunet.backend import peak_memory
 from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
@@ -58,10 +58,9 @@ def main(arguments=None):
         net = UNet(**config["network"], device=options["device"], recompute=options["recompute"])
     else:
         net = new_network(options, dataset, training, loaded)
-        if options["tile"] == "auto":
-            options["tile"] = summary.tile_for_training(net, max(max(sample.labels.shape) for sample in training.samples), options["batch"])
-    if net.device == "gpu":
-        use_tf32(options["tf32"])
+    cli.set_tf32(options["tf32"], options["device"], net.device)
+    if options["tile"] == "auto":
+        options["tile"] = summary.tile_for_training(net, max(max(sample.labels.shape) for sample in training.samples), options["batch"])
     fitting.check_training(net, options["tile"], options["batch"])
     if options["minutes"] and not config:
         with fitting.out_of_memory(net, options["tile"], options["batch"]):

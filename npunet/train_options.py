@@ -14,6 +14,7 @@ import numpy as np
 
 from npunet import geometry, scaling
 from npunet.augmentation import Settings
+from npunet.cli import TF32_HELP
 from npunet.errors import InputError
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
@@ -76,8 +77,6 @@ def check(options):
         raise InputError(f"--momentum is {options['momentum']}; expected at least 0 and below 1")
     if options["weight_decay"] < 0:
         raise InputError(f"--weight-decay is {options['weight_decay']}; expected at least 0")
-    if options["tf32"] and options["device"] == "cpu":
-        raise InputError("--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it")
     scaling.scaled_size((100, 100), options["scale"])
     if options["tile"] == "auto":
         return
@@ -134,7 +133,7 @@ def parser(description):
     option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
     option("seed", "of weights, dropout and augmentation", type=int)
     option("device", "where to compute", choices=["cpu", "gpu", "auto"])
-    option("tf32", "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23", action="store_true")
+    option("tf32", TF32_HELP, action="store_true")
     option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
     option("threads", "CPU threads (default one a core)", type=int)
     return parse

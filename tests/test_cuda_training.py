@@ -6,7 +6,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet import augmentation_gpu, cuda_kernels, fitting, images, optimizers, train, unet
+from npunet import augmentation_gpu, cli, cuda_kernels, fitting, images, optimizers, train, unet
 from npunet.backend import to_cpu
 from npunet.datasets import synthetic
 from npunet.errors import InputError
@@ -119,7 +119,7 @@ SMALL = ["--base-channels", "8", "--depth", "1", "--tile", "36", "--held-out", "
 def command(gpu, monkeypatch):
     """npunet.train, with --device gpu meaning the stand-in."""
     monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
-    monkeypatch.setattr(train, "use_tf32", lambda on: None)
+    monkeypatch.setattr(cli, "use_tf32", lambda on: None)
     monkeypatch.setattr(train, "peak_memory", lambda: 1.25e9)
     monkeypatch.setattr(fitting, "free_memory", lambda device: None)
     monkeypatch.setattr(fitting, "memory_in_all", lambda device: None)

@@ -1,0 +1,57 @@
+"""--tf32: asked for once, by every command alike; refused without a GPU."""
+
+import pytest
+from style_helpers import small_vgg
+
+from npunet import InputError, UNet, cli, evaluate, images, predict, stylize, train
+from npunet.style import Generator
+
+COMMANDS = {
+    "train": (train.main, "--data synthetic --base-channels 2 --depth 1 --tile 36 --steps 1"),
+    "predict": (predict.main, "--model net.npz --input a.png --output found"),
+    "evaluate": (evaluate.main, "--model net.npz --data synthetic"),
+    "stylize train": (stylize.main, "train --content a.png --style a.png --size 32 --base-channels 2"),
+    "stylize optimize": (stylize.main, "optimize --content a.png --style a.png --size 32"),
+    "stylize apply": (stylize.main, "apply --model painter.npz --input a.png --output found"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    small_vgg(monkeypatch)
+    UNet(base_channels=2, depth=1).save("net.npz")
+    Generator(2, 1).save("painter.npz")
+    images.write_image(tmp_path / "a.png", rng.random((32, 32, 3)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_tf32_needs_a_gpu(folder, monkeypatch, name):
+    main, arguments = COMMANDS[name]
+    with pytest.raises(InputError, match="^--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it$"):
+        main([*arguments.split(), "--tf32"])
+
+
+class Asked(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_asks_before_it_computes(folder, monkeypatch, name):
+    def asked(*arguments):
+        raise Asked(*arguments)
+
+    monkeypatch.setattr(cli, "set_tf32", asked)
+    monkeypatch.setattr("npunet.ops.conv2d", None)                           # whoever computes first fails on this
+    main, arguments = COMMANDS[name]
+    for given, on in (["--tf32"], True), ([], False):
+        with pytest.raises(Asked) as error:
+            main([*arguments.split(), *given])
+        assert error.value.args == (on, "cpu", "cpu")
+
+
+def test_it_is_set_on_a_gpu_only(monkeypatch):
+    found = []
+    monkeypatch.setattr(cli, "use_tf32", found.append)
+    cli.set_tf32(True, "gpu", "gpu"), cli.set_tf32(False, "auto", "gpu"), cli.set_tf32(True, "auto", "cpu"), cli.set_tf32(False, "cpu", "cpu")
+    assert found == [True, False]
