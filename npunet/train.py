@@ -5,6 +5,7 @@ random split would flatter the score). Everything goes to one run folder, see `n
 """
 
 import dataclasses
+import math
 import signal
 import statistics
 import sys
@@ -20,10 +21,12 @@ from npunet.evaluate import evaluate, mean_dice
 from npunet.run_folder import RunFolder
 from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics,
                                   parser, recipe_of)
-from npunet.training import NotFinite, Plateau, batches, learning_rate, make_optimizer, placed, training_step
+from npunet.training import (NotFinite, Plateau, batches, diagnosis, draw_batch, learning_rate, make_optimizer, placed, read_back,
+                             training_step)
 from npunet.unet import VARIANTS, UNet
 
 TIMED_STEPS, SHARE_OF_TIME = 5, 0.95             # --minutes: steps that are timed; what is planned for, the rest is for checkpoints and pictures
+READ_EVERY = 10                                  # steps that a GPU may be ahead of the host, which reads their losses together
 
 def main(arguments=None):
     given = vars(parser(__doc__.split("\n\n")[0].partition(": ")[2]).parse_args(arguments))
@@ -142,6 +145,7 @@ class Session:
         self.recipe = recipe_of(options)
         self.plateau = Plateau(**progress.get("plateau", {}))
         self.settings = augmentation_settings(options, training)
+        self.unread, self.smooth = [], None               # [(step, learning rate, report)] that are not recorded yet
         self.stop_requested = False
 
     def train(self):
@@ -151,24 +155,21 @@ class Session:
         before = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=recipe.steps, initial=first, unit="step", dynamic_ncols=True, mininterval=0.5,
                    bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}")
-        smooth = None
+        read_every = READ_EVERY if self.net.device == "gpu" else 1
         try:
             output = self.net.output_size(recipe.tile)
-            samples, workers = placed(self.training, self.net.device, self.settings)
-            for step, batch in enumerate(batches(samples, recipe, output, first, self.settings, workers), start=first):
-                start = time.perf_counter()
+            self.samples, workers = placed(self.training, self.net.device, self.settings)
+            for step, batch in enumerate(batches(self.samples, recipe, output, first, self.settings, workers), start=first):
+                start = time.perf_counter() if not self.unread else start
                 self.optimizer.learning_rate = self.plateau.factor * learning_rate(recipe, step)
-                energy, norm = self.step(step, batch)
-                seconds = time.perf_counter() - start
-                smooth = energy if smooth is None else 0.95 * smooth + 0.05 * energy
-                self.progress["step"] = step + 1
-                self.run.record(step=step + 1, loss=energy, gradient_norm=norm,
-                                learning_rate=self.optimizer.learning_rate, seconds=round(seconds, 4))
-                bar.set_postfix_str(f"loss {smooth:.4f}, {seconds:.2f} s/step", refresh=False)
-                bar.update()
-                if self.stop_requested:
+                report = self.step(step, batch)
+                self.unread.append((step + 1, self.optimizer.learning_rate, report))
+                due = (step + 1) % every == 0 or step + 1 == recipe.steps
+                if len(self.unread) == read_every or due or self.stop_requested:
+                    self.read(bar, start)
+                if self.stop_requested and not self.unread:          # not if it was requested just now
                     break
-                if (step + 1) % every == 0 or step + 1 == recipe.steps:
+                if due:
                     self.evaluate(bar)
         finally:
             bar.close()
@@ -183,12 +184,31 @@ class Session:
         return True
 
     def step(self, step, batch):
+        """One step; returns its loss and gradient norm, on a GPU as an array that need not be computed yet."""
         try:
-            return training_step(self.net, self.optimizer, *batch, clip=self.recipe.clip, loss=self.recipe.loss)
+            return training_step(self.net, self.optimizer, *batch, clip=self.recipe.clip, loss=self.recipe.loss, wait=False)
         except NotFinite as error:
-            self.run.draw()
-            kept = f"the last good checkpoint is {self.run.path / 'newest.npz'}" if self.progress["best"] >= 0 else "no checkpoint yet"
-            raise InputError(f"step {step + 1}: {error}; {kept}") from None
+            self.stop_at(step + 1, error)
+
+    def read(self, bar, start):
+        """Record the steps since the last reading, the first of which began at ``start``."""
+        numbers = read_back([report for *_, report in self.unread])
+        seconds = (time.perf_counter() - start) / len(numbers)
+        for (step, rate, _), (energy, norm) in zip(self.unread, numbers):
+            if not math.isfinite(energy + norm):          # only on a GPU, which has changed nothing since
+                images, *_ = draw_batch(self.samples, self.recipe, self.net.output_size(self.recipe.tile), step - 1, self.settings)
+                self.stop_at(step, diagnosis(self.net, images, energy, norm))
+            self.smooth = energy if self.smooth is None else 0.95 * self.smooth + 0.05 * energy
+            self.progress["step"] = step
+            self.run.record(step=step, loss=energy, gradient_norm=norm, learning_rate=rate, seconds=round(seconds, 4))
+        bar.set_postfix_str(f"loss {self.smooth:.4f}, {seconds:.2f} s/step", refresh=False)
+        bar.update(len(numbers))
+        self.unread.clear()
+
+    def stop_at(self, step, error):
+        self.run.draw()
+        kept = f"the last good checkpoint is {self.run.path / 'newest.npz'}" if self.progress["best"] >= 0 else "no checkpoint yet"
+        raise InputError(f"step {step}: {error}; {kept}") from None
 
     def evaluate(self, bar):
         """Score the held-out images, keep the newest and the best network, redraw the pictures."""

@@ -129,7 +129,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
     """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
 
     Raises NotFinite, with the parameters as they were, if either is not finite. On a GPU the host waits once, at the end of the step; with
-    wait=False not at all: then both numbers are returned as an array (2,) on the device. After a step with one that is not finite no
+    wait=False not at all: then both numbers are returned as an array (2,) on the device, see `read_back`. After a step with one that is not finite no
     step changes anything, so it is enough to look at them now and then.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
@@ -141,7 +141,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
         return _update_on_gpu(net, optimizer, images, energy, clip, wait)
     energy, norm = float(energy), gradient_norm(net.parameters)
     if not (np.isfinite(energy) and np.isfinite(norm)):
-        raise NotFinite(_diagnosis(net, images, energy, norm))
+        raise NotFinite(diagnosis(net, images, energy, norm))
     if clip and norm > clip:
         for parameter in net.parameters.values():
             parameter.grad *= clip / norm
@@ -159,8 +159,15 @@ def _update_on_gpu(net, optimizer, images, energy, clip, wait):
     if not (np.isfinite(energy) and np.isfinite(norm)):
         optimizer.go_on(array_module(report))
         optimizer.steps -= 1                              # it did not happen
-        raise NotFinite(_diagnosis(net, images, energy, norm))
+        raise NotFinite(diagnosis(net, images, energy, norm))
     return energy, norm
+
+
+def read_back(reports):
+    """[(loss, norm), ...] as floats from what `training_step` returned with wait=False for some steps: one transfer, which waits for the last."""
+    if isinstance(reports[0], tuple):
+        return reports
+    return to_cpu(array_module(reports[0]).stack(reports)).tolist()
 
 
 def gradient_norm(parameters):
@@ -169,7 +176,9 @@ def gradient_norm(parameters):
     return float(sum(squares[1:], squares[0])) ** 0.5
 
 
-def _diagnosis(net, images, energy, norm):
+def diagnosis(net, images, energy, norm):
+    """Which feature map is largest for these images, and what helps: one line. Parameters must be those before the step that went wrong."""
+    images = to_device(images, net.device)
     maps = net.feature_maps(images)
     largest = {name: float(abs(feature_map).max()) for name, feature_map in maps.items()}
     worst = max(largest, key=lambda name: largest[name] if np.isfinite(largest[name]) else np.inf)

@@ -151,6 +151,65 @@ def test_a_run_begun_on_the_gpu_goes_on_on_the_cpu(command, folder, tmp_path, ca
     np.testing.assert_allclose(losses(tmp_path / "short"), losses(tmp_path / "constant"), rtol=2e-3)
 
 
+def test_losses_are_read_together_and_all_of_them(command, gpu, folder, tmp_path, monkeypatch, capsys):
+    """Nine steps, evaluated after five, read every three: after 3, 5, 8, 9. Nothing else comes to the host in between."""
+    monkeypatch.setattr(train, "READ_EVERY", 3)
+    read, evaluated = [], []
+    read_back, evaluate = train.read_back, train.Session.evaluate
+    monkeypatch.setattr(train, "read_back", lambda reports: read.append(len(reports)) or read_back(reports))
+    monkeypatch.setattr(train.Session, "evaluate", lambda self, bar: evaluated.append(len(losses(self.run.path))) or evaluate(self, bar))
+    options = ["--data", str(folder), *SMALL, "--steps", "9", "--evaluate-every", "5"]
+    command([*options, "--device", "gpu", "--out", str(tmp_path / "gpu")])
+    assert read == [3, 2, 3, 1] and evaluated == [5, 9]                      # a checkpoint's steps are all recorded
+    command([*options, "--out", str(tmp_path / "cpu")])
+    assert read[4:] == [1] * 9
+    mine, other = ([json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("gpu", "cpu"))
+    assert [record["step"] for record in mine] == [record["step"] for record in other] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 9]
+    for a, b in zip(mine, other):
+        assert a.keys() == b.keys()
+        if "loss" in a:
+            assert a["learning_rate"] == b["learning_rate"] and a["loss"] == pytest.approx(b["loss"], rel=5e-3) and a["seconds"] >= 0
+
+
+def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folder, tmp_path, monkeypatch):
+    """Steps 1 to 3 are good, 4 is not, 5 and 6 were begun before the host knew: they changed nothing."""
+    step, kept = train.training_step, {}
+
+    def spoiled(net, optimizer, images, labels, weights, **how):
+        kept["count"] = kept.get("count", 0) + 1
+        if kept["count"] == 4:
+            kept["parameters"] = net, {name: to_cpu(parameter.value) for name, parameter in net.parameters.items()}
+            weights = weights * np.float32(np.inf)
+        return step(net, optimizer, images, labels, weights, **how)
+
+    monkeypatch.setattr(train, "training_step", spoiled)
+    monkeypatch.setattr(train, "READ_EVERY", 6)
+    with pytest.raises(InputError, match=r"^step 4: loss (nan|inf).*largest activation \d.*; no checkpoint yet$") as error, np.errstate(all="ignore"):
+        command(["--data", str(folder), *SMALL, "--steps", "8", "--evaluate-every", "8", "--device", "gpu", "--out", str(tmp_path / "run")])
+    assert "\n" not in str(error.value) and len(losses(tmp_path / "run")) == 3 and kept["count"] == 6
+    net, before = kept["parameters"]
+    for name, parameter in net.parameters.items():
+        np.testing.assert_array_equal(to_cpu(parameter.value), before[name])
+
+
+def test_ctrl_c_keeps_every_step_that_was_done(command, gpu, folder, tmp_path, monkeypatch, capsys):
+    step = train.training_step
+    sessions, done = [], []
+    init = train.Session.__init__
+    monkeypatch.setattr(train.Session, "__init__", lambda self, *rest: sessions.append(self) or init(self, *rest))
+
+    def interrupted(*arguments, **how):
+        done.append(1)
+        if len(done) == 4:
+            sessions[0].request_stop(None, None)
+        return step(*arguments, **how)
+
+    monkeypatch.setattr(train, "training_step", interrupted)
+    with pytest.raises(SystemExit):
+        command(["--data", str(folder), *SMALL, "--steps", "8", "--evaluate-every", "8", "--device", "gpu", "--out", str(tmp_path / "run")])
+    assert len(losses(tmp_path / "run")) == 4 and "stopped after step 4" in capsys.readouterr().out
+
+
 def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch):
     class OutOfMemoryError(MemoryError):                                     # as cupy.cuda.memory's is
         pass
