@@ -2,8 +2,8 @@
 
     NPUNET_DATA=FOLDER python -m benchmarks.gpu --minutes 2.5 --out DIR
 
-Needs CuPy and a GPU; PyTorch for the comparison; FOLDER/isbi2012 for the training (sections 0 to 19, scored on 20 to 23), which is left
-out where they are missing. All parts together stay under --seconds (default 480): what is late is shortened or skipped, and said.
+Needs CuPy and a GPU; PyTorch for the comparison; FOLDER/isbi2012 with train-volume.tif and train-labels.tif for the training (sections 0 to 19,
+scored on 20 to 23), which is left out where they are missing. All parts together stay under --seconds (default 480): what is late is shortened or skipped, and said.
 Each part stands for itself: if it fails, its error is recorded and the next one runs. After every part the folder holds
 results.json, report.md and the pictures, so that a run that is cut off has lost nothing but its last part.
 Nothing is believed that was not computed here: times are medians, measured by events on the device after warming up.
@@ -202,29 +202,31 @@ def full_size(device, options):
     device.tf32(False)
     device.forget()
     for name, mode in TORCH.items():
-        timeout = 90 if "compile" in mode else 60
-        train, infer = (torch_peer(mode, task, tile, base, seconds, timeout) for task in ("train", "infer"))
-        found[name] = {"error": train["error"]} if "error" in train else dict(
-            train_ms=train["median_ms"], train_times_ms=train["times_ms"], steps_a_second=1e3 / train["median_ms"], infer_ms=infer.get("median_ms"),
-            peak_bytes=train["peak_bytes"], version=train["version"])
+        found[name] = torch_peer(mode, "steps", tile, base, seconds, min(120 if "compile" in mode else 60, options.time_left() - options.reserved))
+        if "train_ms" in found[name]:
+            found[name]["steps_a_second"] = 1e3 / found[name]["train_ms"]
     return found
 
 
 def torch_peer(mode, task, tile, base_channels, seconds, timeout):
+    """What benchmarks/gpu_torch.py printed last, in a process of its own: all of it, or what it had so far when it was late."""
+    if timeout < 1:
+        return dict(error="skipped, out of time")
     command = [sys.executable, "-m", "benchmarks.gpu_torch", mode, task, str(tile), str(base_channels), str(seconds)]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-        return json.loads(result.stdout.strip().splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return dict(error=f"no answer within {timeout} s")
+        printed, otherwise = subprocess.run(command, capture_output=True, text=True, timeout=timeout).stdout, "ended without an answer"
+    except subprocess.TimeoutExpired as late:
+        printed, otherwise = (late.stdout or b"").decode(), f"no answer within {timeout:.0f} s"
+    try:
+        return json.loads(printed.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        return dict(error="ended without an answer")
+        return dict(error=otherwise)
 
 
 def layer_by_layer(device, options):
     """Every convolution of the network: each algorithm of the GPU, and cuDNN; forward, and forward with both gradients."""
     shapes = list(dict.fromkeys(layers(options.tile)))
-    end, rows = time.perf_counter() + options.part_seconds * 12, []
+    end, rows = time.perf_counter() + min(options.part_seconds * 12, options.time_left() - options.reserved - 60), []       # a minute for PyTorch
     for size, channels, outputs, kernel in shapes:
         if time.perf_counter() > end:
             rows.append(dict(layer=[size, channels, outputs, kernel], skipped="out of time"))
@@ -249,7 +251,8 @@ def layer_by_layer(device, options):
         rows.append(row)
         device.forget()
     device.tf32(False)
-    peers = {mode: torch_peer(mode, "layers", options.tile, options.base_channels, 8, 60) for mode in ("float32", "tf32", "tf32+channels_last")}
+    peers = {mode: torch_peer(mode, "layers", options.tile, options.base_channels, 8, min(60, options.time_left() - options.reserved))
+             for mode in ("float32", "tf32", "tf32+channels_last")}
     for mode, peer in peers.items():
         for one in peer.get("layers", []):
             row = next((row for row in rows if row["layer"] == one["layer"] and "ms" in row), None)
@@ -293,15 +296,16 @@ def isbi(device, options):
                 scoring_seconds=time.perf_counter() - start, peak_bytes=device.peak(), losses=[round(row[1], 4) for row in rows[::max(1, steps // 200)]])
 
 
-PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "layers": layer_by_layer, "isbi": isbi}
+PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "isbi": isbi, "layers": layer_by_layer}
 
 
 def run(device, options, parts=PARTS):
     """All parts in turn; returns {part: what it found}."""
     began, found = time.perf_counter(), {}
     options.time_left = lambda: options.seconds - (time.perf_counter() - began)
-    for name, part in parts.items():
+    for place, (name, part) in enumerate(parts.items()):
         start = time.perf_counter()
+        options.reserved = 60 * options.minutes + 60 if "isbi" in list(parts)[place + 1:] else 0               # seconds, for the training and its scores
         if options.time_left() < 15:
             found[name] = dict(error="skipped, out of time")
         else:

@@ -62,7 +62,11 @@ def report(found, options):
 def write(found, options):
     out = Path(options.out)
     (out / "results.json").write_text(json.dumps(dict(command=options.command, parts=found), indent=1, default=float) + "\n")
-    (out / "report.md").write_text(report(found, options))
+    try:
+        text = report(found, options)
+    except Exception as error:                           # the figures are what matters, and the next part is still to run
+        text = f"no report: {type(error).__name__}: {error}; results.json has everything"
+    (out / "report.md").write_text(text)
 
 
 def isbi_picture(rows, sample, probabilities, path):

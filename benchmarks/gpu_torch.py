@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu_torch MODE TASK TILE BASE_CHANNELS SECONDS
 
-MODE: float32 or tf32, with "+channels_last" or "+compile" where wanted; cudnn.benchmark is on always. TASK: train, infer, layers.
+MODE: float32 or tf32, with "+channels_last" or "+compile" where wanted; cudnn.benchmark is on always. TASK: steps (training steps,
+and when they are printed forward passes as well) or layers.
 """
 
 import json
@@ -41,7 +42,8 @@ def timed(torch, step, seconds, least=5, most=50):
     return times
 
 
-def network(mode, task, tile, base_channels, seconds):
+def network(mode, tile, base_channels, seconds):
+    """The full training step, printed at once for it may be all there is time for, and the forward pass."""
     torch = setup(mode)
     layout = torch.channels_last if "channels_last" in mode else torch.contiguous_format
     net = torch_unet(base_channels).cuda().to(memory_format=layout)
@@ -60,9 +62,11 @@ def network(mode, task, tile, base_channels, seconds):
         with torch.no_grad():
             forward(x)
 
-    net.train(task == "train")
-    times = timed(torch, train if task == "train" else infer, seconds)
-    return dict(median_ms=statistics.median(times), times_ms=times, peak_bytes=torch.cuda.max_memory_allocated(), version=torch.__version__)
+    times = timed(torch, train, seconds)
+    found = dict(train_ms=statistics.median(times), train_times_ms=times, peak_bytes=torch.cuda.max_memory_allocated(), version=torch.__version__)
+    print(json.dumps(found), flush=True)
+    net.eval()
+    return found | dict(infer_ms=statistics.median(timed(torch, infer, seconds)))
 
 
 def layers(mode, tile, seconds):
@@ -94,7 +98,7 @@ def layers(mode, tile, seconds):
 
 def main(mode, task, tile, base_channels, seconds):
     try:
-        result = layers(mode, int(tile), float(seconds)) if task == "layers" else network(mode, task, int(tile), int(base_channels), float(seconds))
+        result = layers(mode, int(tile), float(seconds)) if task == "layers" else network(mode, int(tile), int(base_channels), float(seconds))
     except Exception as error:                           # whatever it is, it goes into the report
         result = dict(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
     print(json.dumps(result))

@@ -54,7 +54,7 @@ def options(tmp_path, rng):
 
 def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "torch_peer", lambda mode, task, *_: dict(error="no GPU") if "compile" in mode else dict(layers=[]) if task == "layers" else
-                        dict(median_ms=5.0, times_ms=[5.0], peak_bytes=1, version="2"))
+                        dict(train_ms=5.0, train_times_ms=[5.0], peak_bytes=1, version="2"))
     monkeypatch.setattr(gpu, "GPU_ALGORITHMS", {})
     monkeypatch.setattr(gpu, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
     found = gpu.run(Cpu(), options)
@@ -82,6 +82,12 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(options, tmp_path):
     assert gpu.run(Cpu(), options, {"late": fails}) == {"late": {"error": "skipped, out of time"}}
 
 
+def test_a_report_that_fails_stops_nothing(options, tmp_path):
+    found = gpu.run(Cpu(), options, {"layers": lambda *_: dict(unexpected=1), "next": lambda *_: dict(value=2)})
+    assert list(found) == ["layers", "next"] and json.loads((tmp_path / "results.json").read_text())["parts"] == found
+    assert (tmp_path / "report.md").read_text() == "no report: KeyError: 'rows'; results.json has everything"
+
+
 def test_what_was_promised_is_compared_with_what_was_measured():
     found = {"full size": {"npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0), "PyTorch TF32": dict(train_ms=10.0),
                            "PyTorch float32": dict(train_ms=11.0)}, "isbi": dict(scores=dict(v_rand=0.98))}
@@ -92,12 +98,27 @@ def test_what_was_promised_is_compared_with_what_was_measured():
 
 def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):
     monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, stdout="", stderr=""))
-    assert gpu.torch_peer("tf32", "train", 188, 1, 1, 5) == {"error": "ended without an answer"}
+    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "ended without an answer"}
 
     def late(command, **keywords):
         raise subprocess.TimeoutExpired(command, keywords["timeout"])
     monkeypatch.setattr(gpu.subprocess, "run", late)
-    assert gpu.torch_peer("tf32", "train", 188, 1, 1, 5) == {"error": "no answer within 5 s"}
+    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "no answer within 5 s"}
+    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, -20) == {"error": "skipped, out of time"}
+
+
+def test_a_peer_that_is_late_is_believed_as_far_as_it_came(monkeypatch):
+    run, before = subprocess.run, [sys.executable, "-c", "import time; print('{\"train_ms\": 5.0}', flush=True); time.sleep(60)"]
+    monkeypatch.setattr(gpu.subprocess, "run", lambda command, **keywords: run(before, **keywords))
+    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 3) == {"train_ms": 5.0}
+
+
+def test_the_peers_leave_time_for_the_training(options, monkeypatch):
+    monkeypatch.setattr(gpu, "write", lambda found, options: None)
+    options.minutes, options.seconds, seen = 2.5, 480, []
+    part = lambda device, options: seen.append((options.reserved, round(options.time_left() / 10))) or {}           # noqa: E731
+    gpu.run(Cpu(), options, {"full size": part, "isbi": part, "layers": part})
+    assert seen == [(210, 48), (0, 48), (0, 48)]
 
 
 def test_without_a_gpu_it_is_one_line_and_status_2():
