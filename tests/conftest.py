@@ -1,7 +1,8 @@
-"""Fixtures for all tests: `xp`, the array module that a test runs on, and `rng`."""
+"""Fixtures for all tests: `xp`, the array module that a test runs on; `gpu`, on which the CUDA kernels run without one, and `rng`."""
 
 import functools
 
+import cuda_on_cpu
 import numpy as np
 import pytest
 import strict_array
@@ -26,6 +27,14 @@ def xp(request):
         pytest.skip(problem)
     import cupy
     return cupy
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The strict stand-in for CuPy, with the package's CUDA kernels at work on it (cuda_on_cpu.py)."""
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
+    return cuda_on_cpu.install(monkeypatch)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A tile that is drawn on the GPU is the tile that is drawn on the CPU; the kernels run on a CPU here (cuda_on_cpu.py)."""
 
-import cuda_on_cpu
 import numpy as np
 import pytest
 
@@ -12,11 +11,9 @@ from npunet.training import Recipe, batches, placed
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, with the package's kernels at work on it."""
-    if cuda_on_cpu.COMPILER is None:
-        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
-    xp = cuda_on_cpu.install(monkeypatch)
+    xp = gpu
     monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: xp.asarray(x))
     return xp
 

@@ -15,14 +15,6 @@ from npunet.ops.conv_algorithms import winograd
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}          # of the largest value
 
 
-@pytest.fixture
-def gpu(monkeypatch):
-    """The strict stand-in for CuPy, with the package's kernels at work on it."""
-    if cuda_on_cpu.COMPILER is None:
-        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
-    return cuda_on_cpu.install(monkeypatch)
-
-
 def close(mine, expected, dtype):
     assert mine.dtype == dtype and mine.shape == expected.shape
     np.testing.assert_allclose(to_cpu(mine), expected, rtol=0, atol=TOLERANCE[dtype] * abs(expected).max())

@@ -1,6 +1,5 @@
 """The CUDA kernels, run on a CPU by cuda_on_cpu.py, compute what the array expressions compute. Says nothing about any GPU's speed."""
 
-import cuda_on_cpu
 import numpy as np
 import pytest
 
@@ -11,14 +10,6 @@ from npunet.ops import gpu_kernels
 
 TOLERANCE = {"float32": dict(rtol=2e-6, atol=2e-6), "float64": dict(rtol=1e-12, atol=1e-13)}
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """The strict stand-in for CuPy, with the package's kernels at work on it."""
-    if cuda_on_cpu.COMPILER is None:
-        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
-    return cuda_on_cpu.install(monkeypatch)
 
 
 def same(mine, expected, dtype):

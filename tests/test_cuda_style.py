@@ -1,6 +1,5 @@
 """Style transfer through the CUDA kernels on a CPU (cuda_on_cpu.py), against NumPy; and what crosses the bus meanwhile."""
 
-import cuda_on_cpu
 import numpy as np
 import pytest
 
@@ -11,11 +10,9 @@ from npunet.style import VGG, Generator, Objective, generator_step, optimize_pic
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, as in test_cuda_training.py; and a VGG narrow enough for it, wide enough for Winograd."""
-    if cuda_on_cpu.COMPILER is None:
-        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
-    xp = cuda_on_cpu.install(monkeypatch)
+    xp = gpu
     for module in ("npunet.unet", "npunet.style.vgg", "npunet.style.generator", "npunet.style.direct"):
         monkeypatch.setattr(f"{module}.to_device", lambda x, device: xp.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(unet, "resolve_device", lambda name: name)

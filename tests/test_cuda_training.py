@@ -2,7 +2,6 @@
 
 import json
 
-import cuda_on_cpu
 import numpy as np
 import pytest
 
@@ -15,11 +14,9 @@ from npunet.training import NotFinite, training_step
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, with the package's kernels at work on it; networks with device="gpu" live there."""
-    if cuda_on_cpu.COMPILER is None:
-        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
-    xp = cuda_on_cpu.install(monkeypatch)
+    xp = gpu
     for module in ("npunet.unet", "npunet.training", "npunet.tiling"):
         monkeypatch.setattr(f"{module}.to_device", lambda x, device: xp.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(unet, "resolve_device", lambda name: name)
