@@ -51,7 +51,7 @@ class CudaFile:
     def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS):
         """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks), asynchronously.
 
-        Arrays must be C-contiguous. Python ints become int, floats double. ``dtype`` decides what REAL is; by default
+        Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. ``dtype`` decides what REAL is; by default
         the dtype of the first array.
         """
         dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
@@ -69,6 +69,8 @@ def _argument(value):
         return np.int32(value)
     if isinstance(value, float):
         return np.float64(value)
+    if isinstance(value, np.generic):
+        return value
     if not value.flags.c_contiguous:
         raise ValueError("a CUDA kernel got an array that is not C-contiguous")
     return value

@@ -98,6 +98,7 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
 static inline void __syncthreads() { on_cpu::wait_block(); }
 static inline void __syncwarp() { on_cpu::wait_warp(); }
 template <typename T> static T __ldg(const T* p) { return *p; }
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned long long)((unsigned __int128)a * b >> 64); }
 
 template <typename T> static T __shfl_down_sync(unsigned, T value, unsigned delta) {
     unsigned me = on_cpu::current;

@@ -80,14 +80,15 @@ class EmulatedModule:
 
     def _passed(self, name, kind, value):
         kind = kind.replace("const", "").replace("REAL", self.real).strip()
-        dtypes = {"float": np.float32, "double": np.float64, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64}
+        dtypes = {"float": np.float32, "double": np.float64, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64, "unsigned int": np.uint32, "unsigned long long": np.uint64}
         expected = np.dtype(dtypes[kind.rstrip("* ")])
         if kind.endswith("*"):
             assert isinstance(value, strict_array.ndarray), f"{name}: {kind} got {value!r}"
             assert value.dtype == expected and value.flags.c_contiguous, f"{name}: {kind} got {value.dtype}"
             return ctypes.c_void_p(value._data.ctypes.data)
         assert isinstance(value, np.generic) and value.dtype == expected, f"{name}: {kind} got {value!r}"
-        return {"float": ctypes.c_float, "double": ctypes.c_double, "int": ctypes.c_int}[kind](value.item())
+        return {"float": ctypes.c_float, "double": ctypes.c_double, "int": ctypes.c_int, "unsigned int": ctypes.c_uint,
+                "unsigned long long": ctypes.c_ulonglong}[kind](value.item())
 
 
 def install(monkeypatch):

@@ -8,6 +8,7 @@ from npunet.geometry import output_size
 from npunet.gradient_check import relative_error
 from npunet.layers import Parameter
 from npunet.loss import weighted_cross_entropy
+from npunet.ops import dropout_backward
 from npunet.optimizers import SGD, Adam, RMSprop
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
@@ -88,8 +89,11 @@ def problem(dtype, variant="paper", depth=2, dropout=0.0, in_channels=2, n_class
                                                      ("paper", 4, 0.0)])
 def test_logits_and_all_gradients(variant, depth, dropout, dtype, tolerance):
     net, x, labels, weights = problem(dtype, variant, depth, dropout, base_channels=6 if depth == 2 else 3)
+    maps = list(net.feature_maps(x).items())
+    before_dropout = [array for name, array in maps if name.endswith("dropout")]                     # one for each level
     logits = net.forward(x, train=True)
-    masks = {level: channels_first(layer.context) for level, layer in enumerate(net.dropouts) if not isinstance(layer.context, str)}
+    masks = {level: channels_first(dropout_backward(np.ones_like(before), layer.context))
+             for level, (before, layer) in enumerate(zip(before_dropout, net.dropouts, strict=True)) if not isinstance(layer.context, str)}
     assert bool(masks) == (dropout > 0)
     loss, dlogits = weighted_cross_entropy(logits, labels, weights)
     dx = net.backward(dlogits)

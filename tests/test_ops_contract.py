@@ -11,7 +11,7 @@ from npunet.gradient_check import check_gradients
 from npunet.ops.batch_norm import batch_norm_definition
 from npunet.ops.conv_algorithms import naive
 from npunet.ops.crop_concat import crop_concat_definition
-from npunet.ops.dropout import dropout_definition
+from npunet.ops.dropout import Mask, dropout_definition
 from npunet.ops.max_pooling import max_pool2d_definition
 from npunet.ops.pad_concat import pad_concat_definition
 from npunet.ops.relu import relu_definition
@@ -23,8 +23,8 @@ RATE, SEED = 0.3, 5
 
 
 def dropped(x):
-    """Dropout's definition needs the mask: the same generator draws it."""
-    return dropout_definition(x, np.random.default_rng(SEED).random(x.shape, np.float32) >= RATE, RATE)
+    """Dropout's definition needs the mask: the same generator draws its key, test_dropout.py has the mask's own definition."""
+    return dropout_definition(x, Mask(int(np.random.default_rng(SEED).integers(2 ** 64, dtype="uint64")), RATE).keep(x.shape), RATE)
 
 
 class Case(NamedTuple):

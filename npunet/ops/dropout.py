@@ -5,12 +5,40 @@ expected value stays the same and nothing has to be done when the network is app
 
     y = x * keep / (1 - rate),   keep ~ Bernoulli(1 - rate)          dL/dx = dL/dy * keep / (1 - rate)
 
-The random numbers come from a NumPy generator on the host, so a seed gives the same mask on CPU and GPU.
+Both are the same linear map, so backward is forward once more, with the same mask.
+
+The mask is not drawn one number after the other: element i is kept if the i-th number of 32 bits that Philox4x64-10 gives under a key
+is at least rate * 2^32. Philox (Salmon et al. 2011, doi:10.1145/2063384.2063405) computes number i from i and the key alone. So every
+thread of a GPU finds its own (dropout.cu), NumPy has it as `np.random.Philox`, both get the same bits, and forward leaves nothing to
+backward but the key: one 64-bit number, which the host draws from the network's generator.
 """
+
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
+from npunet import cuda_kernels
 from npunet.backend import array_module
+from npunet.ops import gpu_kernels
+
+
+class Mask(NamedTuple):
+    """All that a mask depends on besides the shape; the context of dropout_backward."""
+
+    key: int                                             # 0 .. 2^64 - 1
+    rate: float
+
+    @property
+    def threshold(self):
+        """Numbers of 32 bits below this one drop their element."""
+        return np.uint32(int(self.rate * 2 ** 32))
+
+    def keep(self, shape):
+        """The mask itself, booleans of any shape, on the host."""
+        size = prod(shape)
+        words = np.random.Philox(key=self.key).random_raw(-(-size // 2))     # of 64 bits: two numbers, the lower half first
+        return (words.astype("<u8", copy=False).view("<u4")[:size] >= self.threshold).reshape(shape)
 
 
 def dropout_definition(x, keep, rate):
@@ -23,12 +51,18 @@ def dropout_definition(x, keep, rate):
 
 def dropout(x, rate, rng):
     """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
-    xp = array_module(x)
-    keep = rng.random(x.shape, np.float32) >= rate
-    factor = xp.asarray(keep).astype(x.dtype) / x.dtype.type(1 - rate)
-    return x * factor, factor
+    mask = Mask(int(rng.integers(2 ** 64, dtype=np.uint64)), float(rate))
+    return _masked(x, mask), mask
 
 
 def dropout_backward(dy, ctx):
     """dy like y -> dx like x."""
-    return dy * ctx
+    return _masked(dy, ctx)
+
+
+def _masked(x, mask):
+    """x * keep / (1 - rate)."""
+    if cuda_kernels.on_gpu(x):
+        return gpu_kernels.dropout(x, mask)
+    xp, scale = array_module(x), x.dtype.type(1 / (1 - mask.rate))
+    return x * (xp.asarray(mask.keep(x.shape)) * scale)

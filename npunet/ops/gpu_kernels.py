@@ -1,4 +1,4 @@
-"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling. The mathematics stands in the operation's own file.
+"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling, dropout. The mathematics stands in the operation's own file.
 
 Each function here does what the array expressions of its operation do, in one or two kernels; see the .cu file of the same name.
 """
@@ -6,10 +6,12 @@ Each function here does what the array expressions of its operation do, in one o
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from npunet.backend import array_module
 from npunet.cuda_kernels import CudaFile
 
-BIAS_RELU, MAX_POOLING = (CudaFile(Path(__file__).with_name(name)) for name in ("bias_relu.cu", "max_pooling.cu"))
+BIAS_RELU, MAX_POOLING, DROPOUT = (CudaFile(Path(__file__).with_name(name)) for name in ("bias_relu.cu", "max_pooling.cu", "dropout.cu"))
 BLOCKS = 528                                             # of mask_and_sum: four for each multiprocessor of a large GPU
 
 
@@ -58,3 +60,12 @@ def max_pool2d_backward(dy, ctx, dskip=None):
     MAX_POOLING.launch("max_pool_backward", dx.size, xp.ascontiguousarray(dy), ctx.winner, dx if dskip is None else xp.ascontiguousarray(dskip), dx,
                        dx.size, *ctx.shape[1:], int(dskip is not None))
     return dx
+
+
+def dropout(x, mask):
+    """x with the mask of dropout.py applied; each thread computes the random numbers of eight elements."""
+    xp = array_module(x)
+    x = xp.ascontiguousarray(x)
+    y = xp.empty(x.shape, dtype=x.dtype)
+    DROPOUT.launch("dropout", -(-x.size // 8), x, y, x.size, np.uint64(mask.key), mask.threshold, 1 / (1 - mask.rate))
+    return y
