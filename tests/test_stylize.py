@@ -13,9 +13,9 @@ import pytest
 from style_helpers import small_vgg
 from test_datasets_download import server  # noqa: F401  (a fixture)
 
-from npunet import images, stylize, torch_files
+from npunet import checkpoint, images, stylize, stylize_options, torch_files
 from npunet.errors import InputError
-from npunet.style import Generator, vgg, weights
+from npunet.style import Generator, run as style_run, vgg, weights
 from npunet.style.pictures import fitted, random_square, read_picture
 
 
@@ -38,6 +38,15 @@ def folder(tmp_path, monkeypatch, rng):
     return tmp_path
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Contact sheets are not drawn, which takes longer than training here; the last one's pictures by name."""
+    sheet = {}
+    monkeypatch.setattr(style_run, "contact_sheet", lambda path, named: sheet.clear() or sheet.update(named))
+    monkeypatch.setattr(style_run, "loss_curves", lambda path, records: None)
+    return sheet
+
+
 TRAIN = "train --content content.png --style style.png --weights vgg.pth --size 48 --base-channels 2 --style-weight 100 --out out"
 OPTIMIZE = "optimize --content content.png --style style.png --weights vgg.pth --size 48 --style-weight 100 --out out"
 
@@ -51,13 +60,16 @@ def losses(path="out"):
 
 
 def test_train_and_apply(folder, capsys):
-    run(TRAIN, "--steps 16 --learning-rate 0.01 --variation-weight 0.1")
+    run(TRAIN, "--steps 8 --learning-rate 0.01 --variation-weight 0.1")
     records = losses()
-    assert [record["step"] for record in records] == list(range(1, 17))
+    assert [record["step"] for record in records] == list(range(1, 9))
     assert set(records[0]) == {"step", "total", "content", "style", "variation", "seconds"}
     assert records[-1]["total"] < records[0]["total"]
-    assert {path.name for path in Path("out").iterdir()} == {"picture.png", "contact_sheet.png", "losses.png", "losses.jsonl", "model.npz"}
-    assert "done after step 16" in capsys.readouterr().out
+    assert {path.name for path in Path("out").iterdir()} == {"config.json", "picture.png", "steps", "contact_sheet.png", "losses.png", "losses.jsonl",
+                                                             "model.npz", "newest.npz"}
+    assert {path.name for path in Path("out/steps").iterdir()} == {f"{step}.png" for step in range(1, 9)}
+    output = capsys.readouterr().out
+    assert "done after step 8" in output and "--resume" not in output
     assert read_picture("out/picture.png").shape == (48, 32, 3), "60 x 41 to 48, on the pooling grid"
     run("apply --model out/model.npz --input content.png many --output painted")
     assert {path.name for path in Path("painted").iterdir()} == {"content.png", "0.png", "1.png"}
@@ -68,14 +80,12 @@ def test_train_and_apply(folder, capsys):
     assert read_picture("small/content.png").shape == (30, 20, 3)
 
 
-def test_the_contact_sheet_shows_the_way(folder, monkeypatch):
-    shown = []
-    monkeypatch.setattr(stylize, "contact_sheet", lambda path, named: shown.append(list(named)))
+def test_the_contact_sheet_shows_the_way(folder, undrawn):
     run(TRAIN, "--steps 16")
-    assert shown[-1] == ["content", "style", *(f"step {step}" for step in range(2, 17, 2))]
+    assert list(undrawn) == ["content", "style", *(f"step {step}" for step in range(2, 17, 2))]
 
 
-def test_train_on_a_folder_is_repeatable(folder):
+def test_train_on_a_folder_is_repeatable(folder, undrawn):
     for out in ("a", "b"):
         run(TRAIN.replace("content.png", "many"), f"--batch 2 --steps 3 --out {out}")
     one, other = (Generator.load(f"{out}/model.npz").net.parameters for out in "ab")
@@ -87,14 +97,14 @@ def test_settings(folder, monkeypatch):
     run(TRAIN, "--steps 1")
     better = Generator.load("out/model.npz")
     assert better.colours == "full" and better.net.bilinear
-    monkeypatch.setitem(stylize.FAITHFUL, "base_channels", 2)
+    monkeypatch.setitem(stylize_options.FAITHFUL, "base_channels", 2)
     run(TRAIN.replace("--base-channels 2", "").replace("--size 48", ""), "--faithful --size 32 --steps 1 --out faithful")
     faithful = Generator.load("faithful/model.npz")
     assert faithful.colours == "normalised" and not faithful.net.bilinear and faithful.info["size"] == 32
 
 
 @pytest.mark.parametrize("more", ["--method lbfgs", "--method adam --start noise", "--content-layers none --style-layers relu1_1,conv3_1"])
-def test_optimize(folder, more):
+def test_optimize(folder, undrawn, more):
     run(OPTIMIZE, "--steps 8", more)
     assert read_picture("out/picture.png").shape == (48, 33, 3) and not Path("out/model.npz").exists()
     assert losses()[-1]["total"] < losses()[0]["total"]
@@ -105,21 +115,117 @@ def test_without_weights_it_says_what_to_expect(folder, monkeypatch, capsys):
     assert "random weights" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [TRAIN, OPTIMIZE])
-def test_interrupted_runs_keep_the_newest(folder, command, monkeypatch, capsys):
-    def report_and_interrupt(self, step, terms, paint, original=stylize.Run.report):
-        if step == 3:
+def stop_at(number, monkeypatch):
+    """From now on a Ctrl-C comes during this step."""
+    def report_and_interrupt(self, step, terms, paint, original=style_run.Run.report):
+        if step == number:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, step, terms, paint)
 
-    monkeypatch.setattr(stylize.Run, "report", report_and_interrupt)
+    monkeypatch.setattr(style_run.Run, "report", report_and_interrupt)
+
+
+@pytest.mark.parametrize("command", [TRAIN, OPTIMIZE])
+def test_interrupted_runs_keep_the_newest(folder, command, monkeypatch, capsys):
+    stop_at(3, monkeypatch)
     with pytest.raises(SystemExit) as ended:
         run(command, "--steps 40")
     assert ended.value.code == 130 and len(losses()) == 3
-    assert "stopped after step 3" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "stopped after step 3" in output and ("go on with: python -m npunet.stylize train --resume out" in output) == (command == TRAIN)
     assert read_picture("out/picture.png").size and Path("out/model.npz").exists() == (command == TRAIN)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
+
+# Going on -------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("more, last", [("", 5), ("--faithful", 4), ("--content many --batch 2 --variation-weight 0.1", 5)],
+                         ids=["better, between pictures", "faithful, at a picture", "folder"])
+def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, undrawn, monkeypatch, more, last):
+    command = f"{TRAIN} {more} --steps 16 --learning-rate 0.01"
+    run(command, "--out straight")
+    with monkeypatch.context() as during, pytest.raises(SystemExit):
+        stop_at(last, during)
+        run(command, "--out stopped")
+    run("train --resume stopped")
+    straight, resumed = ([{name: value for name, value in record.items() if name != "seconds"} for record in losses(path)] for path in ("straight", "stopped"))
+    assert straight == resumed and len(straight) == 16
+    for name in ("newest.npz", "model.npz"):
+        one, other = (checkpoint.load(Path(path, name)) for path in ("straight", "stopped"))
+        assert one.keys() == other.keys() and one["header"] == other["header"]
+        for entry in one.keys() - {"header"}:
+            assert one[entry].tobytes() == other[entry].tobytes(), (name, entry)
+    for picture in ("picture.png", "steps/4.png", "steps/16.png"):
+        assert Path("straight", picture).read_bytes() == Path("stopped", picture).read_bytes()
+    assert list(undrawn) == ["content", "style", *(f"step {step}" for step in range(2, 17, 2))], "and no step 5"
+    assert np.array_equal(undrawn["step 2"], read_picture("straight/steps/2.png"))
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(folder, undrawn, monkeypatch):
+    """Step 5 is done again; the line that was being written is dropped."""
+    def killed(self, step, terms, paint, original=style_run.Run.report):
+        if step == 6:
+            raise KeyboardInterrupt
+        return original(self, step, terms, paint)
+
+    run(TRAIN, "--steps 8 --out straight")
+    with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
+        during.setattr(style_run.Run, "report", killed)
+        during.setattr(style_run, "SHEET", 2)                                # a checkpoint at 4, none at 5
+        run(TRAIN, "--steps 8")
+    assert [record["step"] for record in losses()] == [1, 2, 3, 4, 5]
+    with open("out/losses.jsonl", "a") as file:
+        file.write('{"step": 6, "to')
+    run("train --resume out")
+    assert [record["step"] for record in losses()] == list(range(1, 9))
+    assert [record["total"] for record in losses()] == [record["total"] for record in losses("straight")]
+
+
+def test_more_steps_after_the_end(folder, undrawn):
+    run(TRAIN, "--schedule constant --steps 6 --out straight")
+    run(TRAIN, "--schedule constant --steps 3")
+    with pytest.raises(InputError, match="^--resume out: it is at step 3 of 3 already; give more --steps to go on$"):
+        run("train --resume out")
+    Path("content.png").rename("moved.png")
+    run("train --resume out --steps 6 --content moved.png")
+    assert [record["total"] for record in losses()] == [record["total"] for record in losses("straight")]
+    assert Generator.load("out/model.npz").info["steps"] == 6
+
+
+def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
+    run(TRAIN, "--steps 2 --out trained")
+    run(OPTIMIZE, "--steps 2 --out direct")
+    for path, text in (("other", '{"options": {}, "network": {}}'), ("list", "[]"), ("broken", "{"), ("empty", '{"command": "train", "options": {}}')):
+        Path(path).mkdir()
+        Path(path, "config.json").write_text(text)
+    Path("gone").mkdir()
+    Path("gone/config.json").write_text(Path("trained/config.json").read_text())
+    Path("wider").mkdir()
+    Path("wider/config.json").write_text(Path("trained/config.json").read_text().replace('"base_channels": 2', '"base_channels": 3'))
+    Path("wider/newest.npz").write_bytes(Path("trained/newest.npz").read_bytes())
+    before = Path("trained/newest.npz").read_bytes(), Path("trained/losses.jsonl").read_text()
+    for arguments, message in [
+        ("nowhere", "--resume nowhere: config.json cannot be read"),
+        ("broken", "--resume broken: config.json cannot be read"),
+        ("other", "--resume other: that is no run of npunet.stylize train"),
+        ("list", "--resume list: that is no run of npunet.stylize train"),
+        ("direct", "--resume direct: that is no run of npunet.stylize train"),
+        ("empty", "--content is missing; expected a picture or a folder"),
+        ("gone --steps 4", "newest.npz does not exist"),
+        ("wider --steps 4", "newest.npz does not belong to the network in"),
+        ("trained --style-weight 7", "--style-weight cannot change when a run is resumed; only --content, --style, --weights, --steps,"),
+        ("trained --out new", "--out cannot change"),
+        ("trained --faithful", "--faithful cannot change"),
+        ("trained", "it is at step 2 of 2 already"),
+        ("trained --steps 1", "it is at step 2 of 1 already"),
+    ]:
+        with pytest.raises(InputError) as error:
+            run("train --resume", arguments)
+        assert message in str(error.value) and "\n" not in str(error.value)
+    assert before == (Path("trained/newest.npz").read_bytes(), Path("trained/losses.jsonl").read_text())
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("arguments, message", [
     (TRAIN.replace("content.png", "none.png"), "none.png: no such file"),
@@ -130,6 +236,8 @@ def test_interrupted_runs_keep_the_newest(folder, command, monkeypatch, capsys):
     (TRAIN + " --style-layers conv7_1", "layer conv7_1: vgg19 has none of that name"),
     (TRAIN + " --style-weight -1", "--style-weight is -1.0; expected a number, 0 or more"),
     (TRAIN + " --out content.png", "--out content.png: the folder cannot be made"),
+    ("train --style style.png", "--content is missing; expected a picture or a folder of them"),
+    ("optimize --content content.png", "--style is missing; expected a picture"),
     (OPTIMIZE + " --learning-rate nan", "--learning-rate is nan"),
     (OPTIMIZE + " --size 4", "pixels are too small for"),
     ("apply --model style.png --input content.png --output out", "style.png cannot be read as a checkpoint"),
@@ -149,7 +257,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(folder, monkeypatch):
 
 def test_a_run_is_not_overwritten(folder):
     run(OPTIMIZE, "--steps 1")
-    with pytest.raises(InputError, match="--out out holds a run already"):
+    with pytest.raises(InputError, match="out holds a run already"):
         run(TRAIN)
 
 
@@ -159,7 +267,7 @@ def test_exit_status_and_help(folder):
 
     found = command("apply", "--model", "none.npz", "--input", "content.png", "--output", "out")
     assert found.returncode == 2 and found.stderr.startswith("error: none.npz does not exist") and found.stderr.count("\n") == 1
-    assert command("train", "--help").returncode == 0
+    assert command("train", "--help").returncode == 0 == command("optimize", "--help").returncode
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
