@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from npunet import augmentation_gpu, cli, cuda_kernels, fitting, images, optimizers, train, unet
+from npunet.augmentation import Settings
 from npunet.backend import to_cpu
 from npunet.datasets import synthetic
 from npunet.errors import InputError
 from npunet.ops import dropout_backward
-from npunet.training import NotFinite, training_step
+from npunet.training import NotFinite, Recipe, batches, placed, read_back, training_step
 
 
 @pytest.fixture
@@ -216,3 +217,45 @@ def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch
     monkeypatch.setattr(cuda_kernels.CudaFile, "launch", full)
     with pytest.raises(InputError, match="^out of memory at tile 36 with 8 base channels; .* should fit$"):
         command(["--data", str(folder), *SMALL, "--w0", "10", "--steps", "2", "--device", "gpu", "--out", str(tmp_path / "run")])
+
+
+@pytest.fixture
+def crossings(gpu, monkeypatch):
+    """What crosses the bus from now on: bytes of each array that goes to the device, and how each result comes back or is waited for."""
+    found = {"there": [], "back": []}
+    asarray = gpu.asarray
+
+    def counted(x, *rest, **keywords):
+        if not isinstance(x, gpu.ndarray):
+            found["there"].append(np.asarray(x).nbytes)
+        return asarray(x, *rest, **keywords)
+
+    monkeypatch.setattr(gpu, "asarray", counted)
+    for name in ("get", "__float__", "__int__", "__bool__"):
+        def waits(self, name=name, method=getattr(gpu.ndarray, name)):
+            found["back"].append(name)
+            return method(self)
+        monkeypatch.setattr(gpu.ndarray, name, waits)
+    return found
+
+
+@pytest.mark.parametrize("drawn_by, settings", [("gpu", Settings(w0=0.0)), ("host", Settings(w0=10.0))])
+def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, monkeypatch):
+    """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until somebody asks for the losses."""
+    monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x))
+    samples, workers = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu", settings)
+    recipe, net = Recipe(steps=10, tile=36), unet.UNet(1, 2, 4, 1, device="gpu")
+    optimizer, reports, output = optimizers.Adam(net.parameters, 1e-3), [], net.output_size(36)
+    for moved in crossings.values():
+        moved.clear()
+    for batch in batches(samples, recipe, output, 0, settings, workers):
+        reports.append(training_step(net, optimizer, *batch, clip=1.0, wait=False))
+    if drawn_by == "gpu":
+        bases = crossings["there"].pop(1), crossings["there"].pop(1)         # grid_basis of tile and output: once for all steps
+        assert bases == (3 * 8 * 36, 3 * 8 * output)
+    sample = [24 * 8] if drawn_by == "gpu" else [36 ** 2 * 4, output ** 2 * 8, output ** 2 * 4]              # image, labels, weights
+    assert crossings["there"] == 10 * sample and crossings["back"] == []
+    energies = [energy for energy, _ in read_back(reports)]
+    assert crossings["back"] == ["get"] and len(energies) == 10 and np.isfinite(energies).all()
+    training_step(net, optimizer, *batch, clip=1.0)
+    assert crossings["back"] == ["get", "get"]                               # who waits for each step waits once
