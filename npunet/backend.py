@@ -21,7 +21,11 @@ def array_module(x):
 
 
 def to_device(x, device):
-    """``x`` as an array on ``device`` ("cpu" or "gpu"); no copy if it is there already."""
+    """``x`` as an array on ``device`` ("cpu" or "gpu"); no copy if it is there already.
+
+    CuPy copies to the GPU through page-locked memory of its own pool, and the host goes on before the copy has been made. It has its turn
+    in the order of the GPU's work: 3 MB for a tile of 572 with labels and weights, 60 us at 50 GB/s, too little for a stream of its own.
+    """
     if device == "cpu":
         return to_cpu(x)
     import cupy
