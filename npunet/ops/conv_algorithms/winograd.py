@@ -221,31 +221,36 @@ class Tiles:
         """
         xp, m, (t, size) = array_module(x), self.m, matrix.shape
         rows, columns = band.shape
-        strip = self.pixels(x, band, padding, size)                          # (m (rows - 1) + size, m (columns - 1) + size, C)
-        _, width, c = strip.shape
+        c = x.shape[3]
+        strip, left, right = self.pixels(x, band, padding, size)             # (m (rows - 1) + size, W, C), columns of zeros missing beside it
+        width = strip.shape[1]
         strided, (s0, _, item) = xp.lib.stride_tricks.as_strided, strip.strides
-        half = memory.scratch("even", (rows, t, width * c), x.dtype, xp)
-        xp.matmul(matrix, strided(strip, (rows, size, width * c), (m * s0, s0, item)), out=half)          # down: (t, size) @ (rows; size, width C)
-        s0, s1, _ = half.strides
+        half = memory.scratch("even", (rows, t, left + width + right, c), x.dtype, xp)
+        half[:, :, :left] = half[:, :, left + width:] = 0
+        xp.matmul(matrix, strided(strip, (rows, size, width * c), (m * s0, s0, item)),                    # down: (t, size) @ (rows; size, W C)
+                  out=half[:, :, left:left + width].reshape(rows, t, width * c))
+        s0, s1 = half.strides[:2]
         tiles = strided(half, (rows, t, columns, size, c), (s0, s1, m * c * item, c * item, item))
         xp.matmul(matrix, tiles, out=target.transpose(2, 0, 3, 1, 4))        # across: (t, size) @ (rows, a, columns; size, C)
 
     def pixels(self, x, band, padding, size):
-        """The pixels of x (N, H, W, C) that a band reads: a view, or a copy where zeros must be put around x."""
+        """The pixels of x (N, H, W, C) that a band reads, and how many columns of zeros belong left and right of them.
+
+        A view, or a copy where rows of zeros must be put above or below.
+        """
         rows, columns = band.shape
         height, width, c = x.shape[1:]
         top, left = self.m * band.row - padding, self.m * band.column - padding
         bottom, right = top + self.m * (rows - 1) + size, left + self.m * (columns - 1) + size
-        inside = (slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width)))
-        found = x[(band.n, *inside)]
-        if found.shape[:2] == (bottom - top, right - left) and x.strides[2:] == (c * x.itemsize, x.itemsize):
-            return found
-        strip = memory.scratch("strip", (bottom - top, right - left, c), x.dtype, array_module(x))
-        rows, columns = (slice(part.start - first, max(part.stop, 0) - first) for part, first in zip(inside, (top, left)))
-        strip[:rows.start] = strip[rows.stop:] = 0
-        strip[:, :columns.start] = strip[:, columns.stop:] = 0
-        strip[rows, columns] = found
-        return strip
+        found = x[band.n, max(top, 0):min(bottom, height), max(left, 0):min(right, width)]
+        beside = max(-left, 0), max(right - width, 0)
+        if len(found) == bottom - top and x.strides[2:] == (c * x.itemsize, x.itemsize):
+            return found, *beside
+        strip = memory.scratch("strip", (bottom - top, *found.shape[1:]), x.dtype, array_module(x))
+        first = max(-top, 0)
+        strip[:first] = strip[first + len(found):] = 0
+        strip[first:first + len(found)] = found
+        return strip, *beside
 
     def write(self, at, source, y, band, relu):
         """y = A^T source A for the tiles of a band; source (t, t, rows, columns, K)."""
