@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, images, threads
+from npunet import cli, fitting, images, threads
 from npunet.backend import to_cpu, to_device
 from npunet.errors import InputError
 from npunet.optimizers import Adam
 from npunet.predict import check_outputs, find_inputs
 from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
+from npunet.style import fitting as style_fitting
 from npunet.style.pictures import fitted, random_square, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.weights import fetch
@@ -37,7 +38,7 @@ def main(arguments=None):
     try:
         finished = command(given)
     except MemoryError:
-        raise InputError("out of memory; give a smaller --size or --tile, or fewer --base-channels") from None
+        raise InputError("out of memory before the first step; give fewer --base-channels or smaller pictures, or end other programs") from None
     if finished is False:
         sys.exit(130)
 
@@ -59,27 +60,30 @@ def train(given):
                           device=options.device, seed=options.seed)
     generator.info = {name: getattr(options, name) for name in ("size", "steps", "content_weight", "style_weight", "variation_weight")}
     shown = fitted(read_picture(paths[0]), options.size, GRID)
-    objective, style = look_at_style(options, generator.net.device)
-    optimizer, done = Adam(generator.net.parameters, options.learning_rate), 0
-    if resume is None:
-        folder = StyleFolder.create(options.out, {"command": "train", "options": vars(options), "network": generator.net.config})
-    else:
-        done = folder.go_on(generator.net, optimizer, options.steps)
-        print(f"going on from step {done}")
-    recipe = Recipe(steps=options.steps, learning_rate=options.learning_rate, schedule=options.schedule,
-                    warmup=WARMUP if options.schedule == "cosine" else 0)
-    content = to_device(shown[None], generator.net.device)
-    targets = None if many else objective.content_targets(content)
-    print(f"U-Net (style): {generator.net.n_parameters:,} parameters, {'resize' if generator.net.bilinear else 'up'}-convolutions, "
-          f"colours {options.colours}, device {generator.net.device}; {len(paths)} content picture{'s' * (len(paths) > 1)}; results in {folder.path}/")
-    with Run(folder, options.steps, shown, style, generator, optimizer, done) as run:
-        for step in range(done, options.steps):
-            optimizer.learning_rate = learning_rate(recipe, step)
-            if many:
-                content = to_device(drawn(paths, options, step), generator.net.device)
-            terms = generator_step(generator, objective, optimizer, content, targets)
-            if run.report(step + 1, terms, lambda: generator.paint(shown)):
-                break
+    objective = objective_of(options, generator.net.device)
+    needs = objective, (options.size, options.size) if many else shown.shape[:2], generator.net, options.batch
+    with style_fitting.enough_memory(*needs):
+        style = look_at_style(options, objective)
+        optimizer, done = Adam(generator.net.parameters, options.learning_rate), 0
+        if resume is None:
+            folder = StyleFolder.create(options.out, {"command": "train", "options": vars(options), "network": generator.net.config})
+        else:
+            done = folder.go_on(generator.net, optimizer, options.steps)
+            print(f"going on from step {done}")
+        recipe = Recipe(steps=options.steps, learning_rate=options.learning_rate, schedule=options.schedule,
+                        warmup=WARMUP if options.schedule == "cosine" else 0)
+        content = to_device(shown[None], generator.net.device)
+        targets = None if many else objective.content_targets(content)
+        print(f"U-Net (style): {generator.net.n_parameters:,} parameters, {'resize' if generator.net.bilinear else 'up'}-convolutions, "
+              f"colours {options.colours}, device {generator.net.device}; {len(paths)} content picture{'s' * (len(paths) > 1)}; results in {folder.path}/")
+        with Run(folder, options.steps, shown, style, generator, optimizer, done) as run:
+            for step in range(done, options.steps):
+                optimizer.learning_rate = learning_rate(recipe, step)
+                if many:
+                    content = to_device(drawn(paths, options, step), generator.net.device)
+                terms = generator_step(generator, objective, optimizer, content, targets)
+                if run.report(step + 1, terms, lambda: generator.paint(shown)):
+                    break
     return run.finished
 
 
@@ -94,22 +98,24 @@ def optimize_one(given):
     options = complete("optimize", given)
     set_threads(options)
     shown = fitted(read_picture(options.content), options.size)
-    objective, style = look_at_style(options, options.device)
-    folder = StyleFolder.create(options.out, {"command": "optimize", "options": vars(options)})
-    content = to_device(shown[None], objective.vgg.device)
-    start = content
-    if options.start == "noise":
-        noise = np.random.default_rng(options.seed).uniform(0.3, 0.7, content.shape).astype(np.float32)
-        start = to_device(noise, objective.vgg.device)
-    with Run(folder, options.steps, shown, style) as run:
-        def report(step, terms, picture):
-            return run.report(step, terms, lambda: to_cpu(picture)[0])
-        optimize_picture(objective, content, start, options.steps, options.method, learning_rate=options.learning_rate, report=report)
+    objective = objective_of(options, options.device)
+    with style_fitting.enough_memory(objective, shown.shape[:2]):
+        style = look_at_style(options, objective)
+        folder = StyleFolder.create(options.out, {"command": "optimize", "options": vars(options)})
+        content = to_device(shown[None], objective.vgg.device)
+        start = content
+        if options.start == "noise":
+            noise = np.random.default_rng(options.seed).uniform(0.3, 0.7, content.shape).astype(np.float32)
+            start = to_device(noise, objective.vgg.device)
+        with Run(folder, options.steps, shown, style) as run:
+            def report(step, terms, picture):
+                return run.report(step, terms, lambda: to_cpu(picture)[0])
+            optimize_picture(objective, content, start, options.steps, options.method, learning_rate=options.learning_rate, report=report)
     return run.finished
 
 
-def look_at_style(options, device):
-    """The objective of the options, and the style picture at their size."""
+def objective_of(options, device):
+    """The losses of the options, with VGG behind them, which has not seen the style yet."""
     if options.weights:
         eye = VGG.load(options.weights, device=device)
     else:
@@ -119,10 +125,16 @@ def look_at_style(options, device):
     cli.set_tf32(options.tf32, options.device, eye.device)
     counts = vgg.KINDS[eye.kind]
     content_layers = options.content_layers or f"conv3_{counts[2]},conv4_{counts[3]}"
-    objective = Objective(eye, names(content_layers), names(options.style_layers),
-                          options.content_weight, options.style_weight, options.variation_weight)
+    return Objective(eye, names(content_layers), names(options.style_layers), options.content_weight, options.style_weight, options.variation_weight)
+
+
+def look_at_style(options, objective):
+    """The style picture at its size, (H, W, 3), after the objective has seen it."""
     style = fitted(read_picture(options.style), options.style_size or options.size)
-    return objective.set_style(to_device(style[None], eye.device)), style
+    if options.style_size:
+        style_fitting.check(objective, style.shape[:2], option="style-size")
+    objective.set_style(to_device(style[None], objective.vgg.device))
+    return style
 
 
 def names(text):
@@ -147,7 +159,9 @@ def apply(given):
         check_numbers(options, "size")
     for path in tqdm(inputs, unit="picture", dynamic_ncols=True, leave=False):
         picture = read_picture(path)
-        picture = generator.paint(fitted(picture, options.size) if options.size else picture, options.tile)
+        picture = fitted(picture, options.size) if options.size else picture
+        with fitting.out_of_memory(generator.net, options.tile, covering=max(picture.shape[:2])):
+            picture = generator.paint(picture, options.tile)
         try:
             images.write_image(output / f"{path.stem}.png", picture)
         except OSError as error:

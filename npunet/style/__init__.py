@@ -6,6 +6,7 @@
     direct.py       the same losses minimised over the pixels themselves: the reference
     weights.py      where VGG's weights come from
     pictures.py     reading, sizes, contact sheets
+    fitting.py      what a step needs of memory, and what fits
     run.py          what a run leaves behind, Ctrl-C, going on
 """
 
