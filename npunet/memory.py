@@ -44,9 +44,8 @@ class _Region:
 
     def take(self, grains):
         """The first free piece of so many grains, as a slice; None if there is none. (The tightest fit left 13 % more touched in a training step.)"""
-        edges = np.flatnonzero(np.diff(self.lent, prepend=True, append=True))            # start, stop, start, stop, ... of what is free
-        starts, sizes = edges[::2], edges[1::2] - edges[::2]
-        fits = np.flatnonzero(sizes >= grains)
+        starts, stops = _runs(~self.lent)
+        fits = np.flatnonzero(stops - starts >= grains)
         if not len(fits):
             return None
         start = int(starts[fits[0]])
@@ -55,12 +54,11 @@ class _Region:
         return piece
 
     def idle(self):
-        return GRAIN * int((self.touched & ~self.lent).sum())
+        return GRAIN * int(np.count_nonzero(self.touched & ~self.lent))
 
     def give_back(self, size):
         """Tells the system that ``size`` bytes of idle grains, or all, need no memory any more. Returns how many bytes short it was."""
-        edges = np.flatnonzero(np.diff(self.touched & ~self.lent, prepend=False, append=False))
-        for start, stop in edges.reshape(-1, 2)[::-1].tolist():
+        for start, stop in np.column_stack(_runs(self.touched & ~self.lent))[::-1].tolist():
             if size <= 0:
                 break
             piece = slice(max(start, stop - -(-size // GRAIN)), stop)
@@ -75,6 +73,14 @@ class _Region:
                 self.map.madvise(advice, piece.start * GRAIN, (piece.stop - piece.start) * GRAIN)
             except OSError:
                 pass                                     # it is no more than advice
+
+
+def _runs(marks):
+    """Starts and stops of the runs of True in an array of bools."""
+    framed = np.zeros(len(marks) + 2, bool)
+    framed[1:-1] = marks
+    edges = np.flatnonzero(framed[1:] != framed[:-1])
+    return edges[::2], edges[1::2]
 
 
 class _Lease:

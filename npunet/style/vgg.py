@@ -67,6 +67,7 @@ class VGG:
         self.weights = {name: tuple(to_device(np.ascontiguousarray(array, self.dtype), self.device) for array in pair)
                         for name, pair in weights.items()}
         self.context = None
+        self.turned = {}                                  # the flipped kernels, once backward has asked for them: NumPy turns slowly
         size = float(np.sqrt(np.mean(np.square(weights["conv1_1"][0], dtype=np.float64)))) if weights else 0.0
         self.unit = 255 * sum(STD) / 3 if size > 1 else 1.0                # torchvision's 0.2, Caffe's 11
 
@@ -163,7 +164,7 @@ class VGG:
             raise RuntimeError("VGG.backward: no forward pass to go back through; call forward(image, layers) once before each backward")
         kept, self.context = self.context, None
         gradients = dict(zip(self.checked(gradients), gradients.values(), strict=True))
-        dx = None
+        xp, dx = array_module(next(iter(gradients.values()))), None
         while kept:
             name, ctx = kept.pop()                        # each map's memory is free again as soon as it has been used
             if name.startswith("pool"):
@@ -172,8 +173,9 @@ class VGG:
             arriving = [gradient for gradient in (dx, gradients.get(name)) if gradient is not None]
             if arriving:
                 dz = through_relu(arriving, ctx)
-                dx, _ = ops.conv2d(dz, flipped(self.weights[name][0]), padding=1)
-        xp = array_module(dx)
+                if name not in self.turned:
+                    self.turned[name] = xp.ascontiguousarray(flipped(self.weights[name][0]))
+                dx, _ = ops.conv2d(dz, self.turned[name], padding=1)
         return dx / xp.asarray(np.array(STD, self.dtype))
 
 

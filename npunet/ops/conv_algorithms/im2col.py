@@ -23,6 +23,7 @@ from npunet.threads import get_num_threads, worker
 
 BAND_BYTES = 1 << 20                                     # cols and y of one band: half of a core's level-2 cache
 BAND_BYTES_GPU = 1 << 28                                 # there, few large products
+LEAST_PIXELS = 128                                       # of a band: BLAS copies the kernel in pieces for each product
 
 
 def windows(x, kh, kw):
@@ -49,9 +50,9 @@ def kernel_is_larger(y_shape, weight_shape):
 
 
 def row_bands(output, weight, xp):
-    """(n, rows) of each band of output rows whose cols and y take about BAND_BYTES."""
+    """(n, rows) of each band of output rows: cols and y take about BAND_BYTES, more if that would be less than LEAST_PIXELS."""
     row_bytes = output[2] * weight[..., 0].size * weight.itemsize + output[2] * output[3] * weight.itemsize
-    size = (BAND_BYTES if xp is np else BAND_BYTES_GPU) // row_bytes
+    size = max((BAND_BYTES if xp is np else BAND_BYTES_GPU) // row_bytes, min(-(-LEAST_PIXELS // output[2]), -(-output[1] // get_num_threads())))
     return [(n, rows) for n in range(output[0]) for rows in bands(output[1], size)]
 
 
