@@ -132,10 +132,10 @@ def operations(device, options):
     compare("tanh", ops.tanh, ops.tanh_backward, image)
     compare("batch_norm", lambda *a: ops.batch_norm(*a), ops.batch_norm_backward, image, draw(32), draw(32))
     compare("dropout", lambda x: ops.dropout(x, 0.5, np.random.default_rng(3)), ops.dropout_backward, image)
-    for kernel, channels in ((3, 32), (3, 1), (1, 32)):
-        x, weight = image[..., :channels], draw((kernel, kernel, channels, 48)) / (kernel * channels ** 0.5)
-        compare(f"conv2d {kernel}x{kernel} C={channels}", ops.conv2d, ops.conv2d_backward, x, weight, draw(48))
-    for name in GPU_ALGORITHMS:
+    for kernel, channels, outputs in ((3, 32, 48), (3, 1, 48), (3, 3, 48), (1, 32, 48), (1, 32, 2)):
+        x, weight = image[..., :channels], draw((kernel, kernel, channels, outputs)) / (kernel * channels ** 0.5)
+        compare(f"conv2d {kernel}x{kernel} {channels} -> {outputs}", ops.conv2d, ops.conv2d_backward, x, weight, draw(outputs))
+    for name in (name for name in GPU_ALGORITHMS if can_do(name, 3, 32, 48)):
         x, weight = image.astype("float32"), (draw((3, 3, 32, 48)) / 17).astype("float32")
         y, _ = ops.conv2d(x.astype("float64"), weight.astype("float64"))
         for on in (True,) if name == "tensor_cores" else (False, True):      # which knows nothing but TF32
@@ -149,6 +149,12 @@ def operations(device, options):
         mine, dmine = loss.weighted_cross_entropy(device.xp.asarray(logits.astype(dtype)), device.xp.asarray(labels))
         found[f"energy {dtype}"] = max(largest_error(mine, energy), largest_error(dmine, dlogits))
     return dict(errors=found, too_large={name: error for name, error in found.items() if error > limit(name)})
+
+
+def can_do(name, kernel, channels, outputs):
+    """Whether an algorithm of the GPU, or any other, takes such a kernel."""
+    algorithm = GPU_ALGORITHMS.get(name)
+    return algorithm is None or (algorithm.supports(kernel, kernel) and getattr(algorithm, "fits", lambda c, k: True)(channels, outputs))
 
 
 def limit(name):
@@ -234,7 +240,7 @@ def layer_by_layer(device, options):
         x, weight, bias, dy = (device.xp.asarray(array) for array in arrays(size, channels, outputs, kernel))
         row = dict(layer=[size, channels, outputs, kernel], gflop=2e-9 * (size - kernel + 1) ** 2 * kernel ** 2 * channels * outputs, ms={})
         for name in ("im2col", "shifted_gemm", *GPU_ALGORITHMS, "auto"):
-            if name in GPU_ALGORITHMS and not GPU_ALGORITHMS[name].supports(kernel, kernel):
+            if not can_do(name, kernel, channels, outputs):
                 continue
             for precision, on in (("float32", False), ("tf32", True))[name == "tensor_cores":]:
                 device.tf32(on)

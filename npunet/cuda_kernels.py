@@ -4,7 +4,7 @@
     kernels.launch("cross_entropy", pixels, logits, labels, ...)
 
 A file is compiled when one of its kernels is first launched, once for float and once for double: in the .cu files REAL stands for
-either. The compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
+either. Some files want other numbers too that the compiler must know, so that it can unroll loops. The compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
 
 Kernels are an addition, not a second implementation of the program: `usable(x)` is true for CuPy arrays only, every operation
 also has its array expression, and tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
@@ -33,9 +33,9 @@ def usable(x, *others):
     return on_gpu(x) and x.flags.c_contiguous and all(other.flags.c_contiguous for other in others)
 
 
-def options(dtype):
-    """What the compiler is told besides the architecture."""
-    return "--std=c++17", f"-DREAL={REAL[np.dtype(dtype)]}"
+def options(dtype, **numbers):
+    """What the compiler is told besides the architecture: what REAL is, and some numbers by name."""
+    return "--std=c++17", f"-DREAL={REAL[np.dtype(dtype)]}", *(f"-D{name}={number}" for name, number in numbers.items())
 
 
 class CudaFile:
@@ -48,17 +48,17 @@ class CudaFile:
     def source(self):
         return self.path.read_text(encoding="utf-8")
 
-    def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS):
+    def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, **numbers):
         """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks), asynchronously.
 
         Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. ``dtype`` decides what REAL is; by default
-        the dtype of the first array.
+        the dtype of the first array; other keywords are ``numbers`` for the compiler.
         """
         dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
         grid = grid or (-(-count // threads),)
         if 0 in grid:
             return
-        function = _function(self, name, dtype)
+        function = _function(self, name, options(dtype, **numbers))
         function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(map(_argument, arguments)))
 
 
@@ -76,12 +76,12 @@ def _argument(value):
     return value
 
 
-_modules = {}                                            # (file, dtype) -> compiled module; (file, dtype, kernel) -> function
+_modules = {}                                            # (file, options) -> compiled module; (file, options, kernel) -> function
 
 
-def _function(file, name, dtype):
-    if (file.path, dtype, name) not in _modules:
-        if (file.path, dtype) not in _modules:
-            _modules[file.path, dtype] = backend.cuda_module(file.source, options(dtype))
-        _modules[file.path, dtype, name] = _modules[file.path, dtype].get_function(name)
-    return _modules[file.path, dtype, name]
+def _function(file, name, options):
+    if (file.path, options, name) not in _modules:
+        if (file.path, options) not in _modules:
+            _modules[file.path, options] = backend.cuda_module(file.source, options)
+        _modules[file.path, options, name] = _modules[file.path, options].get_function(name)
+    return _modules[file.path, options, name]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from npunet import cli, geometry, layers, threads
 from npunet.backend import free_memory
-from npunet.ops.conv_algorithms import gpu, im2col
+from npunet.ops.conv_algorithms import gpu
 from npunet.ops.conv_algorithms.winograd import block_size
 from npunet.unet import VARIANTS, UNet
 
@@ -119,7 +119,7 @@ def gpu_workspace(net, found, batch):
     """Bytes that the greediest layer takes on a GPU for a moment, and cuBLAS for good. An estimate, read off the code: not measured on a GPU.
 
     Winograd: 36 numbers for each 4x4 tile and channel, before and after the products, at most gpu.WORKSPACE; and the kernel's gradient,
-    36 numbers for each of its 9, from several products. Tensor cores: copies of a kernel. Batch normalisation: a map, and a mask of bytes.
+    36 numbers for each of its 9, from several products. Tensor cores, few channels: copies of a kernel. Batch normalisation: a map, and a mask of bytes.
     """
     itemsize, most = net.dtype.itemsize, 0
     for before, row in zip(found, found[1:]):
@@ -132,8 +132,6 @@ def gpu_workspace(net, found, batch):
             if algorithm == "winograd_cuda":
                 tiles = batch * (-(-side // 4)) ** 2
                 needed = min(gpu.WORKSPACE, 36 * itemsize * tiles * (c + k)) + 36 * itemsize * c * k * gpu.products(tiles, c, k)
-            elif algorithm == "im2col":
-                needed = min(im2col.BAND_BYTES_GPU, itemsize * batch * side * side * (9 * c + k))
             else:
                 needed = 4 * 9 * itemsize * c * k
         else:

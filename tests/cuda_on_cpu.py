@@ -47,9 +47,11 @@ class EmulatedModule:
     """A .cu source compiled by g++ for the CPU; get_function(name) gives what CuPy's RawModule gives."""
 
     def __init__(self, source, options):
-        self.real = next(option for option in options if option.startswith("-DREAL=")).partition("=")[2]
+        defined = dict(option[2:].split("=") for option in options if option.startswith("-D"))
+        self.real = defined["REAL"]
         self.signatures = signatures(source)
-        text = f'#include "{HEADER.name}"\n#define REAL {self.real}\n#line 1 "kernels.cu"\n{source}\n'
+        text = f'#include "{HEADER.name}"\n' + "".join(f"#define {name} {value}\n" for name, value in defined.items())
+        text += f'#line 1 "kernels.cu"\n{source}\n'
         for name, parameters in self.signatures.items():
             declared = ", ".join(f"{kind} {parameter}" for kind, parameter in parameters)
             passed = ", ".join(parameter for _, parameter in parameters)

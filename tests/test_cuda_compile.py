@@ -14,6 +14,9 @@ from npunet import cuda_kernels
 
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
+NARROW = [dict(FEW=few, SIDE=side) for few, side in ((1, 3), (3, 3), (2, 1))]      # grey images, RGB, two classes
+SOURCES = [(path, numbers) for path in FILES for numbers in (NARROW if path.name == "few_channels.cu" else [{}])]
+each_source = pytest.mark.parametrize("path, numbers", SOURCES, ids=lambda part: part.name if isinstance(part, Path) else "-".join(map(str, part.values())))
 NVCC = shutil.which("nvcc")
 CAPABILITIES = (70, 75, 80, 86, 89, 90)
 
@@ -39,12 +42,12 @@ def test_there_are_kernels():
     assert FILES and all("extern \"C\" __global__ void" in path.read_text() for path in FILES)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_nvcc_compiles(path, tmp_path):
+@each_source
+def test_nvcc_compiles(path, numbers, tmp_path):
     if NVCC is None:
         pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
     targets = [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in nvcc_knows()]
-    command = [NVCC, "-cubin" if len(targets) == 1 else "-fatbin", *cuda_kernels.options("float32"), *targets, "--Werror", "all-warnings",
+    command = [NVCC, "-cubin" if len(targets) == 1 else "-fatbin", *cuda_kernels.options("float32", **numbers), *targets, "--Werror", "all-warnings",
                "-Xptxas", "-v", str(path), "-o", str(tmp_path / "kernels.bin")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -53,8 +56,8 @@ def test_nvcc_compiles(path, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_nvrtc_compiles(path, dtype):
+@each_source
+def test_nvrtc_compiles(path, numbers, dtype):
     """As CuPy will do it, for every capability that this NVRTC supports."""
     compiler = nvrtc()
     if compiler is None:
@@ -64,7 +67,7 @@ def test_nvrtc_compiles(path, dtype):
     for capability in supported:
         program = compiler.createProgram(path.read_text(), path.name, [], [])
         try:
-            compiler.compileProgram(program, [*cuda_kernels.options(dtype), f"-arch=sm_{capability}"])
+            compiler.compileProgram(program, [*cuda_kernels.options(dtype, **numbers), f"-arch=sm_{capability}"])
             assert compiler.getCUBIN(program)
         except compiler.NVRTCError:
             pytest.fail(f"{path.name}, sm_{capability}: {compiler.getProgramLog(program)}")

@@ -9,8 +9,9 @@ import pytest
 from npunet import ops
 from npunet.backend import to_cpu
 from npunet.errors import InputError
+from npunet.ops import gpu_kernels
 from npunet.ops.conv_algorithms import gpu as algorithms
-from npunet.ops.conv_algorithms import winograd
+from npunet.ops.conv_algorithms import gpu_few_channels, naive, winograd
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}          # of the largest value
 
@@ -20,17 +21,17 @@ def close(mine, expected, dtype):
     np.testing.assert_allclose(to_cpu(mine), expected, rtol=0, atol=TOLERANCE[dtype] * abs(expected).max())
 
 
-def check(gpu, rng, algorithm, dtype, n, height, width, c, k, padding, relu=True, bias=True):
+def check(gpu, rng, algorithm, dtype, n, height, width, c, k, padding, relu=True, bias=True, kernel=3, need_dx=True):
     """Forward and all gradients of one convolution: `algorithm` on the device, im2col in NumPy as the other."""
     draw = lambda *shape: rng.standard_normal(shape).astype(dtype)           # noqa: E731
-    x, weight, offset = draw(n, height, width, c), draw(3, 3, c, k), draw(k) if bias else None
+    x, weight, offset = draw(n, height, width, c), draw(kernel, kernel, c, k), draw(k) if bias else None
     options = dict(padding=padding, relu=relu)
     expected, expected_ctx = ops.conv2d(x, weight, offset, algorithm="im2col", **options)
     y, ctx = ops.conv2d(gpu.asarray(x), gpu.asarray(weight), gpu.asarray(offset) if bias else None, algorithm=algorithm, **options)
     close(y, expected, dtype)
     dy = draw(*expected.shape)
     ctx = ctx._replace(y=gpu.asarray(expected) if relu else None)            # rounding must not decide where the ReLU is open
-    for mine, wanted in zip(ops.conv2d_backward(gpu.asarray(dy), ctx), ops.conv2d_backward(dy, expected_ctx), strict=True):
+    for mine, wanted in zip(ops.conv2d_backward(gpu.asarray(dy), ctx, need_dx), ops.conv2d_backward(dy, expected_ctx, need_dx), strict=True):
         if wanted is None:
             assert mine is None
         else:
@@ -89,9 +90,55 @@ def test_only_for_device_arrays(gpu, rng):
 
 
 def test_auto_on_a_gpu(gpu, rng):
-    for c, kernel, wanted in ((1, 3, "im2col"), (16, 3, "winograd_cuda"), (16, 1, "im2col"), (16, 5, "shifted_gemm")):
-        _, ctx = ops.conv2d(gpu.asarray(rng.standard_normal((1, 8, 8, c))), gpu.asarray(rng.standard_normal((kernel, kernel, c, 4))))
-        assert ctx.algorithm == wanted
+    for c, k, kernel, wanted in ((1, 16, 3, "few_channels_cuda"), (3, 8, 3, "few_channels_cuda"), (16, 2, 1, "few_channels_cuda"), (1, 8, 5, "im2col"),
+                                 (16, 8, 3, "winograd_cuda"), (16, 8, 1, "im2col"), (16, 2, 5, "shifted_gemm")):
+        _, ctx = ops.conv2d(gpu.asarray(rng.standard_normal((1, 8, 8, c))), gpu.asarray(rng.standard_normal((kernel, kernel, c, k))))
+        assert ctx.algorithm == wanted, (c, k, kernel)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel, n, height, width, c, k, padding", [
+    (3, 1, 21, 18, 1, 64, 0), (3, 2, 9, 8, 3, 40, 1), (3, 1, 3, 4, 7, 9, 2), (3, 2, 7, 6, 3, 33, 3), (1, 1, 5, 6, 2, 16, 0),           # few in
+    (1, 2, 17, 9, 64, 2, 0), (1, 1, 4, 5, 70, 2, 1), (3, 1, 8, 9, 35, 3, 1), (3, 2, 5, 4, 8, 1, 0), (1, 1, 1, 1, 1, 1, 0)])            # few out
+def test_few_channels(gpu, rng, dtype, kernel, n, height, width, c, k, padding):
+    check(gpu, rng, "few_channels_cuda", dtype, n, height, width, c, k, padding, kernel=kernel)
+    check(gpu, rng, "few_channels_cuda", dtype, n, height, width, c, k, padding, relu=False, bias=False, kernel=kernel, need_dx=False)
+
+
+@pytest.mark.parametrize("c, k, kernel", [(3, 5, 3), (9, 2, 1), (8, 3, 3)])
+def test_few_channels_against_the_definition_and_finite_differences(gpu, rng, c, k, kernel):
+    x, weight, bias = rng.standard_normal((2, 4, 5, c)), rng.standard_normal((kernel, kernel, c, k)), rng.standard_normal(k)
+    padding = kernel // 2
+    y, ctx = ops.conv2d(*map(gpu.asarray, (x, weight, bias)), padding=padding, algorithm="few_channels_cuda")
+    close(y, naive.forward(x, weight, bias, padding, False), "float64")
+    dy = rng.standard_normal(y.shape)
+    gradients = [to_cpu(gradient) for gradient in ops.conv2d_backward(gpu.asarray(dy), ctx)]
+    directions = [rng.standard_normal(array.shape) for array in (x, weight, bias)]
+
+    def along(step):
+        moved = [gpu.asarray(array + step * direction) for array, direction in zip((x, weight, bias), directions)]
+        return (dy * to_cpu(ops.conv2d(*moved, padding=padding, algorithm="few_channels_cuda")[0])).sum()
+
+    expected = sum((gradient * direction).sum() for gradient, direction in zip(gradients, directions))
+    np.testing.assert_allclose((along(1e-5) - along(-1e-5)) / 2e-5, expected, rtol=1e-6)
+
+
+def test_few_channels_many_pixels_a_warp(gpu, rng, monkeypatch):
+    """Few blocks, so that each warp walks over rows and into the next image."""
+    monkeypatch.setattr(gpu_kernels, "BLOCKS", 2)
+    monkeypatch.setattr(gpu_few_channels, "RUN", 50)
+    check(gpu, rng, "few_channels_cuda", "float64", 3, 12, 15, 3, 40, 1)
+    check(gpu, rng, "few_channels_cuda", "float64", 3, 12, 15, 40, 2, 0, kernel=1)
+
+
+def test_few_channels_says_what_it_cannot_do(gpu, rng):
+    x, weight = rng.standard_normal((1, 6, 6, 8)), rng.standard_normal((3, 3, 8, 9))
+    with pytest.raises(InputError, match="found 8 -> 9 channels; expected at most 7 on one side"):
+        ops.conv2d(gpu.asarray(x), gpu.asarray(weight), algorithm="few_channels_cuda")
+    with pytest.raises(InputError, match="works on CuPy arrays"):
+        ops.conv2d(x, weight, algorithm="few_channels_cuda")
+    with pytest.raises(InputError, match="cannot do 5x5 kernels"):
+        ops.conv2d(gpu.asarray(x[..., :1]), gpu.asarray(rng.standard_normal((5, 5, 1, 9))), algorithm="few_channels_cuda")
 
 
 def tf32(values):

@@ -64,7 +64,7 @@ def test_generator_steps(gpu, bilinear, monkeypatch):
         assert mine.keys() == other.keys() == {"total", "content", "style", "variation"}
         np.testing.assert_allclose(list(mine.values()), list(other.values()), rtol=1e-4)
     assert scalars == [1] * 9                                                # content, style and variation of three steps
-    assert launched >= {"input_transform", "output_transform", "gradient_transform", "weight_gradient", "bias_relu", "mask_and_sum", "max_pool",
+    assert launched >= {"input_transform", "output_transform", "gradient_transform", "weight_gradient", "widen", "narrow", "tap_sums", "mask_and_sum", "max_pool",
                         "max_pool_backward", "sgd"}
     for name, parameter in generators[1].net.parameters.items():
         there = to_cpu(generators[0].net.parameters[name].value)

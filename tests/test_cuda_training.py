@@ -59,8 +59,8 @@ def test_the_kernels_are_really_used(gpu, rng, monkeypatch):
     monkeypatch.setattr(cuda_kernels.CudaFile, "launch", noted)
     net = make("gpu")
     training_step(net, optimizers.Adam(net.parameters, 1e-3), *batch(rng, net, 44), clip=1.0)
-    assert launched >= {"bias_relu", "mask_and_sum", "add_up", "max_pool", "max_pool_backward", "input_transform", "output_transform", "weight_transform",
-                        "gradient_transform", "weight_gradient", "cross_entropy", "mean_energy", "sum_of_squares", "gradient_scale", "adam"}
+    assert launched >= {"widen", "narrow", "tap_sums", "dropout", "mask_and_sum", "add_up", "max_pool", "max_pool_backward", "input_transform",
+                        "output_transform", "weight_transform", "gradient_transform", "weight_gradient", "cross_entropy", "mean_energy", "sum_of_squares", "gradient_scale", "adam"}
 
 
 def test_without_waiting(gpu, rng):
@@ -243,17 +243,18 @@ def crossings(gpu, monkeypatch):
 def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, monkeypatch):
     """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until somebody asks for the losses."""
     monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x))
+    monkeypatch.setattr(augmentation_gpu, "_bases", {})
     samples, workers = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu", settings)
-    recipe, net = Recipe(steps=10, tile=36), unet.UNet(1, 2, 4, 1, device="gpu")
-    optimizer, reports, output = optimizers.Adam(net.parameters, 1e-3), [], net.output_size(36)
+    recipe, net = Recipe(steps=10, tile=20), unet.UNet(1, 2, 8, 1, device="gpu")
+    optimizer, reports, output = optimizers.Adam(net.parameters, 1e-3), [], net.output_size(20)
     for moved in crossings.values():
         moved.clear()
     for batch in batches(samples, recipe, output, 0, settings, workers):
         reports.append(training_step(net, optimizer, *batch, clip=1.0, wait=False))
     if drawn_by == "gpu":
         bases = crossings["there"].pop(1), crossings["there"].pop(1)         # grid_basis of tile and output: once for all steps
-        assert bases == (3 * 8 * 36, 3 * 8 * output)
-    sample = [24 * 8] if drawn_by == "gpu" else [36 ** 2 * 4, output ** 2 * 8, output ** 2 * 4]              # image, labels, weights
+        assert bases == (3 * 8 * 20, 3 * 8 * output)
+    sample = [24 * 8] if drawn_by == "gpu" else [20 ** 2 * 4, output ** 2 * 8, output ** 2 * 4]              # image, labels, weights
     assert crossings["there"] == 10 * sample and crossings["back"] == []
     energies = [energy for energy, _ in read_back(reports)]
     assert crossings["back"] == ["get"] and len(energies) == 10 and np.isfinite(energies).all()

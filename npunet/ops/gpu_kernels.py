@@ -34,8 +34,13 @@ def mask_and_sum(dy, y):
     dz = dy if y is None else xp.empty(dy.shape, dtype=dy.dtype)
     partial, dbias = xp.empty((blocks, channels), dtype=dy.dtype), xp.empty((channels,), dtype=dy.dtype)
     BIAS_RELU.launch("mask_and_sum", 0, dy, dy if y is None else y, dz, partial, pixels, channels, rows, int(y is not None), grid=(blocks,))
-    BIAS_RELU.launch("add_up", 0, partial, dbias, blocks, channels, grid=(channels,), threads=128)
+    add_up(partial, dbias)
     return dz, dbias
+
+
+def add_up(partial, total):
+    """total (K,) = the sum of the rows of partial (blocks, K), always in the same order."""
+    BIAS_RELU.launch("add_up", 0, partial, total, *partial.shape, grid=total.shape, threads=128)
 
 
 class Winners(NamedTuple):

@@ -9,6 +9,7 @@
     winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results        fastest there; error above 1e-5, so never automatic
     winograd_cuda  F(4x4, 3x3) with CUDA kernels                         for CuPy arrays only, as everything in gpu.py
     tensor_cores   one matrix product, windows gathered as it goes       ... in TF32
+    few_channels_cuda    the definition, each number read once           first and last layer
 
 Each has forward(x, weight, bias, padding, relu) -> y and
 backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias, with
@@ -16,12 +17,13 @@ x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust t
 supports(kh, kw), where there is one, says which kernels it can do.
 """
 
-from npunet.ops.conv_algorithms import few_channels, gpu, im2col, naive, shifted_gemm, winograd
+from npunet.ops.conv_algorithms import few_channels, gpu, gpu_few_channels, im2col, naive, shifted_gemm, winograd
 from npunet.ops.conv_algorithms.common import output_shape
 
 ALGORITHMS = {"naive": naive, "im2col": im2col, "few_channels": few_channels, "shifted_gemm": shifted_gemm,
               "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
-GPU_ALGORITHMS = {"winograd_cuda": gpu.WINOGRAD, "tensor_cores": gpu.TENSOR_CORES_TF32}          # for CuPy arrays only
+GPU_ALGORITHMS = {"winograd_cuda": gpu.WINOGRAD, "tensor_cores": gpu.TENSOR_CORES_TF32,          # for CuPy arrays only
+                  "few_channels_cuda": gpu_few_channels}
 FEW_PIXELS = 400
 
 

@@ -16,6 +16,7 @@ from npunet import backend, cuda_kernels
 from npunet.backend import array_module, batched_matmul
 from npunet.errors import InputError
 from npunet.ops import gpu_kernels
+from npunet.ops.conv_algorithms import gpu_few_channels
 from npunet.ops.conv_algorithms.common import bands, flipped
 
 KERNELS, TENSOR_CORES = (cuda_kernels.CudaFile(Path(__file__).with_name(name)) for name in ("winograd.cu", "tensor_cores.cu"))
@@ -169,6 +170,8 @@ def products(count, c, k):
 def choose(x_shape, weight_shape, padding, dtype="float32"):
     """Name of the algorithm for CuPy arrays. Not measured yet: `python -m benchmarks.gpu` times all of them, layer by layer."""
     kh, kw, c, k = weight_shape
+    if gpu_few_channels.supports(kh, kw) and gpu_few_channels.fits(c, k):
+        return "few_channels_cuda"
     if c < 8 or kh * kw == 1:                            # cols is small, or x itself
         return "im2col"
     if (kh, kw) != (3, 3):
