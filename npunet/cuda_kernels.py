@@ -17,6 +17,7 @@ import numpy as np
 
 from npunet import backend
 from npunet.backend import is_cupy as is_device_array
+from npunet.errors import InputError
 
 THREADS = 256                                            # of a block, unless a kernel asks for another number
 LARGEST = 2 ** 31 - 1                                    # kernels count elements in 32-bit integers
@@ -63,9 +64,9 @@ class CudaFile:
 
 
 def _argument(value):
+    """What CuPy is to hand to the kernel: without a dtype of its own a number would arrive as 64 bits where the kernel expects 32."""
     if isinstance(value, (bool, int)):
-        if value > LARGEST:
-            raise ValueError(f"{value} does not fit into the int of a CUDA kernel")
+        _check_count(value)
         return np.int32(value)
     if isinstance(value, float):
         return np.float64(value)
@@ -73,7 +74,13 @@ def _argument(value):
         return value
     if not value.flags.c_contiguous:
         raise ValueError("a CUDA kernel got an array that is not C-contiguous")
+    _check_count(value.size)
     return value
+
+
+def _check_count(count):
+    if count > LARGEST:
+        raise InputError(f"a feature map or sum of {count} numbers is more than a CUDA kernel counts, {LARGEST}; give a smaller tile or batch")
 
 
 _modules = {}                                            # (file, options) -> compiled module; (file, options, kernel) -> function

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from npunet import loss, optimizers, ops
+from npunet import cuda_kernels, loss, optimizers, ops
 from npunet.backend import to_cpu
+from npunet.errors import InputError
 from npunet.layers import Parameter
 from npunet.ops import gpu_kernels
 
@@ -39,6 +40,31 @@ def test_relu_keeps_nan(gpu):
     y = gpu.asarray(np.array([[np.nan, -1.0]]))
     gpu_kernels.bias_relu(y, gpu.asarray(np.zeros(2)), True)
     np.testing.assert_array_equal(to_cpu(y), [[np.nan, 0]])
+
+
+@each_dtype
+def test_up_convolution(gpu, rng, dtype):
+    """Its products are CuPy's; the gradient of its bias is the kernel's, because CuPy adds up the first axis of few columns with few threads."""
+    x, weight, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 3, 5, 6), (2, 2, 6, 4), (4,)))
+    for offset in (bias, None):
+        y, ctx = ops.up_conv2d(gpu.asarray(x), gpu.asarray(weight), None if offset is None else gpu.asarray(offset))
+        expected, expected_ctx = ops.up_conv2d(x, weight, offset)
+        dy = rng.standard_normal(expected.shape).astype(dtype)
+        pairs = [(y, expected), *zip(ops.up_conv2d_backward(gpu.asarray(dy), ctx), ops.up_conv2d_backward(dy, expected_ctx))]
+        assert len(pairs) == 4 and (pairs[-1][0] is None) == (offset is None)
+        for mine, wanted in pairs[:3 if offset is None else 4]:
+            np.testing.assert_allclose(to_cpu(mine), wanted, rtol=0, atol=(1e-5 if dtype == "float32" else 1e-12) * abs(wanted).max())
+
+
+def test_what_a_kernel_cannot_count_is_refused(gpu, monkeypatch):
+    """Indices are 32-bit integers: a map that is larger by one would be read at negative places."""
+    monkeypatch.setattr(cuda_kernels, "LARGEST", 11)
+    y = gpu.asarray(np.ones((3, 4)))
+    for launch in (lambda: gpu_kernels.bias_relu(y, None, True), lambda: gpu_kernels.BIAS_RELU.launch("relu_only", 1, y, 1)):
+        with pytest.raises(InputError, match="^a feature map or sum of 12 numbers is more than a CUDA kernel counts, 11; give a smaller tile or batch$"):
+            launch()
+    with pytest.raises(ValueError, match="not C-contiguous"):
+        gpu_kernels.BIAS_RELU.launch("relu_only", 1, y[:, ::2], 1)
 
 
 @each_dtype

@@ -16,8 +16,9 @@ It is the adjoint ("transposed") of the 2x2 convolution with stride 2 that has t
 why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv(z)> for all x and z.
 """
 
-from npunet import memory
+from npunet import cuda_kernels, memory
 from npunet.backend import array_module
+from npunet.ops import gpu_kernels
 from npunet.ops.bands import each_band, matmul
 from npunet.threads import get_num_threads, worker
 
@@ -75,12 +76,13 @@ def up_conv2d_backward(dy, ctx):
     outputs = weight.shape[3]
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
 
+    on_gpu = cuda_kernels.on_gpu(dy)
     totals = xp.zeros((get_num_threads(), 2, 2, outputs), dy.dtype)                        # dbias of each thread
 
     def one_band(image, rows):
         block = dy[image, 2 * rows.start:2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
         columns[image, rows] = block.swapaxes(1, 2)
-        if has_bias:
+        if has_bias and not on_gpu:
             totals[worker()] += columns[image, rows].sum(axis=(0, 1))
 
     each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp, fixed=True)
@@ -90,7 +92,9 @@ def up_conv2d_backward(dy, ctx):
     dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
     matmul(x.reshape(-1, channels).T, columns, dmatrix, xp)                                # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
-    return dx, dweight, totals.sum(axis=(0, 1, 2)) if has_bias else None
+    if not has_bias:
+        return dx, dweight, None
+    return dx, dweight, gpu_kernels.mask_and_sum(dy, None)[1] if on_gpu else totals.sum(axis=(0, 1, 2))
 
 
 def _as_matrix(weight):
