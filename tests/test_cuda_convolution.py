@@ -6,7 +6,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet import ops
+from npunet import cuda_kernels, ops
 from npunet.backend import to_cpu
 from npunet.errors import InputError
 from npunet.ops import gpu_kernels
@@ -147,10 +147,15 @@ def tf32(values):
     return bits.view(np.float32)
 
 
-@pytest.mark.parametrize("n, height, width, c, k, padding", [(1, 14, 15, 16, 16, 0), (2, 9, 8, 32, 128, 1), (1, 3, 3, 16, 80, 0), (1, 5, 4, 48, 16, 2)])
+@pytest.mark.parametrize("n, height, width, c, k, padding", [(1, 14, 15, 16, 16, 0), (2, 9, 8, 32, 128, 1), (1, 3, 3, 16, 80, 0), (1, 5, 4, 48, 16, 2),
+                                                                 (3, 4, 6, 128, 128, 1)])
 def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
     """With operands that TF32 holds exactly only the order of the sums differs, so the usual tolerance holds."""
     monkeypatch.setattr(algorithms, "LEAST_PIXELS", 30)      # several shares of the pixels
+    launched, launch = [], cuda_kernels.CudaFile.launch
+    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", lambda self, name, *rest, **how: launched.append(name) or launch(self, name, *rest, **how))
+    if c == k == 128:                                        # as if this image filled a GPU with large blocks
+        monkeypatch.setattr(algorithms, "WANTED_BLOCKS", 2)
     normal = rng.standard_normal
 
     class Exact:
@@ -158,6 +163,8 @@ def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
 
     check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding)
     check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding, relu=False, bias=False)
+    size = 128 if c == k == 128 else 64
+    assert {f"convolve_{size}", f"tap_gradient_{size}"} <= set(launched) and not {f"convolve_{192 - size}", f"tap_gradient_{192 - size}"} & set(launched)
 
 
 def test_tensor_cores_round_to_ten_bits(gpu, rng):

@@ -154,30 +154,49 @@ extern "C" __global__ void __launch_bounds__(256) convolve_64(const float* x, co
     mma_convolve<64>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
 }
 
-// The weight gradient of one tap: dweight (C, K) = x shifted by the tap, turned (C, pixels), times dz (pixels, K). 64 x 64 results for each
-// block; the pixels are shared out over gridDim.z / 9 blocks, whose sums go to partial (splits, 9, C, K), to be added up afterwards.
-extern "C" __global__ void __launch_bounds__(256) tap_gradient(const float* x, const float* dz, float* partial, int pixels, int share, int height, int width,
-        int channels, int out_height, int out_width, int outputs, int padding) {
-    constexpr int ROW = 64 + 8;
-    __shared__ __align__(16) float a_slab[2][SLAB * ROW];      // 16 pixels x 64 channels of x
-    __shared__ __align__(16) float b_slab[2][SLAB * ROW];      // 16 pixels x 64 channels of dz
+// The weight gradient of one tap: dweight (C, K) = x shifted by the tap, turned (C, pixels), times dz (pixels, K). TILE x TILE results for
+// each block, TILE / 4 x TILE / 2 of them for each warp; the pixels are shared out over gridDim.z / 9 blocks, whose sums go to partial
+// (splits, 9, C, K), to be added up afterwards. The larger the tile, the fewer times x and dz are read, from memory and from shared memory.
+template <int TILE>
+__device__ __forceinline__ void mma_tap_gradient(const float* x, const float* dz, float* partial, int pixels, int share, int height, int width,
+                                                 int channels, int out_height, int out_width, int outputs, int padding) {
+    constexpr int ROW = TILE + 8, QUADS = TILE / 4, LOADS = SLAB * QUADS / 256, TILES_M = TILE / 64, TILES_N = TILE / 16;
+    __shared__ __align__(16) float a_slab[2][SLAB * ROW];      // 16 pixels x TILE channels of x
+    __shared__ __align__(16) float b_slab[2][SLAB * ROW];      // 16 pixels x TILE channels of dz
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
-    int first_c = blockIdx.x * 64, first_k = blockIdx.y * 64, tap = blockIdx.z % 9, split = blockIdx.z / 9;
+    int first_c = blockIdx.x * TILE, first_k = blockIdx.y * TILE, tap = blockIdx.z % 9, split = blockIdx.z / 9;
     int first = split * share, last = min(first + share, pixels), slabs = (last - first + SLAB - 1) / SLAB;
-    int load_pixel = threadIdx.x / 16, load_c = threadIdx.x % 16 * 4;          // four channels of one pixel of each slab
-    auto gather = [&](int slab) {
-        int pixel = first + slab * SLAB + load_pixel, rest = pixel / out_width, column = pixel % out_width + tap % 3 - padding;
-        int row = rest % out_height + tap / 3 - padding, image = rest / out_height;
-        bool known = pixel < last;
-        bool inside = known && row >= 0 && row < height && column >= 0 && column < width && first_c + load_c < channels;
-        long long at = inside ? ((long long)(image * height + row) * width + column) * channels + first_c + load_c : 0;
-        copy_four(a_slab[slab % 2] + load_pixel * ROW + load_c, x + at, inside);
-        inside = known && first_k + load_c < outputs;
-        copy_four(b_slab[slab % 2] + load_pixel * ROW + load_c, dz + (inside ? (long long)pixel * outputs + first_k + load_c : 0), inside);
+
+    // What this thread gathers of each slab: four channels of LOADS pixels. Where these are in dz; a slab further on, 16 pixels further on.
+    int load_c = threadIdx.x % QUADS * 4, pixel[LOADS], column[LOADS], row[LOADS], image[LOADS];
+#pragma unroll
+    for (int l = 0; l < LOADS; ++l) {
+        pixel[l] = first + threadIdx.x / QUADS + l * (256 / QUADS);
+        column[l] = pixel[l] % out_width;
+        row[l] = pixel[l] / out_width % out_height;
+        image[l] = pixel[l] / out_width / out_height;
+    }
+    auto gather = [&](int slab) {                              // slabs come in order, so that no pixel needs a division
+#pragma unroll
+        for (int l = 0; l < LOADS; ++l) {
+            int at = (threadIdx.x / QUADS + l * (256 / QUADS)) * ROW + load_c, down = row[l] + tap / 3 - padding, across = column[l] + tap % 3 - padding;
+            bool known = pixel[l] < last;
+            bool inside = known && down >= 0 && down < height && across >= 0 && across < width && first_c + load_c < channels;
+            copy_four(a_slab[slab % 2] + at,
+                      x + (inside ? ((long long)(image[l] * height + down) * width + across) * channels + first_c + load_c : 0), inside);
+            inside = known && first_k + load_c < outputs;
+            copy_four(b_slab[slab % 2] + at, dz + (inside ? (long long)pixel[l] * outputs + first_k + load_c : 0), inside);
+            pixel[l] += SLAB;
+            for (column[l] += SLAB; column[l] >= out_width; column[l] -= out_width)
+                if (++row[l] == out_height) {
+                    row[l] = 0;
+                    ++image[l];
+                }
+        }
         end_of_group();
     };
-    float sum[4][4] = {};
-    int warp_row = warp / 2 * 16, warp_column = warp % 2 * 32;
+    float sum[TILES_M][TILES_N][4] = {};
+    int warp_row = warp / 2 * (TILE / 4), warp_column = warp % 2 * (TILE / 2);
     if (slabs > 0) gather(0);
     for (int slab = 0; slab < slabs; ++slab) {
         if (slab + 1 < slabs) {
@@ -189,23 +208,37 @@ extern "C" __global__ void __launch_bounds__(256) tap_gradient(const float* x, c
         const float *a = a_slab[slab % 2] + member * ROW + warp_row + group, *b = b_slab[slab % 2] + member * ROW + warp_column + group;
 #pragma unroll
         for (int step = 0; step < SLAB; step += 8) {
-            unsigned of_a[4], of_b[2];
+            unsigned of_a[TILES_M][4], of_b[2];
 #pragma unroll
-            for (int i = 0; i < 4; ++i) of_a[i] = to_tf32(a[(step + 4 * (i / 2)) * ROW + 8 * (i % 2)]);
+            for (int m = 0; m < TILES_M; ++m)
 #pragma unroll
-            for (int t = 0; t < 4; ++t) {
+                for (int i = 0; i < 4; ++i) of_a[m][i] = to_tf32(a[(step + 4 * (i / 2)) * ROW + 16 * m + 8 * (i % 2)]);
+#pragma unroll
+            for (int t = 0; t < TILES_N; ++t) {
 #pragma unroll
                 for (int i = 0; i < 2; ++i) of_b[i] = to_tf32(b[(step + 4 * i) * ROW + 8 * t]);
-                mma_tf32(sum[t], of_a, of_b);
+#pragma unroll
+                for (int m = 0; m < TILES_M; ++m) mma_tf32(sum[m][t], of_a[m], of_b);
             }
         }
         __syncthreads();
     }
 #pragma unroll
-    for (int t = 0; t < 4; ++t)
+    for (int m = 0; m < TILES_M; ++m)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            int c = first_c + warp_row + group + 8 * (i / 2), k = first_k + warp_column + 8 * t + 2 * member + i % 2;
-            if (c < channels && k < outputs) partial[((long long)(split * 9 + tap) * channels + c) * outputs + k] = sum[t][i];
-        }
+        for (int t = 0; t < TILES_N; ++t)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                int c = first_c + warp_row + 16 * m + group + 8 * (i / 2), k = first_k + warp_column + 8 * t + 2 * member + i % 2;
+                if (c < channels && k < outputs) partial[((long long)(split * 9 + tap) * channels + c) * outputs + k] = sum[m][t][i];
+            }
+}
+
+extern "C" __global__ void __launch_bounds__(256) tap_gradient_128(const float* x, const float* dz, float* partial, int pixels, int share, int height,
+        int width, int channels, int out_height, int out_width, int outputs, int padding) {
+    mma_tap_gradient<128>(x, dz, partial, pixels, share, height, width, channels, out_height, out_width, outputs, padding);
+}
+extern "C" __global__ void __launch_bounds__(256) tap_gradient_64(const float* x, const float* dz, float* partial, int pixels, int share, int height,
+        int width, int channels, int out_height, int out_width, int outputs, int padding) {
+    mma_tap_gradient<64>(x, dz, partial, pixels, share, height, width, channels, out_height, out_width, outputs, padding);
 }
