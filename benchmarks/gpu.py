@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.convolution import arrays, layers
+from benchmarks.gpu_profile import where_time_goes
 from benchmarks.gpu_report import isbi_picture, write
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, backend, cli, datasets, loss, ops, optimizers, tiling, training
@@ -66,6 +67,17 @@ class Gpu:
             stop.synchronize()
             found.append(self.xp.cuda.get_elapsed_time(start, stop))
         return found
+
+    def mark(self):
+        """A moment in the order of the device's work."""
+        event = self.xp.cuda.Event()
+        event.record()
+        return event
+
+    def between(self, start, stop):
+        """Milliseconds from one mark to a later one."""
+        stop.synchronize()
+        return self.xp.cuda.get_elapsed_time(start, stop)
 
     def tf32(self, on):
         backend.use_tf32(on)
@@ -214,6 +226,21 @@ def full_size(device, options):
     return found
 
 
+def profile(device, options):
+    """Where the time of a full training step goes, in float32 and in TF32."""
+    found = {}
+    for name, on in (("float32", False), ("TF32", True)):
+        device.forget()
+        device.tf32(on)
+        net = UNet(base_channels=options.base_channels, device=device.name)
+        optimizer = optimizers.SGD(net.parameters, LEARNING_RATE, MOMENTUM)
+        image, labels = (to_device(array, device.name) for array in data(options.tile))
+        weights = device.xp.ones(labels.shape, dtype="float32")
+        found[name] = where_time_goes(device, net, lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False))
+    device.tf32(False)
+    return found
+
+
 def torch_peer(mode, task, tile, base_channels, seconds, timeout):
     """What benchmarks/gpu_torch.py printed last, in a process of its own: all of it, or what it had so far when it was late."""
     if timeout < 1:
@@ -302,7 +329,7 @@ def isbi(device, options):
                 scoring_seconds=time.perf_counter() - start, peak_bytes=device.peak(), losses=[round(row[1], 4) for row in rows[::max(1, steps // 200)]])
 
 
-PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "isbi": isbi, "layers": layer_by_layer}
+PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "profile": profile, "isbi": isbi, "layers": layer_by_layer}
 
 
 def run(device, options, parts=PARTS):

@@ -44,6 +44,12 @@ def report(found, options):
                 cells = [row.get(key) for key in ("train_ms", "train_without_waiting_ms", "infer_ms", "segmentation_512_ms", "steps_a_second")]
                 lines.append(f"| {peer} | " + " | ".join("" if cell is None else f"{cell:.2f}" for cell in [*cells, row["peak_bytes"] / 1e9]) + " |")
             lines.append("")
+        elif name == "profile":
+            for precision, row in part.items():
+                lines += [f"{precision}, {row['step_ms']:.2f} ms a step", "", "| layer | forward, ms | backward, ms |", "|---|---|---|",
+                          *(f"| {layer} | {forward:.3f} | {backward:.3f} |" for layer, (forward, backward) in row["layers"].items()), "",
+                          "| kernel | launches | ms |", "|---|---|---|",
+                          *(f"| {kernel} | {launches} | {ms:.3f} |" for kernel, (launches, ms) in sorted(row["kernels"].items(), key=lambda item: -item[1][1])), ""]
         elif name == "layers":
             names = sorted({key for row in part["rows"] for key in row.get("ms", {})})
             lines += ["forward / forward and backward, ms", "", "| layer | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]

@@ -1,16 +1,19 @@
 """benchmarks/gpu.py without a GPU: one line and exit status 2; and its parts on the CPU at a tiny size, where a part that fails stops nothing."""
 
+import itertools
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 
 from benchmarks import gpu, gpu_report
+from benchmarks.gpu_profile import where_time_goes
 from npunet.backend import gpu_problem
 from npunet.errors import InputError
 
@@ -30,6 +33,12 @@ class Cpu:
         start = time.perf_counter()
         step()
         return [1e3 * (time.perf_counter() - start)]
+
+    def mark(self):
+        return time.perf_counter()
+
+    def between(self, start, stop):
+        return 1e3 * (stop - start)
 
     def tf32(self, on):
         pass
@@ -63,6 +72,8 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]         # NumPy against NumPy
     assert found["training steps"]["error"] == 0 and found["training steps"]["error_after_moving"] == 0
     assert found["full size"]["PyTorch TF32 compiled"] == {"error": "no GPU"} and found["full size"]["npunet TF32"]["train_ms"] > 0
+    layers, step = found["profile"]["TF32"]["layers"], found["profile"]["TF32"]["step_ms"]
+    assert min(layers["contracting.0.conv1"]) > 0 and layers["contracting.0.dropout"][0] < step and "| expansive.0.concat |" in (tmp_path / "report.md").read_text()
     assert found["isbi"]["steps"] >= 12 and 0 <= found["isbi"]["scores"]["v_rand"] <= 1
     assert json.loads((tmp_path / "results.json").read_text())["parts"].keys() == found.keys()
     text = (tmp_path / "report.md").read_text()
@@ -132,3 +143,19 @@ def test_a_part_that_is_not_known(monkeypatch):
     monkeypatch.setattr(gpu.backend, "gpu_problem", lambda: None)
     with pytest.raises(InputError, match="--parts speed is not known"):
         gpu.main(["--parts", "speed"])
+
+
+def test_the_profile_counts_every_launch(gpu, monkeypatch):
+    """On a clock that ticks once at each look, a layer's time is the number of looks within; afterwards nothing is left of the wrapping."""
+    from npunet import cuda_kernels, unet
+    from npunet.layers import Convolution
+    ticks = itertools.count()
+    device = SimpleNamespace(mark=lambda: next(ticks), between=lambda start, stop: stop - start)
+    monkeypatch.setattr(unet, "resolve_device", lambda name: name)
+    monkeypatch.setattr(unet, "to_device", lambda x, device: gpu.asarray(x))
+    net, launch = unet.UNet(1, 2, 8, 1, device="gpu"), cuda_kernels.CudaFile.launch
+    x = gpu.asarray(np.zeros((1, 20, 20, 1), "float32"))
+    found = where_time_goes(device, net, lambda: net.forward(x, train=True), runs=2)
+    assert found["layers"]["output"] == [1, 0] and found["kernels"]["widen"] == [1, 1] and found["kernels"]["batched_matmul"][0] == 5
+    assert found["step_ms"] == 1 + 2 * sum(count for count, _ in found["kernels"].values())
+    assert cuda_kernels.CudaFile.launch is launch and type(net.output) is Convolution and "forward" not in vars(net.output)
