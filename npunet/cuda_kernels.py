@@ -34,6 +34,7 @@ def usable(x, *others):
     return on_gpu(x) and x.flags.c_contiguous and all(other.flags.c_contiguous for other in others)
 
 
+@functools.cache
 def options(dtype, **numbers):
     """What the compiler is told besides the architecture: what REAL is, and some numbers by name."""
     return "--std=c++17", f"-DREAL={REAL[np.dtype(dtype)]}", *(f"-D{name}={number}" for name, number in numbers.items())

@@ -129,7 +129,7 @@ def binary_cross_entropy(logits, labels, weights=None):
         weights = weights.astype(logits.dtype, copy=False)
         negative_log_p *= weights
         gradient *= weights
-    return negative_log_p.mean(), gradient[..., None] / labels.size
+    return _or_nan(negative_log_p.mean(), labels, 2), gradient[..., None] / labels.size
 
 
 def dice_loss(logits, labels, weights=None):
@@ -145,17 +145,27 @@ def dice_loss(logits, labels, weights=None):
     if classes == 1:
         p, q = p[1:], q[1:]                                            # (1, N, H, W): class 1 alone
     counted = xp.ones_like(labels, dtype=bool) if weights is None else weights > 0
-    intersection = float((p * (q & counted)).sum(dtype="float64"))
-    total = float((p * counted).sum(dtype="float64")) + float((q & counted).sum())
+    intersection = (p * (q & counted)).sum(dtype="float64")
+    total = (p * counted).sum(dtype="float64") + (q & counted).sum()
     score = (2 * intersection + DICE_EPS) / (total + DICE_EPS)
     g = (score - 2 * q) * counted / (total + DICE_EPS)                 # float64
     g = g.astype(logits.dtype)
     dlogits = p * (1 - p) * g if classes == 1 else p * (g - (p * g).sum(axis=0))
-    return xp.asarray(1 - score, dtype=logits.dtype), xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
+    return _or_nan((1 - score).astype(logits.dtype), labels, max(classes, 2)), xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
+
+
+def _or_nan(energy, labels, classes):
+    """energy; on a GPU NaN if a label is no class, as loss.cu has it: to raise an error the host would have to wait in every step."""
+    if not cuda_kernels.on_gpu(energy):
+        return energy
+    known = ((labels >= 0) & (labels < classes)).all()
+    return array_module(energy).where(known, energy, energy.dtype.type(math.nan))
 
 
 def _check(logits, labels, weights, classes):
     _check_shapes(logits, labels, weights)
+    if cuda_kernels.on_gpu(logits):
+        return                                           # see _or_nan
     if int(labels.min()) < 0 or int(labels.max()) >= classes:                # an index out of range would wrap, silently on a GPU
         raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
                          f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0")

@@ -106,6 +106,23 @@ def test_a_label_that_is_no_class_makes_the_energy_nan(gpu):
         loss.weighted_cross_entropy(gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels), gpu.asarray(np.ones((1, 4, 3))))
 
 
+@each_dtype
+@pytest.mark.parametrize("energy, classes", [(loss.binary_cross_entropy, 1), (loss.dice_loss, 1), (loss.dice_loss, 3)])
+def test_the_other_energies_do_not_wait(gpu, rng, monkeypatch, dtype, energy, classes):
+    """As on the CPU, and the host asks for nothing on the way; so a label that is no class gives NaN."""
+    logits, labels = rng.standard_normal((1, 9, 8, classes)).astype(dtype), rng.integers(0, 2, (1, 9, 8))
+    weights = (rng.random(labels.shape) > 0.3).astype("float32")
+    expected, dexpected = energy(logits, labels, weights)
+    with monkeypatch.context() as during:
+        for name in ("get", "__float__", "__int__", "__bool__"):
+            during.setattr(gpu.ndarray, name, lambda self: pytest.fail("the host waited"))
+        mine, dmine = energy(gpu.asarray(logits), gpu.asarray(labels), gpu.asarray(weights))
+        wrong, _ = energy(gpu.asarray(logits), gpu.asarray(labels + 2), gpu.asarray(weights))
+    assert mine.shape == wrong.shape == () and mine.dtype == dtype and np.isnan(float(wrong))
+    assert float(mine) == pytest.approx(float(expected), rel=1e-6 if dtype == "float32" else 1e-12)
+    same(dmine, dexpected, dtype)
+
+
 OPTIMIZERS = {"sgd": lambda p: optimizers.SGD(p, 0.1, weight_decay=0.01), "adam": lambda p: optimizers.Adam(p, 0.1, weight_decay=0.01),
               "rmsprop": lambda p: optimizers.RMSprop(p, 0.1), "rmsprop momentum": lambda p: optimizers.RMSprop(p, 0.1, momentum=0.9)}
 
