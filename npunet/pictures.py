@@ -1,11 +1,10 @@
 """Pictures of a run: the loss curve, and panels of image, truth, probability and error. Drawn without a screen."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from npunet import images
 
 LOSS_COLOUR, SCORE_COLOUR = "#4C72B0", "#DD8452"
 
@@ -86,7 +85,5 @@ def ignored(sample):
 
 def save(figure, path):
     """Write the figure as PNG, under a temporary name until it is whole."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".partial")
-    FigureCanvasAgg(figure).print_png(temporary)
-    os.replace(temporary, path)
+    with images.written_whole(path) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)

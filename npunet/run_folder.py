@@ -8,12 +8,14 @@
     loss.png         the curve            panel.png        held-out images, truth, probability, error
 """
 
+import contextlib
 import json
-import os
 from pathlib import Path
 
-from npunet import checkpoint, pictures
+from npunet import checkpoint, images, pictures
 from npunet.errors import InputError
+
+OF_TRAINING = ("options", "network", "held_out")          # what npunet.train writes into config.json and needs to go on
 
 
 class RunFolder:
@@ -26,24 +28,33 @@ class RunFolder:
     @classmethod
     def create(cls, path, config):
         """A new folder. Raises InputError if a run is there already or it cannot be made."""
+        cls.check_free(path)
         run = cls(path)
-        if (run.path / "newest.npz").exists() or (run.path / "config.json").exists():
-            raise InputError(f"{path} holds a run already; give another --out, delete it, or go on with --resume {path}")
         try:
-            run.path.mkdir(parents=True, exist_ok=True)
             write_text(run.path / "config.json", json.dumps(config, indent=2) + "\n")
         except OSError as error:
             raise InputError(f"--out {path}: the folder cannot be made ({error.strerror}); give one that can be written") from None
         return run
 
     @classmethod
-    def reopen(cls, path):
-        """The folder of an earlier run and its configuration. Raises InputError if there is none."""
+    def check_free(cls, path):
+        """Raises InputError if there is a run. A configuration alone is none: that one failed before its first step."""
+        run = cls(path)
+        if (run.path / "newest.npz").exists():
+            raise InputError(f"{path} holds a run already; give another --out, delete it, or go on with --resume {path}")
+        if (run.path / "config.json").exists() and run.metrics.exists():
+            raise InputError(f"{path} holds a run without a checkpoint, running or stopped before its first; give another --out, or delete it")
+
+    @classmethod
+    def reopen(cls, path, parts=()):
+        """The folder of an earlier run and its configuration. Raises InputError if there is none, or it lacks one of the ``parts``."""
         run = cls(path)
         try:
             config = json.loads((run.path / "config.json").read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"--resume {path}: config.json cannot be read ({error}); expected the --out folder of an earlier run") from None
+        if parts and not (isinstance(config, dict) and config.keys() >= set(parts)):
+            raise InputError(f"--resume {path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}")
         return run, config
 
     def go_on_from(self, step):
@@ -57,6 +68,14 @@ class RunFolder:
             if record["step"] <= step:
                 self.records.append(record)
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
+
+    @contextlib.contextmanager
+    def writing(self):
+        """Within, an error of the file system is one line."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path}/ cannot be written ({error.strerror or error}); check the folder and the space left") from None
 
     @property
     def metrics(self):
@@ -78,6 +97,8 @@ class RunFolder:
     def restore(self, name, net, optimizer):
         """Put the state of a checkpoint into network and optimiser; returns `progress`."""
         path = self.path / name
+        if not path.exists():
+            raise InputError(f"{path} does not exist: the run stopped before its first checkpoint; start it again with another --out")
         entries = checkpoint.load(path)
         header = entries["header"]
         if header["network"] != net.config or "progress" not in header:
@@ -101,6 +122,5 @@ class RunFolder:
 
 def write_text(path, text):
     """Write a text file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with images.written_whole(path) as temporary:
+        temporary.write_text(text)

@@ -18,7 +18,7 @@ from npunet.backend import peak_memory
 from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
-from npunet.run_folder import RunFolder
+from npunet.run_folder import OF_TRAINING, RunFolder
 from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics,
                                   parser, recipe_of)
 from npunet.training import (NotFinite, Plateau, batches, diagnosis, draw_batch, learning_rate, make_optimizer, placed, read_back,
@@ -33,6 +33,7 @@ def main(arguments=None):
     resume = given.pop("resume", None)
     config = None
     if resume is None:
+        check_length(given)
         options = DEFAULTS | given
         loaded = UNet.load(options["load"]) if options["load"] else None
         if loaded:
@@ -40,8 +41,9 @@ def main(arguments=None):
         if "tile" not in given and VARIANTS[options["variant"]].padding:
             options["tile"] = 512
         check(options)
+        RunFolder.check_free(options["out"])
     else:
-        run, config = RunFolder.reopen(resume)
+        run, config = RunFolder.reopen(resume, OF_TRAINING)
         refused = [name for name in given if name not in CHANGEABLE_ON_RESUME]
         if refused:
             raise InputError(f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only "
@@ -53,6 +55,8 @@ def main(arguments=None):
     dataset = scaling.scaled_dataset(datasets.load(options["data"], labels=options["labels"]), options["scale"])
     training, held_out = dataset.split(options["held_out"] or 1 / 6)
     print(datasets.describe(dataset))
+    if config:
+        check_same_data(config, held_out, options["data"])
     if gap := gap_of(options, dataset):
         training.samples = [with_gaps(sample, gap) for sample in training.samples]
     if options["epochs"] and not config:
@@ -78,14 +82,31 @@ def main(arguments=None):
             "data": {"labels": dataset.kind, "class_values": dataset.class_values if dataset.kind == "classes" else None}})
     else:
         progress = run.restore("newest.npz", net, optimizer)
+        if progress["step"] > options["steps"]:
+            raise InputError(f"--steps {options['steps']}, but the run in {run.path} has done {progress['step']}; give more, or leave it out")
         run.go_on_from(progress["step"])
         print(f"going on from step {progress['step']}")
     print(f"U-Net ({options['variant']}): {net.n_parameters:,} parameters, tile {options['tile']} -> {net.output_size(options['tile'])}, "
           f"device {net.device}; {len(training.samples)} images to train on, {len(held_out.samples)} held out; results in {run.path}/")
-    with fitting.out_of_memory(net, options["tile"], options["batch"]):
+    with fitting.out_of_memory(net, options["tile"], options["batch"]), run.writing():
         finished = Session(run, net, optimizer, training, held_out, options, progress).train()
     if not finished:
         sys.exit(130)
+
+
+def check_length(given):
+    """Raises InputError if the command line says in two ways how long to train."""
+    ways = [f"--{name}" for name in ("steps", "minutes", "epochs") if name in given]
+    if len(ways) > 1:
+        raise InputError(f"{' and '.join(ways)} all say how long to train; give one of them")
+
+
+def check_same_data(config, held_out, source):
+    """Raises InputError if a resumed run would hold out other images: it has learned some of those, and its scores would mean something else."""
+    before, now = config["held_out"], [sample.name for sample in held_out.samples]
+    if before != now:
+        raise InputError(f"data {source}: the last {len(now)} images are {now[0]} to {now[-1]}, but this run holds out {before[0]} to {before[-1]}; "
+                         "give the --data that it began with, or start a new run")
 
 
 def steps_in(seconds, net, training, held_out, options):
@@ -230,6 +251,9 @@ class Session:
 
     def report(self):
         evaluations = [record for record in self.run.records if "held_out" in record]
+        if not evaluations:
+            print(f"all {self.recipe.steps} steps are done, and none was scored; --steps N goes on")
+            return
         best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"])
         scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in best["held_out"].items())
         if self.net.device == "gpu":

@@ -9,6 +9,7 @@ benchmarks/results/isbi2012_ten_minutes.md has the one short run in which that w
 """
 
 import argparse
+import math
 
 import numpy as np
 
@@ -62,21 +63,21 @@ def tile_size(text):
     return text if text == "auto" else int(text)
 
 
+RANGES = (                                                # options, what fits, the same in words
+    (("steps", "batch", "base_channels", "depth", "held_out", "evaluate_every", "epochs", "classes", "threads"), lambda value: value >= 1, "at least 1"),
+    (("warmup", "clip", "weight_decay", "rotation", "elastic", "grey", "w0", "gap", "seed"), lambda value: value >= 0, "at least 0"),
+    (("learning_rate", "minutes", "sigma"), lambda value: value > 0, "a number above 0"),
+    (("momentum", "dropout"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
+)
+
+
 def check(options):
-    """Refuse options that cannot work, before anything is read or written."""
-    for name in ("steps", "batch", "base_channels", "depth", "held_out", "epochs", "classes"):
-        if options[name] is not None and options[name] < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {options[name]}; expected at least 1")
-    if options["minutes"] is not None and not options["minutes"] > 0:
-        raise InputError(f"--minutes is {options['minutes']}; expected a number above 0")
-    if options["gap"] is not None and options["gap"] < 0:
-        raise InputError(f"--gap is {options['gap']}; expected 0 or more pixels")
-    if not options["learning_rate"] > 0:
-        raise InputError(f"--learning-rate is {options['learning_rate']}; expected a number above 0")
-    if not 0 <= options["momentum"] < 1:
-        raise InputError(f"--momentum is {options['momentum']}; expected at least 0 and below 1")
-    if options["weight_decay"] < 0:
-        raise InputError(f"--weight-decay is {options['weight_decay']}; expected at least 0")
+    """Refuse options that cannot work, before anything is read or written. Raises InputError."""
+    for names, fits, expected in RANGES:
+        for name in names:
+            value = options[name]
+            if value is not None and not (math.isfinite(value) and fits(value)):
+                raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
     scaling.scaled_size((100, 100), options["scale"])
     if options["tile"] == "auto":
         return

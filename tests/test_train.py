@@ -1,6 +1,7 @@
 """The train command: its run folder, resume to the same bits, Ctrl-C, bad input, and a network that has learned."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,7 +98,8 @@ def test_ctrl_c_saves_what_was_done(folder, tmp_path):
     (["--momentum", "1"], "--momentum is 1.0"),
     (["--data", "nowhere"], "nowhere"),
     (["--device", "gpu"], "install"),
-], ids=["tile", "steps", "momentum", "data", "device"])
+    (["--seed", "-1"], "--seed is -1; expected at least 0"),
+], ids=["tile", "steps", "momentum", "data", "device", "seed"])
 def test_bad_options_end_with_one_line_and_status_2(folder, tmp_path, arguments, words):
     if "gpu" in arguments and gpu_problem() is None:
         pytest.skip("this machine has a usable GPU")
@@ -126,6 +128,69 @@ def test_resume_refuses_what_is_no_run_and_what_cannot_change(folder, tmp_path):
     (run / "newest.npz").write_bytes((run / "newest.npz").read_bytes()[:1000])
     with pytest.raises(InputError, match="newest.npz"):
         train.main(["--resume", str(run), "--steps", "2"])
+    (run / "newest.npz").unlink()
+    with pytest.raises(InputError, match="newest.npz does not exist: the run stopped before its first checkpoint"):
+        train.main(["--resume", str(run)])
+    for text in ("{}", "[1]", '{"options": {}}'):
+        (run / "config.json").write_text(text)
+        with pytest.raises(InputError, match="that is no run of npunet.train"):
+            train.main(["--resume", str(run)])
+
+
+def test_resume_goes_on_with_the_same_images_and_not_back(folder, tmp_path):
+    run, more = tmp_path / "run", tmp_path / "more"
+    train.main(["--data", str(folder), "--out", str(run), "--steps", "4", *SMALL])
+    with pytest.raises(InputError, match="--steps 3, but the run in .* has done 4"):
+        train.main(["--resume", str(run), "--steps", "3"])
+    shutil.copytree(folder, more)
+    for kind in ("images", "masks"):                                         # a fifth image: the held-out fourth would be trained on
+        shutil.copy(more / kind / "section3.png", more / kind / "section4.png")
+    with pytest.raises(InputError, match="the last 1 images are section4 to section4, but this run holds out section3 to section3"):
+        train.main(["--resume", str(run), "--data", str(more), "--steps", "6"])
+    moved = folder.rename(tmp_path / "moved")
+    try:
+        train.main(["--resume", str(run), "--data", str(moved), "--steps", "6"])
+    finally:
+        moved.rename(folder)
+
+
+def test_a_run_that_has_done_its_steps_unscored_is_said_so(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    train.main(["--data", str(folder), "--out", str(run), "--steps", "2", *SMALL])
+    (run / "metrics.jsonl").unlink()
+    train.main(["--resume", str(run)])
+    assert "none was scored" in capsys.readouterr().out
+
+
+def test_a_run_that_failed_before_its_first_step_can_be_repeated(folder, tmp_path, monkeypatch):
+    def out_of_memory(session):
+        raise MemoryError
+    arguments, run = ["--data", str(folder), "--steps", "1", *SMALL, "--out", str(tmp_path / "run")], tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Session, "train", out_of_memory)
+        with pytest.raises(InputError, match="out of memory"):
+            train.main(arguments)
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+    train.main(arguments)
+    (run / "newest.npz").unlink()
+    with pytest.raises(InputError, match="holds a run without a checkpoint"):
+        train.main(arguments)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder, tmp_path):
+    run = tmp_path / "run"
+    (run / "loss.png").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"run/ cannot be written \(.*\); check the folder") as error:
+        train.main(["--data", str(folder), "--out", str(run), "--steps", "2", *SMALL])
+    assert "\n" not in str(error.value) and not [path for path in run.iterdir() if "part" in path.name]
+
+
+def test_a_single_image_is_not_enough(folder, tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        shutil.copy(folder / kind / "section0.png", tmp_path / kind)
+    with pytest.raises(InputError, match="has one image; expected at least two"):
+        train.main(["--data", str(tmp_path), "--out", str(tmp_path / "run"), *SMALL])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")                                      # overflow is the point
@@ -186,7 +251,11 @@ def test_training_starts_from_loaded_weights(folder, tmp_path, suffix):
 @pytest.mark.parametrize("arguments, words", [
     (["--scale", "0"], "--scale is 0.0"), (["--scale", "1.5"], "--scale is 1.5"), (["--weight-decay", "-1"], "--weight-decay is -1.0"),
     (["--variant", "pytorch-unet", "--tile", "1"], "the smallest is 2"), (["--bilinear"], "bilinear"), (["--epochs", "0"], "--epochs is 0"),
-    (["--load", "nowhere.pth"], "nowhere.pth"), (["--scale", "0.01"], "leaves nothing")])
+    (["--load", "nowhere.pth"], "nowhere.pth"), (["--scale", "0.01"], "leaves nothing"),
+    *((["--" + name, value], f"--{name} is .*; expected") for name, value in (
+        ("w0", "nan"), ("w0", "-1"), ("sigma", "0"), ("sigma", "nan"), ("elastic", "nan"), ("grey", "-1"), ("rotation", "inf"), ("clip", "-1"), ("warmup", "-3"),
+        ("dropout", "1"), ("learning-rate", "inf"), ("weight-decay", "nan"), ("minutes", "inf"), ("evaluate-every", "0"), ("threads", "0"), ("gap", "-1"))),
+    (["--steps", "3", "--minutes", "1"], "--steps and --minutes all say how long")])
 def test_more_bad_options(folder, tmp_path, arguments, words):
     with pytest.raises(InputError, match=words) as error:
         train.main(["--data", str(folder), "--out", str(tmp_path / "run"), *SMALL, *arguments])

@@ -45,6 +45,8 @@ class Dataset:
         held_out: how many (int), or which share (float below 1; rounded, at least one). Raises InputError if nothing is left.
         """
         total = len(self.samples)
+        if total == 1 and held_out:
+            raise InputError(f"{self.name} has one image; expected at least two, of which one is held out: add images, or cut this one into parts")
         if isinstance(held_out, float) and 0 < held_out < 1:
             held_out = max(1, round(held_out * total))
         if held_out != int(held_out) or not 0 <= held_out < total:

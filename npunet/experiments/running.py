@@ -12,7 +12,7 @@ from npunet.errors import InputError
 from npunet.datasets import named
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
-from npunet.run_folder import RunFolder
+from npunet.run_folder import OF_TRAINING, RunFolder
 from npunet.unet import UNet
 
 TUNING_IMAGES = 10                 # training images, evenly spread, on which the cutting into cells is chosen
@@ -65,7 +65,7 @@ def ensure_trained(folder, wanted, given):
     if not config.exists():
         train.main([*arguments_of(wanted), "--out", str(folder)])
         return
-    _, stored = RunFolder.reopen(folder)
+    _, stored = RunFolder.reopen(folder, OF_TRAINING)
     had = train_options.DEFAULTS | stored["options"]
     differing = [name for name in given if name not in (*train_options.CHANGEABLE_ON_RESUME, "minutes") and had[name] != wanted[name]]
     if differing:
@@ -109,7 +109,7 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
 
     Probabilities are means over the eight rotated and mirrored versions (§4) unless symmetries is false.
     """
-    run, config = RunFolder.reopen(folder)
+    run, config = RunFolder.reopen(folder, OF_TRAINING)
     path = run.path / CHECKPOINT
     if not path.exists():
         raise InputError(f"{folder} holds no {CHECKPOINT} yet; wait until the run has kept its first checkpoint")
