@@ -56,6 +56,33 @@ def test_up_convolution(gpu, rng, dtype):
             np.testing.assert_allclose(to_cpu(mine), wanted, rtol=0, atol=(1e-5 if dtype == "float32" else 1e-12) * abs(wanted).max())
 
 
+@each_dtype
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("n, height, width, channels", [(2, 9, 40, 5), (1, 3, 3, 300), (1, 30, 25, 64), (1, 1, 2, 1)])
+def test_batch_norm(gpu, rng, dtype, relu, n, height, width, channels):
+    x = (3 + rng.standard_normal((n, height, width, channels))).astype(dtype)
+    scale, shift = rng.uniform(0.5, 2, channels).astype(dtype), rng.standard_normal(channels).astype(dtype)
+    y, ctx = ops.batch_norm(*map(gpu.asarray, (x, scale, shift)), relu=relu)
+    expected, expected_ctx = ops.batch_norm(*(array.astype("float64") for array in (x, scale, shift)), relu=relu)
+    dy = rng.standard_normal(expected.shape).astype(dtype)
+    ctx = ctx._replace(y=gpu.asarray(expected.astype(dtype)) if relu else None)          # rounding must not decide where the ReLU is open
+    found = [y, ctx.mean, ctx.variance, *ops.batch_norm_backward(gpu.asarray(dy), ctx)]
+    wanted = [expected, expected_ctx.mean, expected_ctx.variance, *ops.batch_norm_backward(dy.astype("float64"), expected_ctx)]
+    for mine, other in zip(found, wanted, strict=True):
+        assert mine.shape == other.shape
+        np.testing.assert_allclose(to_cpu(mine), other, rtol=0, atol=(5e-6 if dtype == "float32" else 1e-12) * max(1, abs(other).max()))
+    assert [array.dtype for array in found] == [dtype, "float64", "float64", dtype, dtype, dtype]
+    again, _ = ops.batch_norm(*map(gpu.asarray, (x, scale, shift)), ctx.mean, ctx.variance, relu=relu)
+    np.testing.assert_array_equal(to_cpu(again), to_cpu(y))                              # what `Layer.forward_again` relies on
+
+
+def test_batch_norm_of_a_large_mean(gpu, rng):
+    x = (1e6 + rng.standard_normal((1, 40, 30, 3)))
+    mean, variance = gpu_kernels.moments(gpu.asarray(x))
+    np.testing.assert_allclose(to_cpu(mean), x.mean(axis=(0, 1, 2)), rtol=1e-13)
+    np.testing.assert_allclose(to_cpu(variance), x.var(axis=(0, 1, 2)), rtol=1e-9)
+
+
 def test_what_a_kernel_cannot_count_is_refused(gpu, monkeypatch):
     """Indices are 32-bit integers: a map that is larger by one would be read at negative places."""
     monkeypatch.setattr(cuda_kernels, "LARGEST", 11)

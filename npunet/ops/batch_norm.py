@@ -22,8 +22,9 @@ normalisation undoes both. Hence dx sums to 0 over the pixels, and so does dx u.
 
 from typing import NamedTuple
 
-from npunet import memory
+from npunet import cuda_kernels, memory
 from npunet.backend import array_module
+from npunet.ops import gpu_kernels
 from npunet.ops.bands import each_band
 
 
@@ -62,9 +63,13 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
+    on_gpu = cuda_kernels.on_gpu(x)
     if mean is None:
-        mean, variance = _moments(x)
+        mean, variance = gpu_kernels.moments(x) if on_gpu else _moments(x)
     factor = scale / xp.sqrt(variance + eps)                                               # (C,): y = factor x + offset
+    if on_gpu:
+        y = gpu_kernels.normalise(x, factor, shift - factor * mean, relu)
+        return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
     y = memory.empty(x.shape, x.dtype, xp)
 
@@ -84,8 +89,9 @@ def batch_norm_backward(dy, ctx):
     x, y, scale, mean, variance, eps = ctx
     xp = array_module(dy)
     n, height, width, channels = x.shape
-    dx = memory.empty(x.shape, dy.dtype, xp)
-    means, sums = _rows(mean, width, x.dtype), {}
+    on_gpu = cuda_kernels.on_gpu(dy)
+    if not on_gpu:
+        dx, means, sums = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype), {}
 
     def masked_and_summed(image, rows):                                                    # dx holds g for the time being
         g = dx[image, rows].reshape(-1, width * channels)                                  # (rows, W*C)
@@ -98,14 +104,19 @@ def batch_norm_backward(dy, ctx):
         deviation *= g
         sums[image, rows.start] = _channel_sums(g, channels), _channel_sums(deviation, channels)
 
-    each_band(masked_and_summed, n, height, 5 * dx[:1, :1].nbytes, xp)
+    if on_gpu:
+        dshift, dscale = gpu_kernels.gradient_sums(dy, x, y, mean)
+    else:
+        each_band(masked_and_summed, n, height, 5 * dx[:1, :1].nbytes, xp)
+        dshift, dscale = _in_order(sums)
     pixels, inverse = n * height * width, 1 / xp.sqrt(variance + eps)
-    dshift, dscale = _in_order(sums)
     dscale = dscale * inverse
     # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
+    if on_gpu:
+        return gpu_kernels.normalise_backward(dy, x, y, factor_g, factor_x, offset), dscale.astype(x.dtype), dshift.astype(x.dtype)
     factor_g, factor_x, offset = (_rows(vector, width, x.dtype) for vector in (factor_g, factor_x, offset))
 
     def one_band(image, rows):

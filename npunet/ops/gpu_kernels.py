@@ -1,4 +1,4 @@
-"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling, dropout. The mathematics stands in the operation's own file.
+"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling, dropout, batch normalisation. The mathematics stands in the operation's own file.
 
 Each function here does what the array expressions of its operation do, in one or two kernels; see the .cu file of the same name.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from npunet.backend import array_module
 from npunet.cuda_kernels import CudaFile
 
-BIAS_RELU, MAX_POOLING, DROPOUT = (CudaFile(Path(__file__).with_name(name)) for name in ("bias_relu.cu", "max_pooling.cu", "dropout.cu"))
+BIAS_RELU, MAX_POOLING, DROPOUT, BATCH_NORM = (CudaFile(Path(__file__).with_name(f"{name}.cu")) for name in ("bias_relu", "max_pooling", "dropout", "batch_norm"))
 BLOCKS = 528                                             # of mask_and_sum: four for each multiprocessor of a large GPU
 
 
@@ -74,3 +74,46 @@ def dropout(x, mask):
     y = xp.empty(x.shape, dtype=x.dtype)
     DROPOUT.launch("dropout", -(-x.size // 8), x, y, x.size, np.uint64(mask.key), mask.threshold, 1 / (1 - mask.rate))
     return y
+
+
+def moments(x):
+    """Mean and variance over all pixels of x (..., C): two (C,) float64. Deviations from the first pixel lose nothing where the mean is large."""
+    xp, pixels = array_module(x), x.size // x.shape[-1]
+    x = xp.ascontiguousarray(x)
+    centre = x.reshape(pixels, -1)[0].astype("float64")
+    first, second = _two_sums(x, x, None, centre, False) / pixels
+    return centre + first, xp.maximum(second - first * first, 0)
+
+
+def gradient_sums(dy, x, y, mean):
+    """Sums over all pixels of g and g (x - mean), two (C,) float64, with g = dy, and where y is given, zero unless y > 0."""
+    return _two_sums(x, dy, y, mean.astype("float64"), True)
+
+
+def _two_sums(x, dy, y, centre, backward):
+    xp, channels = array_module(x), x.shape[-1]
+    x, dy = xp.ascontiguousarray(x), xp.ascontiguousarray(dy)
+    pixels = x.size // channels
+    rows = -(-pixels // BLOCKS)
+    partial, total = xp.empty((-(-pixels // rows), 2 * channels), dtype="float64"), xp.empty((2 * channels,), dtype="float64")
+    BATCH_NORM.launch("two_sums", 0, x, dy, dy if y is None else y, xp.ascontiguousarray(centre), partial, pixels, channels, rows, int(backward),
+                      int(y is not None), grid=partial.shape[:1])
+    add_up(partial, total)
+    return total.reshape(2, channels)
+
+
+def normalise(x, factor, offset, relu):
+    """factor x + offset for x (..., C), then max(0, .) with relu; factor and offset (C,) in any dtype."""
+    xp = array_module(x)
+    y = xp.empty(x.shape, dtype=x.dtype)
+    BATCH_NORM.launch("normalise", y.size, xp.ascontiguousarray(x), factor.astype(x.dtype), offset.astype(x.dtype), y, y.size, y.shape[-1], int(relu))
+    return y
+
+
+def normalise_backward(dy, x, y, factor_g, factor_x, offset):
+    """factor_g g + factor_x x + offset, with g as in `gradient_sums`."""
+    xp = array_module(x)
+    dx, dy = xp.empty(x.shape, dtype=x.dtype), xp.ascontiguousarray(dy)
+    BATCH_NORM.launch("normalise_backward", dx.size, dy, xp.ascontiguousarray(x), dy if y is None else y,
+                      *(vector.astype(x.dtype) for vector in (factor_g, factor_x, offset)), dx, dx.size, dx.shape[-1], int(y is not None))
+    return dx
