@@ -6,20 +6,21 @@
     pixel_error, rand_error, warping_error, v_rand, v_info       of the probability of class 1, as the ISBI challenge defines
                      them (`npunet.metrics`), each at its best threshold of 0, 0.1 .. 1, which is one for all images
 
-The predicted class is 1 where its probability is above 0.5 for two classes, otherwise the most likely one. Pixels without
+The predicted class is 1 where its probability is above 0.5 for two classes, otherwise the most likely one. Images are seen at the scale of the
+training run, and predictions are enlarged before they are scored. Pixels without
 annotation (sample.ignore) do not count: they are left out of the first four, and are background in both truth and
 prediction for the others.
 """
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, datasets, fitting, images, metrics, summary, tiling
+from npunet import cli, datasets, fitting, images, metrics, scaling, summary, tiling
 from npunet.errors import InputError
+from npunet.run_folder import trained_scale, training_config
 from npunet.train_options import tile_size
 from npunet.unet import UNet
 
@@ -38,8 +39,8 @@ def evaluate(net, samples, tile=572, *, quick=False, augment=False, progress=Non
     return mean_scores(score_samples(samples, probabilities, quick)[0]), probabilities
 
 
-def predict_samples(net, samples, tile=572, augment=False, progress=None):
-    """The (H, W, K) probabilities of every sample."""
+def predict_samples(net, samples, tile=572, augment=False, progress=None, scale=1.0):
+    """The (H, W, K) probabilities of every sample; with a scale the network sees them smaller, see `npunet.scaling`."""
     if not samples:
         raise InputError("there is no image to score; hold out at least one")
     probabilities = []
@@ -49,7 +50,7 @@ def predict_samples(net, samples, tile=572, augment=False, progress=None):
             raise InputError(f"{sample.name} has labels up to {highest}, but the network tells {net.n_labels} classes apart; "
                              "give data of the kind it was trained on")
         image = images.with_channels(sample.image, net.in_channels, sample.name)
-        probabilities.append(tiling.predict(net, image, tile, augment=augment))
+        probabilities.append(scaling.predict(net, image, scale, tile, augment=augment))
         if progress is not None:
             progress(len(probabilities), len(samples))
     return probabilities
@@ -107,15 +108,6 @@ def object_and_cells(sample, probability):
     return probability[..., 1] * counted, np.where(counted & (sample.labels == 1), sample.instances, 0)
 
 
-def training_config(model):
-    """config.json beside the model, as the training run wrote it; {} if there is none."""
-    try:
-        config = json.loads((Path(model).parent / "config.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
 def choose_samples(dataset, held_out, config):
     """The samples to score and, in words, which they are.
 
@@ -155,24 +147,26 @@ def main(arguments=None):
     if tile != "auto":
         net.output_size(tile)                             # an invalid tile is refused before any work
     config = training_config(options.model)
+    scale = trained_scale(options.model) if options.scale is None else options.scale
+    scaling.scaled_size((100, 100), scale)
     class_values = config.get("data", {}).get("class_values")
     if class_values is None and net.n_labels > 2 and net.mask_values and not isinstance(net.mask_values[0], list):
         class_values = net.mask_values
     dataset = datasets.load(options.data, labels=options.labels, class_values=class_values)
     samples, which = choose_samples(dataset, options.held_out, config)
-    longest = max(max(sample.labels.shape) for sample in samples)
+    longest = round(scale * max(max(sample.labels.shape) for sample in samples))
     if tile == "auto":
         tile = summary.tile_for_inference(net, longest)
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
         with fitting.out_of_memory(net, tile, covering=longest):
-            probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update())
+            probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update(), scale)
         scores, thresholds = score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
     mean, names = mean_scores(scores), [sample.name for sample in samples]
-    print(f"{options.model} on {dataset.name}: {which}")
+    print(f"{options.model} on {dataset.name}: {which}" + (f", seen at a scale of {scale:g}" if scale != 1 else ""))
     print(table(names, scores, mean))
     print("best thresholds: " + ", ".join(f"{name} {threshold:g}" for name, threshold in thresholds.items()))
     if options.json:
-        report = {"model": str(options.model), "data": str(options.data), "images": which, "tile": tile, "augment": options.augment,
+        report = {"model": str(options.model), "data": str(options.data), "images": which, "tile": tile, "scale": scale, "augment": options.augment,
                   "mean": mean, "thresholds": thresholds, "per_image": [{"name": name} | row for name, row in zip(names, scores)]}
         write_json(options.json, report)
         print(f"scores written to {options.json}")
@@ -204,6 +198,8 @@ def parser():
     parse.add_argument("--json", help="also write the scores to this file", metavar="FILE")
     parse.add_argument("--tile", type=tile_size, metavar="TILE|auto", help="largest side of an input tile in pixels (default 572, or the nearest that is "
                        "valid; 1024 for padded networks); auto: as large as the images need and memory allows")
+    parse.add_argument("--scale", type=float, help="let the network see the images smaller by this factor, and enlarge what it finds (default: as it "
+                       "was trained, by the config.json beside it; else 1)")
     cli.add_device(parse)
     parse.add_argument("--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work")
     return parse

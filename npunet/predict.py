@@ -7,8 +7,8 @@ writes those, colours too; only 0 and 1 become 0 and 255. Probabilities go to DI
 each page), otherwise of each class in turn (K pages for each page).
 
 Images are scaled by the rule of `npunet.images`, as in training. A grey image is repeated for a network that wants RGB; an
-RGB image whose channels are equal becomes grey; real colour for a grey network is an error. With --scale the network sees a
-smaller copy of each page, whole, and its result is enlarged.
+RGB image whose channels are equal becomes grey; real colour for a grey network is an error. With --scale, and without
+it for a network that was trained so, a smaller copy of each page is seen, whole, and the result is enlarged.
 
 Memory: one forward pass of a tile, and for PNG one byte a pixel (four while it is written). TIFF output is a memory map on
 the disk, and TIFF input is one where it is not compressed; pages of more than 2^27 pixels are written as TIFF, so that
@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from npunet import cli, fitting, images, scaling, summary, tiling
 from npunet.errors import InputError
+from npunet.run_folder import trained_scale
 from npunet.train_options import tile_size
 from npunet.unet import UNet
 
@@ -171,6 +172,8 @@ def view_file(net, path, output, tile, *, threshold, augment, scale):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    if options.no_save and not options.viz:
+        raise InputError("--no-save without --viz leaves nothing to do; give --viz, or --output instead of --no-save")
     if options.output is None and not options.no_save:
         raise InputError("--output is missing: give a folder for the results, or --no-save")
     inputs, output = find_inputs(options.input), None if options.no_save else Path(options.output)
@@ -178,6 +181,7 @@ def main(arguments=None):
         check_outputs(inputs, output)
     if not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold is {options.threshold}; expected a probability, 0 to 1")
+    options.scale = trained_scale(options.model) if options.scale is None else options.scale
     scaling.scaled_size((100, 100), options.scale)
     net = UNet.load(options.model, device=options.device)
     cli.set_tf32(options.tf32, options.device, net.device)
@@ -205,7 +209,7 @@ def main(arguments=None):
                 tqdm.write(f"{number - 1} of {len(inputs)} images are done" + (f" and kept in {output}/" if output else ""), file=sys.stderr)
                 raise
     if output:
-        print(described(net, len(inputs), output, options.probabilities))
+        print(described(net, len(inputs), output, options.probabilities) + (f", seen at a scale of {options.scale:g}" if options.scale != 1 else ""))
 
 
 def described(net, count, output, probabilities):
@@ -230,7 +234,8 @@ def parser():
     parse.add_argument("--viz", action="store_true", help="show each image and its mask in a window, or write NAME_viz.png where there is no screen")
     parse.add_argument("--tile", type=tile_size, metavar="TILE|auto", help="largest side of an input tile in pixels (default 572, or the nearest that is "
                        "valid; 1024 for padded networks, which take smaller images whole); auto: as large as the images need and memory allows")
-    parse.add_argument("--scale", type=float, default=1.0, help="let the network see the images smaller by this factor (default 1)")
+    parse.add_argument("--scale", type=float, help="let the network see the images smaller by this factor (default: as it was trained, by the "
+                       "config.json beside it; else 1)")
     cli.add_device(parse)
     parse.add_argument("--probabilities", choices=["none", "uint16", "float32"], default="none",
                        help="also write probabilities as TIFF, of this type (default none)")

@@ -120,6 +120,21 @@ class RunFolder:
             pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
 
 
+def training_config(model):
+    """config.json beside a network's file, as the training run wrote it; {} if there is none."""
+    try:
+        config = json.loads((Path(model).parent / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def trained_scale(model):
+    """--scale of the training run that wrote this file; 1.0 if nothing is known of it."""
+    options = training_config(model).get("options")
+    return options.get("scale", 1.0) if isinstance(options, dict) else 1.0
+
+
 def write_text(path, text):
     """Write a text file that is there whole or not at all."""
     with images.written_whole(path) as temporary:

@@ -180,6 +180,18 @@ def test_auto_tile_covers_the_images(folder):
     assert auto["mean"] == pytest.approx(fixed["mean"], abs=1e-3)
 
 
+def test_a_network_is_scored_at_the_scale_it_was_trained_at(folder, capsys):
+    """As config.json says, unless told otherwise; what it finds is enlarged and compared with the masks as they are."""
+    reports = {}
+    for name, trained, options in (("told", 1.0, ["--scale", "0.5"]), ("known", 0.5, []), ("whole", 0.5, ["--scale", "1"])):
+        (folder / "run" / "config.json").write_text(json.dumps({"options": {"scale": trained}}))
+        run(folder, *options, "--json", str(folder / "scores.json"))
+        reports[name] = json.loads((folder / "scores.json").read_text())
+        assert ("seen at a scale of 0.5" in capsys.readouterr().out) == (name != "whole")
+    assert reports["told"]["mean"] == reports["known"]["mean"] != reports["whole"]["mean"]
+    assert [reports[name]["scale"] for name in reports] == [0.5, 0.5, 1.0]
+
+
 def test_a_model_without_its_run_is_scored_on_everything(folder, capsys):
     (folder / "run" / "config.json").unlink()
     run(folder)
@@ -188,7 +200,7 @@ def test_a_model_without_its_run_is_scored_on_everything(folder, capsys):
 
 @pytest.mark.parametrize("options, words", [
     (["--held-out", "4"], "expected all, run, or how many of the last images, 1 to 3"), (["--held-out", "0"], "1 to 3"),
-    (["--held-out", "some"], "1 to 3"), (["--tile", "45"], "nearest are 44 and 46")])
+    (["--held-out", "some"], "1 to 3"), (["--tile", "45"], "nearest are 44 and 46"), (["--scale", "2"], "--scale is 2.0")])
 def test_bad_options(folder, options, words):
     with pytest.raises(InputError, match=words):
         run(folder, *options)

@@ -153,12 +153,23 @@ def test_an_input_is_never_overwritten(model, tmp_path, rng):
 @pytest.mark.parametrize("options, words", [
     (["--tile", "45"], "tile 45 is not a valid input size; nearest are 44 and 46"),
     (["--threshold", "128"], "expected a probability"),
+    (["--no-save"], "--no-save without --viz leaves nothing to do"),
 ])
 def test_bad_options(model, tmp_path, rng, options, words):
     Image.fromarray(grey(rng, 20, 20)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=words):
         run(model, tmp_path / "out", tmp_path / "a.png", options=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_images_are_seen_at_the_scale_of_the_training_run(tmp_path, rng):
+    UNet(base_channels=1, depth=1, seed=3).save(tmp_path / "best.npz")
+    Image.fromarray(grey(rng, 30, 41)).save(tmp_path / "a.png")
+    for name, text, options in (("told", "{}", ["--scale", "0.5"]), ("known", '{"options": {"scale": 0.5}}', []), ("whole", "{}", [])):
+        (tmp_path / "config.json").write_text(text)
+        run(tmp_path / "best.npz", tmp_path / name, tmp_path / "a.png", options=["--probabilities", "float32", *options])
+    told, known, whole = (tifffile.imread(tmp_path / name / "a_probability.tif") for name in ("told", "known", "whole"))
+    assert np.array_equal(told, known) and not np.array_equal(told, whole)
 
 
 def test_missing_files(model, tmp_path):
