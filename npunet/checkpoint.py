@@ -49,11 +49,15 @@ def load(path):
     """The entries of a checkpoint, "header" as a dict. Raises InputError if it is missing, cut short or something else."""
     try:
         with open(path, "rb") as opened:                  # np.load would leave a file open that it cannot read
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile) or "header" not in file.files:
+            zipped = b"PK".startswith(opened.read(2))     # np.load takes anything else for a pickle, and advises to trust it
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False) if zipped else None
+            if file is None or "header" not in file.files:
                 raise InputError(f"{path} is not an npunet checkpoint; expected a .npz file that npunet.train or UNet.save wrote")
             entries = {name: file[name] for name in file.files}
         entries["header"] = json.loads(str(entries["header"]))
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; expected a checkpoint in it, such as {os.path.join(path, 'best.npz')}") from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a .npz file that npunet.train or UNet.save wrote") from None
     except InputError:

@@ -26,6 +26,7 @@ def assert_refused(path, words="checkpoint"):
         UNet.load(path)
     message = str(error.value)
     assert "\n" not in message and str(path) in message and len(message) < 400, message
+    return message
 
 
 @pytest.mark.parametrize("variant", ["paper", "release"])
@@ -140,7 +141,10 @@ OTHER_KINDS = {
 def test_other_kinds_of_files(tmp_path, kind):
     path = tmp_path / "file.npz"
     OTHER_KINDS[kind](path)
-    assert_refused(path)
+    message = assert_refused(path)
+    assert "pickle" not in message and "trust" not in message or kind == "pickled arrays"
+    assert kind != "directory" or f"is a folder; expected a checkpoint in it, such as {path / 'best.npz'}" in message
+    assert kind not in ("text", "json", "png", "a single array") or "is not an npunet checkpoint" in message
 
 
 def test_a_pickle_is_never_executed(tmp_path):
