@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from npunet import cli, loss, summary, threads
+from npunet import cli, loss, pictures, summary, threads
 from npunet.errors import InputError
 from npunet.figures import COLOURS, INK
 from npunet.optimizers import SGD
@@ -138,7 +138,7 @@ def draw(entries, title, path):
     axes.spines[["top", "right"]].set_visible(False)
     shown = {_colour(entry.what): _kind(entry.what) for entry in entries}
     axes.legend(handles=[Patch(color=colour, label=kind) for colour, kind in shown.items()], loc="lower right", fontsize=8, frameon=False)
-    figure.savefig(path)
+    pictures.save(figure, path)
 
 
 def _kind(what):
@@ -156,7 +156,9 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     if options.steps < 1:
         raise InputError(f"--steps {options.steps} measures nothing; give 1 or more")
-    if options.threads:
+    if options.out and Path(options.out).suffix.lower() != ".png":
+        raise InputError(f"--out {options.out}: the picture is a PNG; give a name that ends in .png")
+    if options.threads is not None:
         threads.set_num_threads(options.threads)
     net = UNet(base_channels=options.base_channels, variant=options.variant)
     entries = measure(net, options.tile, options.steps, train=not options.forward)
@@ -165,8 +167,10 @@ def main(arguments=None):
              f"{1e3 * sum(entry.seconds for entry in entries):.0f} ms on {threads.get_num_threads()} threads")
     print(table(entries, title + f", medians of {options.steps}"))
     if options.out:
-        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-        draw(entries, title, options.out)
+        try:
+            draw(entries, title, options.out)
+        except OSError as error:
+            raise InputError(f"--out {options.out}: cannot be written ({error.strerror or error}); give another place") from None
         print(f"picture: {options.out}")
 
 

@@ -71,3 +71,16 @@ def test_bad_input():
         profile.main(["--tile", "570", "--base-channels", "1"])
     with pytest.raises(profile.InputError, match="--steps 0"):
         profile.main(["--steps", "0"])
+    with pytest.raises(profile.InputError, match="number of threads is 0"):
+        profile.main(["--threads", "0"])
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "taken.png").mkdir()
+    small = ["--tile", "188", "--base-channels", "1", "--steps", "1", "--forward", "--out"]
+    with pytest.raises(profile.InputError, match=r"--out .*taken.png: cannot be written \(.*\); give another place"):
+        profile.main([*small, str(tmp_path / "taken.png")])
+    assert "bottleneck.conv2" in capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == ["taken.png"]
+    for name in ("profile.xyz", "profile"):
+        with pytest.raises(profile.InputError, match="ends in .png"):
+            profile.main([*small, str(tmp_path / name)])
