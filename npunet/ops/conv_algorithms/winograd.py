@@ -46,7 +46,7 @@ BAND_PRODUCT = 1000000                                   # ... but tiles c k at 
 SMALL_KERNEL = 1 << 13                                   # c k up to which the kernel's frequencies stay in cache too
 LARGE_BAND = 300                                         # tiles of a band with a larger kernel, which is read again for each band
 FEW = 5                                                  # tiles for each output channel below which it is better read only once:
-BLOCK_CHANNELS = 128                                     # then a thread takes so many channels, not a band
+BLOCK_KERNELS = 1 << 17                                  # then a thread takes a block of channels with at most so many kernels (c, k), not a band
 PART = 1 << 13                                           # kernels (c, k) transformed at a time
 
 
@@ -101,10 +101,10 @@ class Winograd:
                 for band in tiles.bands(tiles.down):
                     tiles.write(at, m[:, :, band.slot], y[..., block], band, relu)
 
-            each(one_block, bands(k, block_size(k)), xp)
+            each(one_block, bands(k, block_size(k, c)), xp)
         else:                                            # U once for all; then each thread makes V, M, y for a band of tiles
             u = memory.empty((t, t, c, k), x.dtype, xp)
-            each(lambda part: two_sided(g, weight[:, :, part], u[:, :, part]), bands(c, block_size(c)), xp)
+            each(lambda part: two_sided(g, weight[:, :, part], u[:, :, part]), bands(c, block_size(c, k)), xp)
 
             def one_band(band):
                 v = memory.scratch("odd", (t, t, *band.shape, c), x.dtype, xp)
@@ -148,7 +148,7 @@ class Winograd:
                 du = product(v.reshape(t * t, -1, c)[:, :, block], dm)
                 two_sided(gt, du.reshape(t, t, -1, k), dweight[:, :, block])
 
-            each(one_block, bands(c, block_size(c)), xp)
+            each(one_block, bands(c, block_size(c, k)), xp)
             return masked, dweight, dm[1, 1].reshape(-1, k).sum(axis=0)
 
         totals = [None] * get_num_threads()              # dU and dbias of each thread, summed over the bands that it did
@@ -170,7 +170,7 @@ class Winograd:
             du += other[0]
             dbias += other[1]
         du = du.reshape(t, t, c, k)
-        each(lambda part: two_sided(gt, du[:, :, part], dweight[:, :, part]), bands(c, block_size(c)), xp)
+        each(lambda part: two_sided(gt, du[:, :, part], dweight[:, :, part]), bands(c, block_size(c, k)), xp)
         return masked, dweight, dbias
 
 
@@ -285,9 +285,9 @@ def two_sided(matrix, source, target):
         xp.matmul(matrix, half.transpose(1, 0, 2), out=target[:, :, part].reshape(a, a, -1))
 
 
-def block_size(channels):
-    """Channels that a thread takes at a time: BLOCK_CHANNELS, or fewer so that no thread goes without."""
-    return min(BLOCK_CHANNELS, -(-channels // get_num_threads()))
+def block_size(channels, others):
+    """Channels on one side that a thread takes at a time, with ``others`` on the other side, so that no thread goes without."""
+    return max(1, min(BLOCK_KERNELS // others, -(-channels // get_num_threads())))
 
 
 F4 = Winograd([0, 1, -1, 1 / 2, -2])                     # largest error over largest value, 64 .. 1024 channels: 2 to 5 millionths
