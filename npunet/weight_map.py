@@ -45,7 +45,7 @@ def weight_map(instances, w0=10.0, sigma=5.0, w_c=1.0):
     instances  (H, W) integers, 0 = background, 1..n = cells; a cell may consist of several pieces. NumPy or CuPy.
     w0, sigma  height and width (pixels) of the separation border; the paper uses 10 and about 5. w0 = 0 leaves w_c alone.
     w_c        class balance: a number, or an (H, W) array such as class_balance(labels, n_classes)[labels].
-    Returns (H, W) float32. Raises InputError for an array that cannot be an instance map, negative w0, or sigma <= 0.
+    Returns (H, W) float32. Raises InputError for an array that cannot be an instance map, negative w0, sigma <= 0, or NaN.
 
     One Euclidean distance transform per cell, of which only the smallest and second smallest distance so far are kept: time
     grows with the number of cells, memory does not. A cell is looked at only in a window around it, with a rim of
@@ -141,5 +141,5 @@ def _check(instances, w0, sigma):
                          "0 = background, 1..n = cells (from_mask takes a binary mask)")
     if instances.size == 0 or int(instances.min()) < 0:
         raise InputError(f"instances of shape {instances.shape} are empty or negative; expected 0 = background, 1..n = cells")
-    if w0 < 0 or sigma <= 0:
+    if not (0 <= w0 < math.inf and 0 < sigma < math.inf):
         raise InputError(f"w0 = {w0} and sigma = {sigma} give no separation border; expected w0 >= 0 and sigma > 0")

@@ -101,7 +101,7 @@ def test_what_cannot_be_read(challenge, path, mask, words):
 def test_labels_must_be_instances(challenge):
     root = challenge("01_GT/SEG/man_seg000.tif", _boxes(FIRST))
     assert len(datasets.load(root, labels="instances")) == 1
-    with pytest.raises(InputError, match="labels=classes, but the masks of the cell tracking challenge are instances"):
+    with pytest.raises(InputError, match="--labels classes, but the masks of the cell tracking challenge are instances"):
         datasets.load(root, labels="classes")
 
 

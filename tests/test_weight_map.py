@@ -130,6 +130,8 @@ def test_class_balance():
     (lambda: weight_map(np.zeros((2, 4, 4), int)), r"\(2, 4, 4\)"),
     (lambda: weight_map(np.full((4, 4), -1)), "negative"),
     (lambda: weight_map(np.zeros((4, 4), int), sigma=0), "sigma = 0"),
+    (lambda: weight_map(np.zeros((4, 4), int), sigma=math.nan), "sigma = nan"),
+    (lambda: weight_map(np.zeros((4, 4), int), w0=math.inf), "w0 = inf"),
     (lambda: from_mask(np.zeros((2, 4, 4), bool)), r"\(2, 4, 4\)"),
     (lambda: class_balance(np.array([0, 255]), 2), "0 to 255"),
 ])

@@ -33,7 +33,7 @@ def load_cell_tracking(folder, labels="auto", class_values=None):
     """All annotated frames of all sequences, in order, as a `Dataset` of instances. Raises InputError."""
     folder = Path(folder)
     if labels not in ("auto", "instances") or class_values is not None:
-        raise InputError(f"data {folder}: labels={labels}, but the masks of the cell tracking challenge are instances")
+        raise InputError(f"data {folder}: --labels {labels}, but the masks of the cell tracking challenge are instances")
     pictures, truths = [], []
     for sequence in _sequences(folder):
         for number, paths in sorted(_annotations(folder, sequence).items()):

@@ -54,7 +54,7 @@ def load_object_files(folder, labels="auto", class_values=None):
     """ID/images/ID.png with one file an object in ID/masks/: the objects are numbered; where they overlap the first counts."""
     folder = Path(folder)
     if labels not in ("auto", "instances") or class_values is not None:
-        raise InputError(f"data {folder}: labels={labels}, but masks with one file an object are instances")
+        raise InputError(f"data {folder}: --labels {labels}, but masks with one file an object are instances")
     pictures, instances = [], []
     for entry in sorted((entry for entry in folder.iterdir() if is_folder_of_pairs(entry)), key=lambda entry: _natural(entry.name)):
         image_path, *more = _by_name(entry / "images").values()

@@ -46,7 +46,7 @@ def interpret(masks, labels="auto", class_values=None):
     class_values = tuple(int(value) for value in (values if class_values is None else class_values))
     if len(class_values) > 256:
         raise InputError(f"{masks[0][0]}: {len(class_values)} different values are too many for classes; "
-                         "if each is one object say labels=instances")
+                         "if each is one object say --labels instances")
     return [_from_classes(_class_index(name, mask, class_values)) for name, mask in masks], len(class_values), kind, class_values
 
 
@@ -79,8 +79,8 @@ def decide(masks, values):
             return "classes"
     shown = ", ".join(map(str, values[:6])) + (f", .. {values[-1]} ({len(values)} values)" if len(values) > 6 else "")
     raise InputError(f"{masks[0][0]} and the other masks hold {shown}, which can be read in more than one way; "
-                     "say labels=binary (above half of the largest is object; also for JPEG or blurred masks), "
-                     "labels=instances (each value one object) or labels=classes (each value one class)")
+                     "say --labels binary (above half of the largest is object; also for JPEG or blurred masks), "
+                     "--labels instances (each value one object) or --labels classes (each value one class)")
 
 
 def _pieces(mask):
