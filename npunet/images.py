@@ -117,7 +117,7 @@ def write_image(path, image):
     image = np.asarray(image)
     image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     eight_bit = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    _write_pages(path, eight_bit[None], compression="zlib")
+    _write_pages(path, eight_bit[None])
 
 
 def write_mask(path, classes, n_classes=2):
@@ -128,20 +128,7 @@ def write_mask(path, classes, n_classes=2):
     if n_classes > 256:
         raise InputError(f"a mask of {n_classes} classes does not fit into 8 bits; at most 256 can be written")
     scale = np.uint8(255 if n_classes == 2 else 1)
-    _write_pages(path, classes, lambda page: page.astype(np.uint8) * scale, compression="zlib")
-
-
-def write_probability(path, probability, dtype="uint16"):
-    """Probabilities of one class, (H, W) in 0..1 or a sequence of such pages, as TIFF: round(65535 p), or float32 as they are."""
-    if Path(path).suffix.lower() not in TIFF:
-        raise InputError(f"{path}: probabilities are written as TIFF; use a name that ends in .tif")
-    if dtype not in ("uint16", "float32"):
-        raise InputError(f"probabilities of type {dtype!r}; expected 'uint16' or 'float32'")
-
-    def convert(page):
-        return np.round(np.clip(page, 0, 1) * 65535).astype(np.uint16) if dtype == "uint16" else page.astype(np.float32)
-
-    _write_pages(path, probability, convert)
+    _write_pages(path, classes, lambda page: page.astype(np.uint8) * scale)
 
 
 @contextlib.contextmanager
@@ -157,7 +144,7 @@ def written_whole(path):
         temporary.unlink(missing_ok=True)
 
 
-def _write_pages(path, pages, convert=lambda page: page, compression=None):
+def _write_pages(path, pages, convert=lambda page: page):
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
@@ -173,10 +160,7 @@ def _write_pages(path, pages, convert=lambda page: page, compression=None):
         large = len(pages) * convert(pages[0]).nbytes > 2**32 - 2**25               # offsets of a classic TIFF have 32 bits
         with tifffile.TiffWriter(temporary, bigtiff=large) as tiff:
             for page in map(convert, pages):
-                photometric = "rgb" if page.ndim == 3 else "minisblack"
-                # Uncompressed pages as one block, for memory-mapping; compressed ones cannot be, and would each become a series.
-                layout = {"metadata": None} if compression else {"contiguous": True}
-                tiff.write(page, photometric=photometric, compression=compression, **layout)
+                tiff.write(page, photometric="rgb" if page.ndim == 3 else "minisblack", compression="zlib", metadata=None)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
