@@ -119,23 +119,17 @@ def gpu_workspace(net, found, batch):
     """Bytes that the greediest layer takes on a GPU for a moment, and cuBLAS for good. An estimate, read off the code: not measured on a GPU.
 
     Winograd: 36 numbers for each 4x4 tile and channel, before and after the products, at most gpu.WORKSPACE; and the kernel's gradient,
-    36 numbers for each of its 9, from several products. Tensor cores, few channels: copies of a kernel. Batch normalisation: a map, and a mask of bytes.
+    36 numbers for each of its 9, from several products. Tensor cores, few channels: copies of a kernel.
     """
     itemsize, most = net.dtype.itemsize, 0
     for before, row in zip(found, found[1:]):
-        c, k = before.channels, row.channels
-        if row.operation == IN_PLACE[layers.BatchNorm]:
-            needed = row.memory * batch * (itemsize + 1) // itemsize
-        elif "conv 3x3" in row.operation:
-            side = max(before.side, row.side)             # dx has the size of the input
-            algorithm = gpu.choose((batch, side, side, c), (3, 3, c, k), 1, net.dtype)
-            if algorithm == "winograd_cuda":
-                tiles = batch * (-(-side // 4)) ** 2
-                needed = min(gpu.WORKSPACE, 36 * itemsize * tiles * (c + k)) + 36 * itemsize * c * k * gpu.products(tiles, c, k)
-            else:
-                needed = 4 * 9 * itemsize * c * k
-        else:
+        if "conv 3x3" not in row.operation:
             continue
+        c, k, side = before.channels, row.channels, max(before.side, row.side)               # dx has the size of the input
+        needed = 4 * 9 * itemsize * c * k
+        if gpu.choose((batch, side, side, c), (3, 3, c, k), 1, net.dtype) == "winograd_cuda":
+            tiles = batch * (-(-side // 4)) ** 2
+            needed = min(gpu.WORKSPACE, 36 * itemsize * tiles * (c + k)) + 36 * itemsize * c * k * gpu.products(tiles, c, k)
         most = max(most, needed)
     return most + CUBLAS_BUFFERS
 
