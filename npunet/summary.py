@@ -111,7 +111,7 @@ def working_memory(net, found, batch=1, device=None):
     if (device or net.device) == "gpu":
         return gpu_workspace(net, found, batch)
     widest = max(parameter.value.shape[2] for parameter in net.parameters.values() if parameter.value.ndim == 4)
-    transformed = 2 * 36 * widest * block_size(widest) * net.dtype.itemsize               # Winograd's, of F(4x4)
+    transformed = 2 * 36 * widest * block_size(widest, widest) * net.dtype.itemsize       # Winograd's, of F(4x4)
     return threads.get_num_threads() * transformed + BLAS_BUFFERS
 
 
