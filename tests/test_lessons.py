@@ -43,6 +43,7 @@ def test_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")            # matrices are small here: on a busy machine threads wait for each other
     notebook = read(path)
+    stored = printed_sources(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -50,6 +51,12 @@ def test_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
     asyncio.run(client.async_execute())                   # raises CellExecutionError, with the cell and its traceback
     noise = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
     assert not noise, f"{path.name} writes warnings: {noise[0][:500]}"
+    assert printed_sources(notebook) == stored, f"{path.name} shows a program that has changed since: read it again, run it, store it"
+
+
+def printed_sources(notebook):
+    """What the cells print that show functions of npunet."""
+    return ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells if "inspect.getsource" in cell.source and cell.cell_type == "code"]
 
 
 @each_notebook
