@@ -104,6 +104,11 @@ def test_report_on_a_run_that_is_there(folder, tmp_path):
     assert "0.9203" in (out / "report.md").read_text() and "--run run" in (out / "report.md").read_text()
     with pytest.raises(InputError, match="--run reports on a run as it is"):
         command.main(["phase_contrast", "--run", str(run), "--steps", "9"])
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/ cannot be written \(File exists\)"):
+        command.main(["phase_contrast", "--run", str(run), "--out", str(tmp_path / "file"), "--no-pictures", "--plain"])
+    with pytest.raises(InputError, match="--minutes is 0.0; expected a number above 0"):
+        command.main(["phase_contrast", "--minutes", "0", "--out", str(tmp_path / "new")])
     (run / "newest.npz").unlink()
     with pytest.raises(InputError, match="holds no newest.npz yet"):
         command.main(["phase_contrast", "--run", str(run)])

@@ -16,6 +16,7 @@ from pathlib import Path
 from npunet import cli, train_options
 from npunet.errors import InputError
 from npunet.experiments import recipes, report, running
+from npunet.run_folder import RunFolder
 
 PASSED_ON = dict(data=str, steps=int, minutes=float, held_out=int, base_channels=int, depth=int, tile=train_options.tile_size, learning_rate=float,
                  w0=float, sigma=float, gap=int, evaluate_every=int, seed=int, device=str, threads=int)
@@ -52,7 +53,7 @@ def only_wanted(changed, experiment, given, base):
     """The options that training is told: those of the recipe, given by hand or changed by an ablation. Not every default."""
     names = [*experiment.train, *given, *(name for name in changed if changed[name] != base[name])]
     wanted = {name: changed[name] for name in dict.fromkeys(names)} | {name: given[name] for name in ("minutes",) if name in given}
-    if wanted.get("minutes") and "steps" not in given:
+    if "minutes" in wanted and "steps" not in given:
         wanted.pop("steps", None)
     return wanted
 
@@ -70,7 +71,8 @@ def score(run, experiment, options):
 
 
 def finish(folder, experiment, outcome, command, options):
-    path = report.write_report(folder, experiment, outcome, command, symmetries=not options["plain"], show_data=not options["no_pictures"])
+    with RunFolder(folder).writing():
+        path = report.write_report(folder, experiment, outcome, command, symmetries=not options["plain"], show_data=not options["no_pictures"])
     running.write_scores(folder / "scores.json", outcome)
     print(report.scores_table(experiment, outcome))
     print(f"report: {path} (scores.json beside it)")
