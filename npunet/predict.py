@@ -149,7 +149,7 @@ def tiff_on_disk(path, shape, dtype):
     """A memory map of shape (pages, H, W), or (pages, H, W, 3), to be filled, which becomes the TIFF at `path` when the block succeeds."""
     needed, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
     if needed > free:                                     # writing to a map on a full disk would kill the process
-        raise InputError(f"{path} needs {needed / 1e9:.1f} GB but {free / 1e9:.1f} GB are free; make room or give another --output")
+        raise InputError(f"{path} needs {needed / 1e6:,.1f} MB but {free / 1e6:,.1f} MB are free; make room or give another --output")
     with images.written_whole(path) as temporary:
         stored = shape if shape[0] > 1 else shape[1:]                          # one page is (H, W) to its readers
         pixels = tifffile.memmap(temporary, shape=stored, dtype=dtype, photometric="rgb" if len(shape) == 4 else "minisblack", metadata=None,

@@ -60,6 +60,8 @@ def grey_statistics(samples):
 
 def tile_size(text):
     """The value of --tile: "auto", or a number of pixels."""
+    if text != "auto" and not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of pixels, or auto")
     return text if text == "auto" else int(text)
 
 

@@ -109,6 +109,12 @@ def test_bad_options_end_with_one_line_and_status_2(folder, tmp_path, arguments,
     assert not run.exists()
 
 
+def test_a_tile_that_is_no_number(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--tile", "large"])
+    assert stop.value.code == 2 and "argument --tile: 'large'; expected a number of pixels, or auto" in capsys.readouterr().err
+
+
 def test_an_earlier_run_is_never_overwritten(folder, tmp_path):
     run = tmp_path / "run"
     train.main(["--data", str(folder), "--out", str(run), "--steps", "1", *SMALL])
