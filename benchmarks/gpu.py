@@ -30,6 +30,7 @@ from npunet.errors import InputError
 from npunet.evaluate import evaluate
 from npunet.ops.conv_algorithms import GPU_ALGORITHMS
 from npunet.train_options import grey_statistics
+from npunet.weight_map import class_balance
 
 FULL = dict(tile=572, base_channels=64)
 TORCH = {"PyTorch float32": "float32", "PyTorch float32 channels-last": "float32+channels_last", "PyTorch TF32": "tf32",
@@ -305,6 +306,8 @@ def isbi(device, options):
     mean, std = grey_statistics(train)
     seconds = 60 * min(options.minutes, max(0.2, options.time_left() / 60 - 0.6))
     settings = training.augmentation.Settings(w0=0.0)
+    if options.weight_map:                               # Eq. 2 in full: V_rand 0.972 instead of 0.961 on a CPU; the host's threads draw the tiles then
+        settings = training.augmentation.Settings(class_weights=tuple(map(float, class_balance([sample.labels for sample in train], 2))))
     net = UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std)
     train, workers = training.placed(train, device.name, settings)
 
@@ -325,7 +328,7 @@ def isbi(device, options):
     device.tf32(False)
     np.savez_compressed(Path(options.out) / "held_out.npz", probabilities=np.stack([p[..., 1] for p in probabilities]).astype("float16"))
     isbi_picture(rows, held_out[0], probabilities[0], Path(options.out) / "isbi.png")
-    return dict(seconds=rows[-1][0], steps=steps, steps_a_second=len(rows) / rows[-1][0], tf32=options.tf32, workers=workers, scores=scores,
+    return dict(seconds=rows[-1][0], steps=steps, steps_a_second=len(rows) / rows[-1][0], tf32=options.tf32, weight_map=options.weight_map, workers=workers, scores=scores,
                 scoring_seconds=time.perf_counter() - start, peak_bytes=device.peak(), losses=[round(row[1], 4) for row in rows[::max(1, steps // 200)]])
 
 
@@ -360,6 +363,7 @@ def parser():
     parse.add_argument("--data", default="isbi2012", help="what is trained on: a named set or a folder (default isbi2012)")
     parse.add_argument("--learning-rate", type=float, default=1e-3)
     parse.add_argument("--tf32", action=argparse.BooleanOptionalAction, default=True, help="for the training (default on)")
+    parse.add_argument("--weight-map", action=argparse.BooleanOptionalAction, default=True, help="Eq. 2 in full for the training: w0 = 10 and w_c (default on)")
     parse.set_defaults(part_seconds=4, probe=4096, picture=512, picture_tile=700, **FULL)
     return parse
 

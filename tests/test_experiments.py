@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_only_scored(folder, tm
     for score in ("v_rand", "v_info", "rand_error", "pixel_error", "warping_error"):
         assert f"{score} " in (out / "report.md").read_text().replace("\n", " ") and score in json.loads(first)["thresholds"]
     assert "0.000353" in (out / "report.md").read_text() and "not comparable" in (out / "report.md").read_text()
-    for words, complaint in ((["--base-channels", "3"], "base_channels 2, not 3"), (["--weight-map"], "w0 0.0, not 10.0")):
+    for words, complaint in ((["--base-channels", "3"], "base_channels 2, not 3"), (["--no-weight-map"], "w0 10.0, not 0.0")):
         with pytest.raises(InputError, match=f"holds a run with {complaint}"):
             command.main(["isbi2012", "--out", str(out), *words])
 
@@ -133,7 +133,7 @@ def test_ablations_change_one_thing_each_and_come_into_one_table(folder, tmp_pat
 
 @pytest.mark.parametrize("arguments, words", [
     (["--ablation", "no-such"], "'no-such' is not known; expected no-weight-map"),
-    (["--no-weight-map"], "changes nothing: w0 is 0.0"),                     # membranes have no border term to begin with
+    (["--weight-map"], "changes nothing: w0 is 10.0, class_balance is True"),
     (["--ablation", "base-16"], "base_channels is 16 already")])
 def test_ablations_that_cannot_be(tmp_path, arguments, words):
     with pytest.raises(InputError, match=words):
