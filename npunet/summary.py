@@ -15,7 +15,7 @@ from npunet.ops.conv_algorithms.winograd import block_size
 from npunet.unet import VARIANTS, UNet
 
 MB = 1e6
-INFERENCE_GAPS = 1.7                                      # the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
+INFERENCE_GAPS = 1.5                                      # the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
 GAPS = 1.06                                               # of the pool's memory in a training step to what is in use, measured at 16 and 64 channels
 MEMORY_SHARE = 0.8                                        # of the free memory that --tile auto plans with
 BLAS_BUFFERS = 25 * 10 ** 6                               # bytes that appear with the first products and threads, measured alike
