@@ -5,8 +5,9 @@
 Three things decide how its pictures come out, and the notes' demo, which this project grew from, does all the simple way. It can still be had.
 
 **The range.** A tanh gives -1 .. 1. The demo takes that as a picture in VGG's normalised units, so in 0..1 it is mean + std * tanh: 0.26 .. 0.71 for
-red, 0.23 .. 0.68 for green, 0.18 .. 0.63 for blue. Neither black nor white nor a full colour can be painted: the grey veil. `colours="normalised"` is
-that; `colours="full"` paints 1/2 + 1/2 tanh, all of 0..1. Same network, other two constants.
+red, 0.23 .. 0.68 for green, 0.18 .. 0.63 for blue. Neither black nor white nor a full colour can be painted: the grey veil. A style that is brighter
+pulls the tanh to its end, where it stays; lesson 13 shows a picture that was lost to it. `colours="normalised"` is that; `colours="full"` paints
+1/2 + 1/2 tanh, all of 0..1. Same network, other two constants.
 
 **The checkerboard.** An up-convolution paints each 2x2 block with four matrices that know nothing of each other (ops/up_convolution.py). Where
 they differ, and nothing asks them not to, a flat area gets a pattern of period 2; four of them give 2, 4, 8, 16. Enlarging by interpolation first
