@@ -2,7 +2,7 @@
 
 Bytes of one step for a picture of H x W pixels, one number 4 bytes, layers as in `npunet.style.vgg`:
 
-    VGG           its weights
+    VGG           its weights, and the turned kernels of its way back, twice the weights
     its maps      of each convolution and pooling up to the last layer compared, H W C / 4^(block - 1), all kept for the way back;
                   the gradients of the losses, as large as the maps compared; a gradient before and one behind the ReLU, as large as the largest map
     generator     parameters, their gradients and Adam's two averages, 4 times the parameters; the maps that its backward pass reads again
@@ -53,7 +53,7 @@ def needed(objective, shape, net=None, batch=1):
         maps += summary.kept_memory(net, summary.rows(net, square)) * pixels / square ** 2
         parameters = 4 * summary.parameter_memory(net)
     work = gpu.WORKSPACE + summary.CUBLAS_BUFFERS if objective.vgg.device == "gpu" else WORK
-    return int(weights + parameters + GAPS * maps + work)
+    return int(2 * weights + parameters + GAPS * maps + work)
 
 
 def check(objective, shape, net=None, batch=1, option="size"):
