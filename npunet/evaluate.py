@@ -6,10 +6,10 @@
     pixel_error, rand_error, warping_error, v_rand, v_info       of the probability of class 1, as the ISBI challenge defines
                      them (`npunet.metrics`), each at its best threshold of 0, 0.1 .. 1, which is one for all images
 
-The predicted class is 1 where its probability is above 0.5 for two classes, otherwise the most likely one. Images are seen at the scale of the
-training run, and predictions are enlarged before they are scored. Pixels without
-annotation (sample.ignore) do not count: they are left out of the first four, and are background in both truth and
-prediction for the others.
+The predicted class is 1 where its probability is above 0.5 for two classes, otherwise the most likely one. Images are seen
+at the scale of the training run, and predictions are enlarged before they are scored. Pixels without annotation
+(sample.ignore) do not count: they are left out of the first four, and are background in both truth and prediction for the
+others.
 """
 
 import argparse
