@@ -23,7 +23,8 @@ from npunet.weight_map import class_balance
 
 CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute", "tf32")
 DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
-                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False, tf32=False, minutes=None, gap=None)
+                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False,
+                tf32=False, minutes=None, gap=None)
 LOADED = ("variant", "bilinear", "base_channels", "depth")         # options that a file of weights decides
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
 AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
