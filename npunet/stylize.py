@@ -26,7 +26,7 @@ from npunet.style import fitting as style_fitting
 from npunet.style.pictures import fitted, random_square, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.weights import fetch
-from npunet.stylize_options import GRID, check_numbers, complete, parser, resumed
+from npunet.stylize_options import GRID, check_numbers, check_same_files, complete, parser, resumed
 from npunet.training import Recipe, learning_rate
 
 WARMUP = 20                                               # steps until the learning rate is at its peak, with schedule cosine
@@ -48,6 +48,7 @@ def train(given):
     resume = given.pop("resume", None)
     if resume is None:
         options = complete("train", given)
+        StyleFolder.check_free(options.out)
     else:
         folder, config = StyleFolder.reopen(resume)
         options = resumed(resume, config, given)
@@ -56,6 +57,8 @@ def train(given):
     if options.batch > 1 and not many:
         raise InputError(f"--batch {options.batch} needs a folder of pictures as --content; {options.content} is one picture")
     paths = find_inputs([options.content])
+    if resume is not None:
+        check_same_files(config, file_sizes(options, paths), resume)
     generator = Generator(options.base_channels, colours=options.colours, bilinear=not options.up_convolutions,
                           device=options.device, seed=options.seed)
     generator.info = {name: getattr(options, name) for name in ("size", "steps", "content_weight", "style_weight", "variation_weight")}
@@ -66,7 +69,8 @@ def train(given):
         style = look_at_style(options, objective)
         optimizer, done = Adam(generator.net.parameters, options.learning_rate), 0
         if resume is None:
-            folder = StyleFolder.create(options.out, {"command": "train", "options": vars(options), "network": generator.net.config})
+            folder = StyleFolder.create(options.out, {"command": "train", "options": vars(options), "network": generator.net.config,
+                                                        "file_sizes": file_sizes(options, paths)})
         else:
             done = folder.go_on(generator.net, optimizer, options.steps)
             print(f"going on from step {done}")
@@ -96,6 +100,7 @@ def drawn(paths, options, step):
 def optimize_one(given):
     """One picture by direct optimisation. Returns False if Ctrl-C ended it."""
     options = complete("optimize", given)
+    StyleFolder.check_free(options.out)
     set_threads(options)
     shown = fitted(read_picture(options.content), options.size)
     objective = objective_of(options, options.device)
@@ -140,6 +145,15 @@ def look_at_style(options, objective):
 def names(text):
     """"conv1_2,conv2_2" -> ("conv1_2", "conv2_2"); "none" -> ()."""
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
+
+
+def file_sizes(options, paths):
+    """Bytes of the files that a run depends on, by which they are known again where they have moved."""
+    sizes = {"content": [path.stat().st_size for path in paths]}
+    for name in ("style", "weights"):
+        path = getattr(options, name)
+        sizes[name] = Path(path).stat().st_size if path and Path(path).is_file() else None
+    return sizes
 
 
 def set_threads(options):

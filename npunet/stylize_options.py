@@ -42,6 +42,13 @@ def resumed(path, config, given):
     return complete("train", config["options"] | given)
 
 
+def check_same_files(config, sizes, path):
+    """Raises InputError if pictures or weights are not those that the run in the folder `path` began with."""
+    for name, size in sizes.items():
+        if config.get("file_sizes", sizes)[name] != size:
+            raise InputError(f"--{name}: not what the run in {path} began with; files may have moved since, but must be the same")
+
+
 def check_numbers(options, *wanted):
     """Raises InputError for options that are not above 0."""
     for name in wanted:

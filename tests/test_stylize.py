@@ -200,6 +200,7 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
         Path(path, "config.json").write_text(text)
     Path("gone").mkdir()
     Path("gone/config.json").write_text(Path("trained/config.json").read_text())
+    images.write_image("other.png", np.zeros((60, 41, 3)))
     Path("wider").mkdir()
     Path("wider/config.json").write_text(Path("trained/config.json").read_text().replace('"base_channels": 2', '"base_channels": 3'))
     Path("wider/newest.npz").write_bytes(Path("trained/newest.npz").read_bytes())
@@ -216,6 +217,10 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
         ("trained --style-weight 7", "--style-weight cannot change when a run is resumed; only --content, --style, --weights, --steps,"),
         ("trained --out new", "--out cannot change"),
         ("trained --faithful", "--faithful cannot change"),
+        ("trained --steps 4 --content other.png", "--content: not what the run in trained began with"),
+        ("trained --steps 4 --content many", "--content: not what the run in trained began with"),
+        ("trained --steps 4 --style other.png", "--style: not what the run in trained began with"),
+        ("trained --steps 4 --weights content.png", "--weights: not what the run in trained began with"),
         ("trained", "it is at step 2 of 2 already"),
         ("trained --steps 1", "it is at step 2 of 1 already"),
     ]:
@@ -240,7 +245,7 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
     ("optimize --content content.png", "--style is missing; expected a picture"),
     (OPTIMIZE + " --learning-rate nan", "--learning-rate is nan"),
     (OPTIMIZE + " --size 4", "pixels are too small for"),
-    ("apply --model style.png --input content.png --output out", "style.png cannot be read as a checkpoint"),
+    ("apply --model style.png --input content.png --output out", "style.png is not an npunet checkpoint"),
     ("apply --model none.npz --input content.png --output .", "content.png would overwrite the input"),
 ])
 def test_bad_input_is_one_line(arguments, message, folder):
@@ -255,10 +260,14 @@ def test_a_loss_that_is_not_finite_ends_the_run(folder, monkeypatch):
         run(TRAIN)
 
 
-def test_a_run_is_not_overwritten(folder):
-    run(OPTIMIZE, "--steps 1")
-    with pytest.raises(InputError, match="out holds a run already"):
-        run(TRAIN)
+@pytest.mark.parametrize("first", [TRAIN, OPTIMIZE])
+@pytest.mark.parametrize("second", [TRAIN, OPTIMIZE])
+def test_a_run_is_not_overwritten(folder, undrawn, first, second):
+    run(first, "--steps 1")
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+    with pytest.raises(InputError, match="^out holds a run already; give another --out"):
+        run(second)
+    assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
 
 
 def test_exit_status_and_help(folder):

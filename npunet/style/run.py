@@ -9,11 +9,11 @@
     newest.npz          from train: the network and Adam's state, all that is needed to go on to the same bits
 """
 
-import contextlib
 import math
 import signal
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -32,6 +32,13 @@ class StyleFolder(RunFolder):
     def metrics(self):
         return self.path / "losses.jsonl"
 
+    @classmethod
+    def check_free(cls, path):
+        """Raises InputError if there is a run, of direct optimisation too, which has no checkpoint."""
+        if (Path(path) / "picture.png").exists() and not (Path(path) / "newest.npz").exists():
+            raise InputError(f"{path} holds a run already; give another --out, or delete it")
+        super().check_free(path)
+
     def go_on(self, net, optimizer, steps):
         """Put the newest state into network and optimiser; returns its step. Raises InputError if it is not below `steps`."""
         done = self.restore("newest.npz", net, optimizer)["step"]
@@ -39,14 +46,6 @@ class StyleFolder(RunFolder):
             raise InputError(f"--resume {self.path}: it is at step {done} of {steps} already; give more --steps to go on")
         self.go_on_from(done)
         return done
-
-    @contextlib.contextmanager
-    def writing(self):
-        """Within, an error of the file system is one line."""
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"--out {self.path}: {error.strerror or error}; check the folder and the space left") from None
 
     def pictures_until(self, step):
         """{"step 62": picture, ...}: those on the way, up to this step."""
