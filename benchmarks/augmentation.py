@@ -7,6 +7,7 @@ Measures: each on one 512 x 512 section, all eleven thresholds. Sections and cel
 writes benchmarks/results/augmentation.md; processor time, medians of a few runs, BLAS held to one thread.
 """
 
+import argparse
 import datetime
 import platform
 import statistics
@@ -55,6 +56,7 @@ def rows():
 
 
 def main():
+    argparse.ArgumentParser(prog="python -m benchmarks.augmentation", description=__doc__.splitlines()[0]).parse_args()
     with threadpool_limits(1):
         found = list(rows())
     scores = sum(time for what, time in found if not what.startswith(("draw", "(")))

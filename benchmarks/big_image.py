@@ -37,11 +37,14 @@ before, largest, done = anonymous(), [0], threading.Event()
 def watch():
     while not done.wait(0.02):
         largest[0] = max(largest[0], anonymous())
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 start = time.perf_counter()
 predict.LARGEST_PNG = int(sys.argv[1])
-predict.main(sys.argv[2:])
+try:
+    predict.main(sys.argv[2:])
+except predict.InputError as error:
+    sys.exit(f"error: {error}")
 seconds = time.perf_counter() - start
 done.set()
 thread.join()
@@ -71,8 +74,9 @@ def measure(side, base_channels, depth, tile, folder, largest_png=predict.LARGES
     make_image(folder / "big.tif", side)
     UNet(base_channels=base_channels, depth=depth).save(folder / "net.npz")
     words = ["--model", folder / "net.npz", "--input", folder / "big.tif", "--output", folder / "found", "--tile", tile]
-    result = subprocess.run([sys.executable, "-c", CHILD, str(largest_png), *map(str, words)], stdout=subprocess.PIPE, text=True, check=True,
-                            cwd=Path(__file__).parents[1])
+    result = subprocess.run([sys.executable, "-c", CHILD, str(largest_png), *map(str, words)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    if result.returncode:
+        sys.exit(2)                                       # it has said why
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -83,6 +87,8 @@ def main():
     parse.add_argument("--depth", type=int, default=2)
     parse.add_argument("--tile", type=int, default=1020)
     options = parse.parse_args()
+    if options.side < 1:
+        parse.error(f"--side is {options.side}; expected at least 1")
     net = UNet(base_channels=options.base_channels, depth=options.depth)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options.side, options.base_channels, options.depth, options.tile, folder)

@@ -168,31 +168,35 @@ def picture(tables, path):
     figure.savefig(path)
 
 
-def run(task, description, default_out):
-    """The command: measure every tile that was asked for, print, and write text, JSON and picture."""
+def run(task, description, name):
+    """The command `name`: measure every tile that was asked for, print, and with --out write text, JSON and picture."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--tiles", default="572,188", help="sides of the tile (default 572,188)")
+    parser.add_argument("--tiles", default=(572, 188), type=lambda text: [int(tile) for tile in text.split(",")], help="sides of the tile (default 572,188)")
     parser.add_argument("--base-channels", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5, help="counted steps of each program (default 5)")
     parser.add_argument("--peers", help="comma-separated beginnings of names, such as npunet,PyTorch; default: all")
-    parser.add_argument("--out", default=default_out, help=f"file name without ending under benchmarks/results/ (default {default_out})")
+    parser.add_argument("--out", help=f"also write benchmarks/results/OUT.txt, .json and .png; {name} are those that the README refers to")
     options = parser.parse_args()
+    if options.rounds < 1:
+        raise InputError(f"--rounds is {options.rounds}; expected at least 1")
     wanted = options.peers.split(",") if options.peers else [""]
     names = [name for name in PEERS if any(name.startswith(beginning) for beginning in wanted)]
     if not names:
         raise InputError(f"no peer's name begins with {options.peers}; there are {', '.join(PEERS)}")
     head = [f"{datetime.date.today()}, {processor()}, {threads.get_num_threads()} threads, {platform.system()}, Python {platform.python_version()}, "
-            f"NumPy {np.__version__}", "python -m benchmarks." + " ".join([default_out, *sys.argv[1:]])]
+            f"NumPy {np.__version__}", "python -m benchmarks." + " ".join([name, *sys.argv[1:]])]
     print("\n".join(head), flush=True)
     tables, text = [], list(head)
-    for tile in options.tiles.split(","):
-        found, lines = compare(task, int(tile), options.base_channels, options.rounds, names)
+    for tile in options.tiles:
+        found, lines = compare(task, tile, options.base_channels, options.rounds, names)
         tables.append(found)
         text += ["", *lines]
         print("\n".join(["", *lines]), flush=True)
     versions = {row["version"] for one in tables for row in one["rows"] if row["name"].startswith("PyTorch")}
-    text += ["", *LEGEND, f"PyTorch {', '.join(versions)}" if versions else "PyTorch is not installed: no ratios"]
-    RESULTS.mkdir(exist_ok=True)
+    text += ["", *LEGEND, f"PyTorch {', '.join(versions)}" if versions else "PyTorch was not measured: no ratios"]
+    if not options.out:
+        print("\n".join(text[-len(LEGEND) - 1:]))
+        return
     (RESULTS / f"{options.out}.txt").write_text("\n".join(text) + "\n")
     (RESULTS / f"{options.out}.json").write_text(json.dumps(dict(machine=head[0], command=head[1], tables=tables), indent=1) + "\n")
     if any(one["rows"] for one in tables):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npunet import checkpoint, geometry, pytorch_unet
-from npunet.backend import resolve_device, to_device
+from npunet.backend import free_memory, resolve_device, to_device
 from npunet.errors import InputError
 from npunet.layers import BatchNorm, Convolution, CropConcat, Dropout, Layer, MaxPooling, PadConcat, Tanh, UpConvolution, Upsampling
 from npunet.threads import blas_on_one_thread
@@ -93,6 +93,15 @@ class DoubleConvolution(Layer):
         return self.conv1.backward(dy, need_dx)
 
 
+def check_size(base_channels, depth, dtype):
+    """Raises InputError for a network whose weights alone do not fit into memory, before any is drawn: some 30 for each pair of channels at the bottom."""
+    size = 30 * (base_channels * 2 ** min(depth, 60)) ** 2 * dtype.itemsize
+    free = free_memory("cpu")
+    if free is not None and size > free:
+        raise InputError(f"a U-Net with {base_channels} base channels and {depth} poolings has weights of about {size / 1e9:.3g} GB, but {free / 1e9:.1f} GB are "
+                         f"free; give fewer base channels or a smaller depth (the paper's: 64 and 4, 0.1 GB)")
+
+
 class UNet:
     """The U-Net. in_channels (1 grey, 3 RGB), n_classes, base_channels (64 in the paper), depth (4 poolings).
 
@@ -132,6 +141,7 @@ class UNet:
         self.dtype, self.device = np.dtype(dtype), resolve_device(device)
         self.rng = np.random.default_rng(seed)
         self.options, self.bilinear, self.recompute = VARIANTS[variant], bool(bilinear), bool(recompute)
+        check_size(base_channels, depth, self.dtype)
         self._build(base_channels, self.options, dropout)
         for array in (*self.parameters.values(), *self.statistics.values()):
             array.value = to_device(array.value, self.device)

@@ -9,22 +9,34 @@ import pytest
 
 from benchmarks import convolution, networks, peers, side_by_side
 from npunet import UNet, cli
+from npunet.errors import InputError
 
 
 def test_a_run_writes_text_json_and_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(side_by_side, "RESULTS", tmp_path)
     monkeypatch.setattr(side_by_side, "gemm_peak", lambda: 100.0)
-    monkeypatch.setattr(sys, "argv", ["train_step", "--tiles", "188", "--base-channels", "1", "--rounds", "2", "--peers", "npunet,DeZero"])
+    monkeypatch.setattr(sys, "argv", ["train_step", "--tiles", "188", "--base-channels", "1", "--rounds", "2", "--peers", "npunet,DeZero", "--out", "found"])
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None if name == "dezero" else object())
     side_by_side.run("train", "a test", "train_step")
     assert "absent: dezero is not installed" in capsys.readouterr().out
-    (one,) = json.loads((tmp_path / "train_step.json").read_text())["tables"]
+    (one,) = json.loads((tmp_path / "found.json").read_text())["tables"]
     (row,) = one["rows"]
     assert (row["name"], len(row["times_ms"]), one["tile"]) == ("npunet", 2, 188)
     assert row["share_of_gemm_peak"] == pytest.approx(one["direct_gflop"] / (row["median_ms"] / 1e3) / 100)
     assert 10e6 < row["before_bytes"] <= row["peak_bytes"] < 1e9
-    assert "python -m benchmarks.train_step --tiles 188" in (tmp_path / "train_step.txt").read_text()
-    assert (tmp_path / "train_step.png").read_bytes().startswith(b"\x89PNG")
+    assert "python -m benchmarks.train_step --tiles 188" in (tmp_path / "found.txt").read_text()
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_recorded_is_replaced_unless_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(side_by_side, "RESULTS", tmp_path)
+    monkeypatch.setattr(side_by_side, "compare", lambda *arguments: (dict(rows=[]), ["a table"]))
+    monkeypatch.setattr(sys, "argv", ["train_step", "--tiles", "188"])
+    side_by_side.run("train", "a test", "train_step")
+    assert "a table" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    monkeypatch.setattr(sys, "argv", ["train_step", "--rounds", "0"])
+    with pytest.raises(InputError, match="--rounds is 0; expected at least 1"):
+        side_by_side.run("train", "a test", "train_step")
 
 
 def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeypatch):

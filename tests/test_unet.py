@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import strict_array
 
-from npunet import UNet
+from npunet import UNet, backend
 from npunet.backend import to_cpu
 from npunet.errors import InputError
 from npunet.gradient_check import directional_derivative, numerical_gradient, random_directions, relative_error
@@ -87,6 +87,14 @@ def test_padded_networks_keep_the_size_and_say_how_small_is_too_small(options):
         net.forward(np.zeros((1, 7, 8, 2)))
     with pytest.raises(InputError, match="one pixel"):
         UNet(1, 2, 2, 3, variant="pytorch-unet").forward(np.zeros((1, 8, 8, 1)), train=True)
+
+
+@pytest.mark.parametrize("arguments", [dict(base_channels=100_000), dict(depth=20), dict(depth=500)])
+def test_a_network_larger_than_the_memory_is_refused_before_a_weight_is_drawn(arguments):
+    if backend.free_memory("cpu") is None:
+        pytest.skip("this system does not tell how much memory is free")
+    with pytest.raises(InputError, match="weights of about .* GB, but .* are free; give fewer base channels"):
+        UNet(**arguments)
 
 
 def test_options_of_the_padded_variants(rng):
