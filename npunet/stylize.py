@@ -116,6 +116,8 @@ def optimize_one(given):
             def report(step, terms, picture):
                 return run.report(step, terms, lambda: to_cpu(picture)[0])
             optimize_picture(objective, content, start, options.steps, options.method, learning_rate=options.learning_rate, report=report)
+        if run.paint is None:
+            raise InputError(f"no step from the {options.start} made the loss smaller; expected a --style that differs from the --content, or give --start noise")
     return run.finished
 
 
@@ -157,7 +159,7 @@ def file_sizes(options, paths):
 
 
 def set_threads(options):
-    if options.threads:
+    if options.threads is not None:
         threads.set_num_threads(options.threads)
 
 

@@ -26,7 +26,9 @@ def complete(command, given):
     for name in ("content", "style"):
         if not getattr(options, name):
             raise InputError(f"--{name} is missing; expected " + ("a picture" if name == "style" or command == "optimize" else "a picture or a folder of them"))
-    check_numbers(options, "steps", "size", "learning_rate", *(("batch", "base_channels") if command == "train" else ()))
+    check_numbers(options, "steps", "size", "learning_rate", *(("batch", "base_channels") if command == "train" else ()), *(("style_size",) if options.style_size is not None else ()))
+    if options.seed < 0:
+        raise InputError(f"--seed is {options.seed}; expected 0 or more")
     if command == "train" and (options.size < 32 or options.size % GRID):
         raise InputError(f"--size is {options.size}; expected a multiple of {GRID}, at least 32")
     return options
