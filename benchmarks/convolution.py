@@ -5,7 +5,7 @@
 Everything is interleaved: each round runs every candidate once, so that a slow moment of the machine hits all alike. Reported are medians in
 milliseconds, the ratio to PyTorch in the faster of its two layouts, and the float32 error of each algorithm, as largest error over
 largest value, against im2col in float64. PyTorch runs with the C allocator told to keep large blocks, which is its best here;
-npunet needs no such setting. Layers that repeat a shape are run once. Results go to benchmarks/results/convolution.txt and .json.
+npunet needs no such setting. Layers that repeat a shape are run once. --out NAME also writes benchmarks/results/NAME.txt and .json.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import threads
+from npunet import cli, threads
+from npunet.errors import InputError
 from npunet.ops.conv_algorithms import ALGORITHMS, choose
 from npunet.ops.convolution import conv2d, conv2d_backward
 
@@ -118,7 +119,7 @@ def main():
     parser.add_argument("--layers", help="positions in the network, such as 1,2; all unless given")
     parser.add_argument("--algorithms", help="names, such as winograd,auto; all fast ones unless given")
     parser.add_argument("--no-errors", action="store_true")
-    parser.add_argument("--out", default=None, help="file name without ending under benchmarks/results/")
+    parser.add_argument("--out", default=None, help="also write benchmarks/results/OUT.txt and .json")
     options = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.environ.update(ALLOCATOR)                     # glibc reads these when a process starts
@@ -129,13 +130,19 @@ def main():
     except ImportError:
         torch = None
     network = layers(options.tile)
-    wanted = [int(i) for i in options.layers.split(",")] if options.layers else range(len(network))
+    wanted = options.layers.split(",") if options.layers else [str(position) for position in range(len(network))]
+    for what, found, known in (("layers", wanted, [str(position) for position in range(len(network))]),
+                               ("algorithms", (options.algorithms or "auto").split(","), [*ALGORITHMS, "auto"])):
+        if strange := [one for one in found if one not in known]:
+            raise InputError(f"--{what}: {strange[0]!r} is not known; expected some of {', '.join(known)}")
+    if options.rounds < 1:
+        raise InputError(f"--rounds is {options.rounds}; expected at least 1")
     rows, seen = [], set()
     peer = f"PyTorch {torch.__version__}, faster of NCHW and channels-last" if torch else "PyTorch is not installed: no ratios"
     lines = [f"{platform.machine()}, {threads.get_num_threads()} threads, NumPy {np.__version__}, {peer}; medians of {options.rounds} rounds, ms",
              f"{'layer':24}{'algorithm':>16}{'forward':>9}{'backward':>9}{'ratio f':>8}{'ratio b':>8}{'ratio':>7}{'err y':>9}{'err dx':>9}{'err dw':>9}"]
     print("\n".join(lines), flush=True)
-    for position in wanted:
+    for position in map(int, wanted):
         size, channels, outputs, kernel = layer = network[position]
         if layer in seen:
             continue
@@ -165,12 +172,10 @@ def main():
         total = sum(r["forward_ms"] + r["backward_ms"] for r in rows if r["algorithm"] == which)
         lines.append(f"sum of these layers, {which}: {total:.0f} ms")
         print(lines[-1])
-    name = options.out or ("convolution" if options.tile == 572 else f"convolution_{options.tile}")
-    if not options.layers and not options.algorithms or options.out:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.txt").write_text("\n".join(lines) + "\n")
-        (RESULTS / f"{name}.json").write_text(json.dumps(dict(tile=options.tile, rounds=options.rounds, rows=rows), indent=1) + "\n")
+    if options.out:
+        (RESULTS / f"{options.out}.txt").write_text("\n".join(lines) + "\n")
+        (RESULTS / f"{options.out}.json").write_text(json.dumps(dict(tile=options.tile, rounds=options.rounds, rows=rows), indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

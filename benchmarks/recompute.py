@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from npunet import UNet, cli, summary
+from npunet.errors import InputError
 from npunet.optimizers import SGD
 from npunet.training import training_step
 
@@ -39,6 +40,8 @@ def measure(variant, tile, channels, bilinear, base_channels, recompute, steps):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    if options.steps < 1:
+        raise InputError(f"--steps is {options.steps}; expected at least 1")
     if options.one:
         print(json.dumps(measure(**json.loads(options.one))))
         return
