@@ -15,7 +15,7 @@ from npunet.ops.conv_algorithms.winograd import block_size
 from npunet.unet import VARIANTS, UNet
 
 MB = 1e6
-INFERENCE_GAPS = 1.5                                      # the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
+INFERENCE_GAPS = 1.7                                      # the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
 GAPS = 1.06                                               # of the pool's memory in a training step to what is in use, measured at 16 and 64 channels
 MEMORY_SHARE = 0.8                                        # of the free memory that --tile auto plans with
 BLAS_BUFFERS = 25 * 10 ** 6                               # bytes that appear with the first products and threads, measured alike
@@ -85,7 +85,7 @@ def rows(net, tile=572):
 
 
 def inference_memory(net, found, device=None):
-    """Predicted peak in bytes of forward(train=False) for one tile: measured peaks from 572 to 2044 are within 15 % of it.
+    """Predicted peak in bytes of forward(train=False) for one tile: measured peaks at 16 to 64 channels, 188 to 2044, are within 15 % of it.
 
     Beside the parameters the skips that wait and a layer's input and output, at the worst moment; with gaps, and what does not depend on
     the tile, as in `training_memory`. On a GPU it is an estimate: not measured.
@@ -111,7 +111,7 @@ def working_memory(net, found, batch=1, device=None):
     if (device or net.device) == "gpu":
         return gpu_workspace(net, found, batch)
     widest = max(parameter.value.shape[2] for parameter in net.parameters.values() if parameter.value.ndim == 4)
-    transformed = 2 * 36 * widest * block_size(widest, widest) * net.dtype.itemsize       # Winograd's, of F(4x4)
+    transformed = 36 * widest * block_size(widest, widest) * net.dtype.itemsize           # U of Winograd's F(4x4)
     return threads.get_num_threads() * transformed + BLAS_BUFFERS
 
 
