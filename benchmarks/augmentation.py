@@ -3,8 +3,8 @@
     python -m benchmarks.augmentation
 
 draw_tile: image by cubic spline, labels and instances by nearest neighbour, Eq. 2 after the deformation, for the paper's tile of 572 -> 388 pixels.
-Measures: each on one 512 x 512 section, all eleven thresholds. Sections and cells are the drawn ones of npunet.datasets.synthetic. Prints a table and
-writes benchmarks/results/augmentation.md; processor time, medians of a few runs, BLAS held to one thread.
+Measures: each on one 512 x 512 section, all eleven thresholds. Sections and cells are the drawn ones of npunet.datasets.synthetic. Prints a table
+(--out FILE writes it, too); processor time, medians of a few runs, BLAS held to one thread.
 """
 
 import argparse
@@ -22,8 +22,6 @@ from threadpoolctl import threadpool_limits
 from benchmarks.side_by_side import processor
 from npunet import augmentation, datasets, instances, metrics
 from npunet.evaluate import CHALLENGE
-
-RESULT = Path(__file__).parent / "results" / "augmentation.md"
 
 
 def seconds(action, repeats):
@@ -56,7 +54,9 @@ def rows():
 
 
 def main():
-    argparse.ArgumentParser(prog="python -m benchmarks.augmentation", description=__doc__.splitlines()[0]).parse_args()
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.augmentation", description=__doc__.splitlines()[0])
+    parse.add_argument("--out", help="also write the table to this file", metavar="FILE")
+    options = parse.parse_args()
     with threadpool_limits(1):
         found = list(rows())
     scores = sum(time for what, time in found if not what.startswith(("draw", "(")))
@@ -64,7 +64,8 @@ def main():
     text = (f"# Drawing a tile, scoring a section: processor seconds on one core\n\n{datetime.date.today()}, {processor()}, Python {platform.python_version()}, "
             f"NumPy {np.__version__}.\n\n    python -m benchmarks.augmentation\n\n| | seconds |\n|---|---|\n" + "\n".join(lines) + "\n")
     print(text)
-    RESULT.write_text(text)
+    if options.out:
+        Path(options.out).write_text(text)
 
 
 if __name__ == "__main__":

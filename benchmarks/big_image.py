@@ -3,7 +3,7 @@
     python -m benchmarks.big_image [--side 20000] [--base-channels 4] [--depth 2] [--tile 1020]
 
 Makes a TIFF of side x side bytes in a temporary folder, predicts it with npunet.predict in a process of its own, which measures its largest resident
-memory, and writes benchmarks/results/big_image.md (for the full size). The pages of a memory map that are in the page cache count as resident while they are mapped, though
+memory, and prints a report (--out FILE writes it, too). The pages of a memory map that are in the page cache count as resident while they are mapped, though
 the system may drop them at any time; so both figures are given, with them and without (VmHWM, and the largest RssAnon seen while it ran).
 The network is untrained: what it predicts does not matter here, only what that takes.
 """
@@ -23,8 +23,6 @@ import tifffile
 
 from benchmarks.side_by_side import processor
 from npunet import UNet, predict, summary, tiling
-
-RESULT = Path(__file__).parent / "results" / "big_image.md"
 
 CHILD = """
 import json, sys, threading, time
@@ -86,6 +84,7 @@ def main():
     parse.add_argument("--base-channels", type=int, default=4)
     parse.add_argument("--depth", type=int, default=2)
     parse.add_argument("--tile", type=int, default=1020)
+    parse.add_argument("--out", help="also write the report to this file", metavar="FILE")
     options = parse.parse_args()
     if options.side < 1:
         parse.error(f"--side is {options.side}; expected at least 1")
@@ -114,8 +113,8 @@ Own memory does not grow with the image (tests/test_big_image.py compares two si
 dropped by the system when it is not.
 """
     print(text)
-    if options.side == 20_000:
-        RESULT.write_text(text)
+    if options.out:
+        Path(options.out).write_text(text)
 
 
 if __name__ == "__main__":

@@ -87,14 +87,26 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
 def batch_norm_backward(dy, ctx):
     """dy (N, H, W, C) -> dx like x, dscale (C,), dshift (C,)."""
     x, y, scale, mean, variance, eps = ctx
+    xp, on_gpu = array_module(dy), cuda_kernels.on_gpu(dy)
+    dshift, dscale, g = (*gpu_kernels.gradient_sums(dy, x, y, mean), dy) if on_gpu else _gradient_sums(dy, x, y, mean)
+    pixels, inverse = x.size // x.shape[3], 1 / xp.sqrt(variance + eps)
+    dscale = dscale * inverse
+    # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
+    factor_g = scale * inverse
+    factor_x = -factor_g * inverse * dscale / pixels
+    offset = -factor_g * dshift / pixels - factor_x * mean
+    dx = gpu_kernels.normalise_backward(g, x, y, factor_g, factor_x, offset) if on_gpu else _sum_of_lines(g, x, factor_g, factor_x, offset)
+    return dx, dscale.astype(x.dtype), dshift.astype(x.dtype)
+
+
+def _gradient_sums(dy, x, y, mean):
+    """Sums over all pixels of g and g (x - mean), two (C,) float64, and g itself: dy behind the ReLU, a new array like dy."""
     xp = array_module(dy)
     n, height, width, channels = x.shape
-    on_gpu = cuda_kernels.on_gpu(dy)
-    if not on_gpu:
-        dx, means, sums = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype), {}
+    masked, means, sums = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype), {}
 
-    def masked_and_summed(image, rows):                                                    # dx holds g for the time being
-        g = dx[image, rows].reshape(-1, width * channels)                                  # (rows, W*C)
+    def one_band(image, rows):
+        g = masked[image, rows].reshape(-1, width * channels)                              # (rows, W*C)
         if y is None:
             g[...] = dy[image, rows].reshape(g.shape)
         else:
@@ -104,30 +116,25 @@ def batch_norm_backward(dy, ctx):
         deviation *= g
         sums[image, rows.start] = _channel_sums(g, channels), _channel_sums(deviation, channels)
 
-    if on_gpu:
-        dshift, dscale = gpu_kernels.gradient_sums(dy, x, y, mean)
-    else:
-        each_band(masked_and_summed, n, height, 5 * dx[:1, :1].nbytes, xp)
-        dshift, dscale = _in_order(sums)
-    pixels, inverse = n * height * width, 1 / xp.sqrt(variance + eps)
-    dscale = dscale * inverse
-    # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
-    factor_g = scale * inverse
-    factor_x = -factor_g * inverse * dscale / pixels
-    offset = -factor_g * dshift / pixels - factor_x * mean
-    if on_gpu:
-        return gpu_kernels.normalise_backward(dy, x, y, factor_g, factor_x, offset), dscale.astype(x.dtype), dshift.astype(x.dtype)
+    each_band(one_band, n, height, 5 * masked[:1, :1].nbytes, xp)
+    return *_in_order(sums), masked
+
+
+def _sum_of_lines(g, x, factor_g, factor_x, offset):
+    """factor_g g + factor_x x + offset, in the memory of g; the factors are (C,)."""
+    xp = array_module(g)
+    n, height, width, channels = x.shape
     factor_g, factor_x, offset = (_rows(vector, width, x.dtype) for vector in (factor_g, factor_x, offset))
 
     def one_band(image, rows):
-        band = dx[image, rows].reshape(-1, width * channels)
+        band = g[image, rows].reshape(-1, width * channels)                                # (rows, W*C)
         band *= factor_g
         band += offset
         scaled = memory.scratch("batch norm", band.shape, band.dtype, xp)
         band += xp.multiply(x[image, rows].reshape(band.shape), factor_x, out=scaled)
 
-    each_band(one_band, n, height, 3 * dx[:1, :1].nbytes, xp)
-    return dx, dscale.astype(x.dtype), dshift.astype(x.dtype)
+    each_band(one_band, n, height, 3 * g[:1, :1].nbytes, xp)
+    return g
 
 
 def _moments(x):

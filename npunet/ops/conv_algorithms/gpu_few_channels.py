@@ -41,7 +41,7 @@ def forward(x, weight, bias, padding, relu):
         raise InputError("conv2d: algorithm 'few_channels_cuda' works on CuPy arrays; take algorithm='auto'")
     if not fits(c, k):
         raise InputError(f"conv2d: algorithm 'few_channels_cuda' found {c} -> {k} channels; expected at most {MOST} on one side; take algorithm='auto'")
-    return (_widen if c <= MOST else _narrow)(x, weight, bias, padding, relu)
+    return _convolve(x, weight, bias, padding, relu)
 
 
 def backward(dy, x, y, weight, padding, relu, need_dx):
@@ -52,34 +52,28 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
         sums = _tap_sums(dy, y if relu else None, x, kh, padding, backwards=False)
         if need_dx:
             dz = gpu_kernels.mask_and_sum(dy, y)[0] if relu else dy
-            dx = _narrow(dz, flipped(weight), None, kh - 1 - padding, False)
+            dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False)
         return dx, sums[:-1].reshape(weight.shape), sums[-1]
     dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
     sums = _tap_sums(x, None, dz, kh, padding, backwards=True)[:-1].reshape(kh, kh, k, c)
     if need_dx:
-        dx = _widen(dz, flipped(weight), None, kh - 1 - padding, False)
+        dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False)
     return dx, array_module(x).ascontiguousarray(sums.swapaxes(2, 3)), dbias
 
 
-def _widen(x, weight, bias, padding, relu):
+def _convolve(x, weight, bias, padding, relu):
+    """By `widen` where x is the narrow side, otherwise by `narrow`."""
     xp = array_module(x)
     x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
-    _, height, width, few = x.shape
+    _, height, width, c = x.shape
     y = xp.empty(output_shape(x.shape, weight.shape, padding), dtype=x.dtype)
-    pixels, outputs = y.size // y.shape[3], y.shape[3]
-    KERNELS.launch("widen", 0, x, weight, weight if bias is None else bias, y, pixels, height, width, *y.shape[1:], padding, RUN,
-                   int(bias is not None), int(relu), grid=(-(-pixels // (WARPS * RUN)), -(-outputs // LANES)), FEW=few, SIDE=len(weight))
-    return y
-
-
-def _narrow(x, weight, bias, padding, relu):
-    xp = array_module(x)
-    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
-    _, height, width, channels = x.shape
-    y = xp.empty(output_shape(x.shape, weight.shape, padding), dtype=x.dtype)
-    pixels, few = y.size // y.shape[3], y.shape[3]
-    KERNELS.launch("narrow", 0, x, weight, weight if bias is None else bias, y, pixels, height, width, *y.shape[1:3], channels, padding,
-                   int(bias is not None), int(relu), grid=(-(-pixels // WARPS),), FEW=few, SIDE=len(weight))
+    k, pixels = y.shape[3], y.size // y.shape[3]
+    if c <= MOST:
+        name, few, many, run, grid = "widen", c, k, (RUN,), (-(-pixels // (WARPS * RUN)), -(-k // LANES))
+    else:
+        name, few, many, run, grid = "narrow", k, c, (), (-(-pixels // WARPS),)
+    KERNELS.launch(name, 0, x, weight, weight if bias is None else bias, y, pixels, height, width, *y.shape[1:3], many, padding, *run,
+                   int(bias is not None), int(relu), grid=grid, FEW=few, SIDE=len(weight))
     return y
 
 
