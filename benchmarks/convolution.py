@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import cli, threads
+from npunet.commands import cli
+from npunet.machine import threads
 from npunet.errors import InputError
 from npunet.ops.conv_algorithms import ALGORITHMS, choose
 from npunet.ops.convolution import conv2d, conv2d_backward

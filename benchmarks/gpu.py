@@ -24,12 +24,14 @@ from benchmarks.convolution import arrays, layers
 from benchmarks.gpu_profile import where_time_goes
 from benchmarks.gpu_report import isbi_picture, write
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
-from npunet import UNet, backend, cli, datasets, loss, ops, optimizers, tiling, training
-from npunet.backend import to_cpu, to_device
+from npunet import UNet, datasets, loss, ops, optimizers, tiling, training
+from npunet.commands import cli
+from npunet.machine import backend
+from npunet.machine.backend import to_cpu, to_device
 from npunet.errors import InputError
 from npunet.evaluate import evaluate
 from npunet.ops.conv_algorithms import GPU_ALGORITHMS
-from npunet.train_options import grey_statistics
+from npunet.commands.train_options import grey_statistics
 from npunet.weight_map import class_balance
 
 FULL = dict(tile=572, base_channels=64)

@@ -8,8 +8,9 @@ import statistics
 from collections import defaultdict
 from contextlib import contextmanager
 
-from npunet import backend, cuda_kernels
-from npunet.ops.conv_algorithms import gpu
+from npunet.gpu import cuda
+from npunet.machine import backend
+from npunet.gpu import convolution as gpu_convolution
 
 
 def where_time_goes(device, net, step, runs=5):
@@ -57,10 +58,10 @@ def timed_layers(net, timed):
 
 @contextmanager
 def timed_kernels(timed):
-    launch, product = cuda_kernels.CudaFile.launch, backend.batched_matmul
-    cuda_kernels.CudaFile.launch = timed(lambda file, name, *_: name, launch)
-    gpu.batched_matmul = timed("batched_matmul", product)
+    launch, product = cuda.CudaFile.launch, backend.batched_matmul
+    cuda.CudaFile.launch = timed(lambda file, name, *_: name, launch)
+    gpu_convolution.batched_matmul = timed("batched_matmul", product)
     try:
         yield
     finally:
-        cuda_kernels.CudaFile.launch, gpu.batched_matmul = launch, product
+        cuda.CudaFile.launch, gpu_convolution.batched_matmul = launch, product

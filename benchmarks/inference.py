@@ -6,7 +6,7 @@ Batch 1, float32, nothing kept for a backward pass. See side_by_side.py for how 
 """
 
 from benchmarks.side_by_side import run
-from npunet import cli
+from npunet.commands import cli
 
 if __name__ == "__main__":
     cli.run(lambda: run("infer", __doc__.splitlines()[0], "inference"))

@@ -69,7 +69,7 @@ def torch_unet(base_channels, depth=4):
 
 def torch_step(task, tile, base_channels, layout="nchw", compiled=False):
     import torch
-    from npunet.threads import default_num_threads
+    from npunet.machine.threads import default_num_threads
 
     torch.set_num_threads(default_num_threads())
     torch.manual_seed(0)
@@ -99,7 +99,7 @@ def torch_step(task, tile, base_channels, layout="nchw", compiled=False):
 def tensorflow_step(task, tile, base_channels, depth=4):
     """Keras layers, channels last as TensorFlow wants them on a CPU, compiled to a graph by tf.function."""
     import tensorflow as tf
-    from npunet.threads import default_num_threads
+    from npunet.machine.threads import default_num_threads
 
     tf.config.threading.set_intra_op_parallelism_threads(default_num_threads())
     tf.random.set_seed(0)
@@ -140,7 +140,7 @@ def onnx_step(task, tile, base_channels, depth=4):
     """The forward pass as a graph for ONNX Runtime, which has no training step; channels first, as ONNX defines convolution."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
-    from npunet.threads import default_num_threads
+    from npunet.machine.threads import default_num_threads
 
     if task == "train":
         raise NotImplementedError("ONNX Runtime makes no training steps")

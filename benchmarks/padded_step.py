@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import UNet, cli, threads
+from npunet import UNet
+from npunet.commands import cli
+from npunet.machine import threads
 from npunet.training import Recipe, make_optimizer, training_step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

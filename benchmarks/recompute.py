@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import UNet, cli, summary
+from npunet import UNet, summary
+from npunet.commands import cli
 from npunet.errors import InputError
 from npunet.optimizers import SGD
 from npunet.training import training_step

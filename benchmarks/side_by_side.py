@@ -21,7 +21,8 @@ import numpy as np
 
 from benchmarks.convolution import ALLOCATOR, PAUSE, RESULTS
 from benchmarks.peers import PEERS, missing
-from npunet import UNet, summary, threads
+from npunet import UNet, summary
+from npunet.machine import threads
 from npunet.errors import InputError
 
 WARM_UP, PATIENCE = 1, 240                               # steps; seconds for one answer, which torch.compile may need

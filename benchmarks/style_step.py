@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers import peak_bytes
-from npunet import cli, threads
+from npunet.commands import cli
+from npunet.machine import threads
 from npunet.optimizers import Adam
-from npunet.style import VGG, Generator, Objective, generator_step
+from npunet.style import Generator, Objective, VGG, generator_step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 PAUSE = 0.3                                               # seconds

@@ -6,7 +6,7 @@ Batch 1, float32, SGD with momentum 0.99, dropout at the end of the contracting 
 """
 
 from benchmarks.side_by_side import run
-from npunet import cli
+from npunet.commands import cli
 
 if __name__ == "__main__":
     cli.run(lambda: run("train", __doc__.splitlines()[0], "train_step"))

@@ -1,7 +1,7 @@
 """npunet: the U-Net paper (Ronneberger, Fischer, Brox 2015, arXiv 1505.04597) in NumPy and CuPy, written by hand."""
 
-from npunet import (augmentation, checkpoint, datasets, geometry, gradient_check, initialization, loss, metrics, ops, optimizers, style, tiling,
-                    training, weight_map)
+from npunet import augmentation, datasets, geometry, gradient_check, initialization, loss, metrics, ops, optimizers, style, tiling, training, weight_map
+from npunet.files import checkpoint
 from npunet.errors import InputError
 from npunet.unet import UNet
 

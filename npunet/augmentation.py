@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from npunet import cuda_kernels
-from npunet.backend import array_module
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module
 from npunet.errors import InputError
 from npunet.weight_map import border_reach, ndimage_module, weight_map
 
@@ -117,9 +117,9 @@ def draw_tile(sample, tile, output, rng, settings=Settings()):
     if not 0 < output <= tile or (tile - output) % 2:
         raise InputError(f"an output of {output} is not the middle of a tile of {tile}; expected output <= tile, both even or both "
                          "odd (see npunet.geometry.output_size)")
-    if cuda_kernels.on_gpu(sample.image) and border_reach(settings.w0, settings.sigma) is None:
-        from npunet import augmentation_gpu                                # here, because it needs this module
-        return augmentation_gpu.draw_tile(sample, tile, output, rng, settings)
+    if cuda.on_gpu(sample.image) and border_reach(settings.w0, settings.sigma) is None:
+        from npunet.gpu import augmentation as gpu_augmentation                                # here, because it needs this module
+        return gpu_augmentation.draw_tile(sample, tile, output, rng, settings)
     deformation = draw_deformation(sample.labels.shape, tile, rng, settings)
     image = read_image(sample.image, deformation.coordinates(tile))                        # (tile, tile, C)
     gain, offset, gamma = rng.standard_normal(3) * settings.grey

@@ -18,10 +18,12 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, datasets, fitting, images, metrics, scaling, summary, tiling
+from npunet import datasets, metrics, summary, tiling
+from npunet.commands import cli, memory_needs, scaling
+from npunet.files import images
 from npunet.errors import InputError
-from npunet.run_folder import trained_scale, training_config
-from npunet.train_options import tile_size
+from npunet.commands.run_folder import trained_scale, training_config
+from npunet.commands.train_options import tile_size
 from npunet.unet import UNet
 
 CHALLENGE = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
@@ -40,7 +42,7 @@ def evaluate(net, samples, tile=572, *, quick=False, augment=False, progress=Non
 
 
 def predict_samples(net, samples, tile=572, augment=False, progress=None, scale=1.0):
-    """The (H, W, K) probabilities of every sample; with a scale the network sees them smaller, see `npunet.scaling`."""
+    """The (H, W, K) probabilities of every sample; with a scale the network sees them smaller, see `npunet.commands.scaling`."""
     if not samples:
         raise InputError("there is no image to score; hold out at least one")
     probabilities = []
@@ -158,7 +160,7 @@ def main(arguments=None):
     if tile == "auto":
         tile = summary.tile_for_inference(net, longest)
     with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
-        with fitting.out_of_memory(net, tile, covering=longest):
+        with memory_needs.out_of_memory(net, tile, covering=longest):
             probabilities = predict_samples(net, samples, tile, options.augment, lambda done, total: bar.update(), scale)
         scores, thresholds = score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
     mean, names = mean_scores(scores), [sample.name for sample in samples]

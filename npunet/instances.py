@@ -14,7 +14,7 @@ import functools
 import numpy as np
 from scipy import ndimage
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 
 LEVELS = 64                                # steps in which the watershed goes down

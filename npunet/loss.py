@@ -28,10 +28,10 @@ and on through the soft-max, dp_j/da_k = p_j ([j = k] - p_k):    dD/da_k = p_k (
 
 import math
 
-from npunet import cuda_kernels
-from npunet.backend import array_module
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module
 
-KERNELS = cuda_kernels.CudaFile(__file__)                # for CuPy arrays: all of Eq. 1 in one pass
+KERNELS = cuda.CudaFile("loss")              # for CuPy arrays: all of Eq. 1 in one pass
 
 DICE_EPS = 1e-6
 
@@ -80,7 +80,7 @@ def weighted_cross_entropy(logits, labels, weights=None):
     is not waited for, the loss is NaN then).
     """
     xp = array_module(logits)
-    if cuda_kernels.usable(logits):
+    if cuda.usable(logits):
         return _cross_entropy_kernel(logits, labels, weights)
     _check(logits, labels, weights, logits.shape[-1])
     shifted = _class_planes(logits)                                    # (K, N, H, W)
@@ -105,7 +105,7 @@ def _cross_entropy_kernel(logits, labels, weights):
     labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
     weighted = weights is not None
     weights = xp.ascontiguousarray(weights.astype(logits.dtype, copy=False)) if weighted else logits     # not read unless weighted
-    blocks = -(-labels.size // cuda_kernels.THREADS)
+    blocks = -(-labels.size // cuda.THREADS)
     dlogits, energy = xp.empty(logits.shape, dtype=logits.dtype), xp.empty((), dtype=logits.dtype)
     partial = xp.empty((blocks,), dtype="float64")
     KERNELS.launch("cross_entropy", labels.size, logits, labels, weights, dlogits, partial, labels.size, logits.shape[-1], int(weighted))
@@ -156,7 +156,7 @@ def dice_loss(logits, labels, weights=None):
 
 def _or_nan(energy, labels, classes):
     """energy; on a GPU NaN if a label is no class, as loss.cu has it: to raise an error the host would have to wait in every step."""
-    if not cuda_kernels.on_gpu(energy):
+    if not cuda.on_gpu(energy):
         return energy
     known = ((labels >= 0) & (labels < classes)).all()
     return array_module(energy).where(known, energy, energy.dtype.type(math.nan))
@@ -164,7 +164,7 @@ def _or_nan(energy, labels, classes):
 
 def _check(logits, labels, weights, classes):
     _check_shapes(logits, labels, weights)
-    if cuda_kernels.on_gpu(logits):
+    if cuda.on_gpu(logits):
         return                                           # see _or_nan
     if int(labels.min()) < 0 or int(labels.max()) >= classes:                # an index out of range would wrap, silently on a GPU
         raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "

@@ -18,11 +18,11 @@ With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta
 
 import numpy as np
 
-from npunet import cuda_kernels
-from npunet.backend import array_module, to_cpu
-from npunet.threads import parallel
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module, to_cpu
+from npunet.machine.threads import parallel
 
-KERNELS = cuda_kernels.CudaFile(__file__)                 # for CuPy arrays: one kernel a parameter, and clipping without the host
+KERNELS = cuda.CudaFile("optimizers")               # for CuPy arrays: one kernel a parameter, and clipping without the host
 NORM_BLOCKS, NORM_ELEMENTS = 132, 1 << 12                 # a gradient's sum of squares: at most so many blocks, each with so many elements
 
 BLOCK = 1 << 15                                           # elements: value, gradient and a slot or two fill a level-2 cache
@@ -47,7 +47,7 @@ class Optimizer:
         self.steps += 1
         self.learning_rate = float(self.learning_rate)    # a NumPy float64 would promote float32 arrays
         for name, parameter in self.parameters.items():
-            if cuda_kernels.on_gpu(parameter.value):
+            if cuda.on_gpu(parameter.value):
                 if not parameter.value.flags.c_contiguous:            # weights from another program's file
                     parameter.value = array_module(parameter.value).ascontiguousarray(parameter.value)
                 self._launch(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))

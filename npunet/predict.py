@@ -6,7 +6,7 @@ the number of the most likely class. A network that knows the values of its clas
 writes those, colours too; only 0 and 1 become 0 and 255. Probabilities go to DIR/NAME_probability.tif: of class 1 for two classes (a page for
 each page), otherwise of each class in turn (K pages for each page).
 
-Images are scaled by the rule of `npunet.images`, as in training. A grey image is repeated for a network that wants RGB; an
+Images are scaled by the rule of `npunet.files.images`, as in training. A grey image is repeated for a network that wants RGB; an
 RGB image whose channels are equal becomes grey; real colour for a grey network is an error. With --scale, and without
 it for a network that was trained so, a smaller copy of each page is seen, whole, and the result is enlarged.
 
@@ -26,10 +26,12 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from npunet import cli, fitting, images, scaling, summary, tiling
+from npunet import summary, tiling
+from npunet.commands import cli, memory_needs, scaling
+from npunet.files import images
 from npunet.errors import InputError
-from npunet.run_folder import trained_scale
-from npunet.train_options import tile_size
+from npunet.commands.run_folder import trained_scale
+from npunet.commands.train_options import tile_size
 from npunet.unet import UNet
 
 LARGEST_PNG = 2 ** 27             # pixels; a larger page is written as TIFF, straight to the disk
@@ -160,14 +162,14 @@ def tiff_on_disk(path, shape, dtype):
 
 def view_file(net, path, output, tile, *, threshold, augment, scale):
     """Show the first page of one file and its mask; see `viewing.show`."""
-    from npunet import viewing                            # here, for opening a window takes Matplotlib a second to prepare
+    from npunet.commands import window                            # here, for opening a window takes Matplotlib a second to prepare
     stack = images.open_image(path)
     page = Page(stack, 0, net.in_channels)
     whole = slice(0, page.shape[0]), slice(0, page.shape[1])
     mask = np.empty((*page.shape[:2], *written_values(net).shape[1:]), np.uint8)
     for rows, columns, p in predicted_parts(net, page, tile, augment, scale):
         mask[rows, columns] = written_values(net)[tiling.classify(p, threshold)]
-    viewing.show(Path(path).name, page[whole], mask, output and output / f"{Path(path).stem}_viz.png")
+    window.show(Path(path).name, page[whole], mask, output and output / f"{Path(path).stem}_viz.png")
 
 
 def main(arguments=None):
@@ -198,7 +200,7 @@ def main(arguments=None):
                 bar.total = total
                 bar.update(done - bar.n)
             try:
-                with fitting.out_of_memory(net, options.tile, covering=options.scale * max(images.open_image(path).shape[1:3])):
+                with memory_needs.out_of_memory(net, options.tile, covering=options.scale * max(images.open_image(path).shape[1:3])):
                     if output:
                         predict_file(net, path, output, options.tile, probabilities=options.probabilities, progress=progress, **how)
                     if options.viz:

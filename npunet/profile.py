@@ -13,11 +13,13 @@ from statistics import median
 
 import numpy as np
 
-from npunet import cli, loss, pictures, summary, threads
+from npunet import loss, summary
+from npunet.commands import cli, run_pictures
+from npunet.machine import threads
 from npunet.errors import InputError
-from npunet.figures import COLOURS, INK
+from npunet.figure_1 import COLOURS, INK
 from npunet.optimizers import SGD
-from npunet.unet import VARIANTS, UNet
+from npunet.unet import UNet, VARIANTS
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def draw(entries, title, path):
     axes.spines[["top", "right"]].set_visible(False)
     shown = {_colour(entry.what): _kind(entry.what) for entry in entries}
     axes.legend(handles=[Patch(color=colour, label=kind) for colour, kind in shown.items()], loc="lower right", fontsize=8, frameon=False)
-    pictures.save(figure, path)
+    run_pictures.save(figure, path)
 
 
 def _kind(what):

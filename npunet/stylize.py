@@ -16,17 +16,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from npunet import cli, fitting, images, threads
-from npunet.backend import to_cpu, to_device
+from npunet.commands import cli, memory_needs
+from npunet.files import images
+from npunet.machine import threads
+from npunet.machine.backend import to_cpu, to_device
 from npunet.errors import InputError
 from npunet.optimizers import Adam
 from npunet.predict import check_outputs, find_inputs
-from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
-from npunet.style import fitting as style_fitting
+from npunet.style import Generator, Objective, VGG, generator_step, optimize_picture, vgg
+from npunet.style import memory_needs as style_memory_needs
 from npunet.style.pictures import fitted, random_square, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.weights import fetch
-from npunet.stylize_options import GRID, check_numbers, check_same_files, complete, parser, resumed
+from npunet.style.options import GRID, check_numbers, check_same_files, complete, parser, resumed
 from npunet.training import Recipe, learning_rate
 
 WARMUP = 20                                               # steps until the learning rate is at its peak, with schedule cosine
@@ -65,7 +67,7 @@ def train(given):
     shown = fitted(read_picture(paths[0]), options.size, GRID)
     objective = objective_of(options, generator.net.device)
     needs = objective, (options.size, options.size) if many else shown.shape[:2], generator.net, options.batch
-    with style_fitting.enough_memory(*needs):
+    with style_memory_needs.enough_memory(*needs):
         style = look_at_style(options, objective)
         optimizer, done = Adam(generator.net.parameters, options.learning_rate), 0
         if resume is None:
@@ -104,7 +106,7 @@ def optimize_one(given):
     set_threads(options)
     shown = fitted(read_picture(options.content), options.size)
     objective = objective_of(options, options.device)
-    with style_fitting.enough_memory(objective, shown.shape[:2]):
+    with style_memory_needs.enough_memory(objective, shown.shape[:2]):
         style = look_at_style(options, objective)
         folder = StyleFolder.create(options.out, {"command": "optimize", "options": vars(options)})
         content = to_device(shown[None], objective.vgg.device)
@@ -139,7 +141,7 @@ def look_at_style(options, objective):
     """The style picture at its size, (H, W, 3), after the objective has seen it."""
     style = fitted(read_picture(options.style), options.style_size or options.size)
     if options.style_size:
-        style_fitting.check(objective, style.shape[:2], option="style-size")
+        style_memory_needs.check(objective, style.shape[:2], option="style-size")
     objective.set_style(to_device(style[None], objective.vgg.device))
     return style
 
@@ -176,7 +178,7 @@ def apply(given):
     for path in tqdm(inputs, unit="picture", dynamic_ncols=True, leave=False):
         picture = read_picture(path)
         picture = fitted(picture, options.size) if options.size else picture
-        with fitting.out_of_memory(generator.net, options.tile, covering=max(picture.shape[:2])):
+        with memory_needs.out_of_memory(generator.net, options.tile, covering=max(picture.shape[:2])):
             picture = generator.paint(picture, options.tile)
         try:
             images.write_image(output / f"{path.stem}.png", picture)

@@ -8,11 +8,13 @@ import argparse
 import bisect
 from dataclasses import dataclass
 
-from npunet import cli, geometry, layers, threads
-from npunet.backend import free_memory
-from npunet.ops.conv_algorithms import gpu
+from npunet import geometry, layers
+from npunet.commands import cli
+from npunet.machine import threads
+from npunet.machine.backend import free_memory
+from npunet.gpu import convolution as gpu_convolution
 from npunet.ops.conv_algorithms.winograd import block_size
-from npunet.unet import VARIANTS, UNet
+from npunet.unet import UNet, VARIANTS
 
 MB = 1e6
 INFERENCE_GAPS = 1.7                                      # the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
@@ -127,9 +129,9 @@ def gpu_workspace(net, found, batch):
             continue
         c, k, side = before.channels, row.channels, max(before.side, row.side)               # dx has the size of the input
         needed = 4 * 9 * itemsize * c * k
-        if gpu.choose((batch, side, side, c), (3, 3, c, k), 1, net.dtype) == "winograd_cuda":
+        if gpu_convolution.choose((batch, side, side, c), (3, 3, c, k), 1, net.dtype) == "winograd_cuda":
             tiles = batch * (-(-side // 4)) ** 2
-            needed = min(gpu.WORKSPACE, 36 * itemsize * tiles * (c + k)) + 36 * itemsize * c * k * gpu.products(tiles, c, k)
+            needed = min(gpu_convolution.WORKSPACE, 36 * itemsize * tiles * (c + k)) + 36 * itemsize * c * k * gpu_convolution.products(tiles, c, k)
         most = max(most, needed)
     return most + CUBLAS_BUFFERS
 

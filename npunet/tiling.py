@@ -29,7 +29,7 @@ import numpy as np
 
 from npunet import loss
 from npunet import geometry
-from npunet.backend import to_cpu, to_device
+from npunet.machine.backend import to_cpu, to_device
 from npunet.errors import InputError
 
 
@@ -200,7 +200,7 @@ def predict_piece(net, piece, augment=False):
 def predict(net, image, tile=572, *, augment=False, progress=None):
     """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§1, Fig. 2); K = net.n_labels.
 
-    net       a UNet. image: scaled as in training, to 0..1 (`npunet.images.read_image` does that); C = net.in_channels.
+    net       a UNet. image: scaled as in training, to 0..1 (`npunet.files.images.read_image` does that); C = net.in_channels.
     tile      the largest side of an input tile, in pixels; smaller ones are used where as few of them suffice.
     augment   the mean over the plain and the "7 rotated versions" of §4, here all rotations by 90 degrees and their
               mirror images; eight times the work.
@@ -233,9 +233,9 @@ def _check(net, image):
     if len(shape) not in (2, 3) or channels != net.in_channels:
         wanted = "(H, W) or (H, W, 1)" if net.in_channels == 1 else f"(H, W, {net.in_channels})"
         raise InputError(f"the image has shape {shape}; this network expects {wanted}; "
-                         "npunet.images.with_channels converts between grey and RGB")
+                         "npunet.files.images.with_channels converts between grey and RGB")
     if 0 in shape:
         raise InputError(f"the image has shape {shape}: it holds no pixels; expected at least 1 x 1")
     dtype = getattr(image, "dtype", np.dtype(np.float32))
     if dtype.kind != "f":
-        raise InputError(f"the image holds {dtype} values; expected floats in 0..1, as npunet.images.read_image returns them")
+        raise InputError(f"the image holds {dtype} values; expected floats in 0..1, as npunet.files.images.read_image returns them")

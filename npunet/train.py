@@ -1,7 +1,7 @@
 """python -m npunet.train: train a U-Net on a folder of images and masks, a pair of TIFF stacks, or synthetic sections.
 
 The last images of the set are held out as one block (neighbouring sections of a stack look alike, so a
-random split would flatter the score). Everything goes to one run folder, see `npunet.run_folder`.
+random split would flatter the score). Everything goes to one run folder, see `npunet.commands.run_folder`.
 """
 
 import dataclasses
@@ -13,17 +13,18 @@ import time
 
 from tqdm import tqdm
 
-from npunet import checkpoint, cli, datasets, fitting, scaling, summary, threads, tiling
-from npunet.backend import peak_memory
+from npunet import datasets, summary, tiling
+from npunet.commands import cli, memory_needs, scaling
+from npunet.files import checkpoint
+from npunet.machine import threads
+from npunet.machine.backend import peak_memory
 from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
 from npunet.evaluate import evaluate, mean_dice
-from npunet.run_folder import OF_TRAINING, RunFolder
-from npunet.train_options import (CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics,
-                                  parser, recipe_of)
-from npunet.training import (NotFinite, Plateau, batches, diagnosis, draw_batch, learning_rate, make_optimizer, placed, read_back,
-                             training_step)
-from npunet.unet import VARIANTS, UNet
+from npunet.commands.run_folder import OF_TRAINING, RunFolder
+from npunet.commands.train_options import CHANGEABLE_ON_RESUME, DEFAULTS, LOADED, augmentation_settings, check, gap_of, grey_statistics, parser, recipe_of
+from npunet.training import NotFinite, Plateau, batches, diagnosis, draw_batch, learning_rate, make_optimizer, placed, read_back, training_step
+from npunet.unet import UNet, VARIANTS
 
 TIMED_STEPS, SHARE_OF_TIME = 5, 0.95             # --minutes: steps that are timed; what is planned for, the rest is for checkpoints and pictures
 READ_EVERY = 10                                  # steps that a GPU may be ahead of the host, which reads their losses together
@@ -68,9 +69,9 @@ def main(arguments=None):
     cli.set_tf32(options["tf32"], options["device"], net.device)
     if options["tile"] == "auto":
         options["tile"] = summary.tile_for_training(net, max(max(sample.labels.shape) for sample in training.samples), options["batch"])
-    fitting.check_training(net, options["tile"], options["batch"])
+    memory_needs.check_training(net, options["tile"], options["batch"])
     if options["minutes"] and not config:
-        with fitting.out_of_memory(net, options["tile"], options["batch"]):
+        with memory_needs.out_of_memory(net, options["tile"], options["batch"]):
             options["steps"] = steps_in(60 * options["minutes"], net, training, held_out, options)
         net = new_network(options, dataset, training, loaded)
     net.mask_values = list(dataset.class_values) if dataset.class_values else None
@@ -88,7 +89,7 @@ def main(arguments=None):
         print(f"going on from step {progress['step']}")
     print(f"U-Net ({options['variant']}): {net.n_parameters:,} parameters, tile {options['tile']} -> {net.output_size(options['tile'])}, "
           f"device {net.device}; {len(training.samples)} images to train on, {len(held_out.samples)} held out; results in {run.path}/")
-    with fitting.out_of_memory(net, options["tile"], options["batch"]), run.writing():
+    with memory_needs.out_of_memory(net, options["tile"], options["batch"]), run.writing():
         finished = Session(run, net, optimizer, training, held_out, options, progress).train()
     if not finished:
         sys.exit(130)

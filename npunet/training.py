@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import augmentation, augmentation_gpu, cuda_kernels, loss, optimizers
-from npunet.backend import array_module, to_cpu, to_device
+from npunet import augmentation, loss, optimizers
+from npunet.gpu import augmentation as gpu_augmentation, cuda
+from npunet.machine.backend import array_module, to_cpu, to_device
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def placed(samples, device, settings):
     """
     if device == "cpu":
         return samples, 1
-    if augmentation_gpu.can_draw(settings):
-        return [augmentation_gpu.moved(sample) for sample in samples], 1
+    if gpu_augmentation.can_draw(settings):
+        return [gpu_augmentation.moved(sample) for sample in samples], 1
     return samples, max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
@@ -137,7 +138,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
     logits = net.forward(images, train=True)
     energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
-    if cuda_kernels.on_gpu(energy):
+    if cuda.on_gpu(energy):
         return _update_on_gpu(net, optimizer, images, energy, clip, wait)
     energy, norm = float(energy), gradient_norm(net.parameters)
     if not (np.isfinite(energy) and np.isfinite(norm)):

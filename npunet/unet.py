@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import checkpoint, geometry, pytorch_unet
-from npunet.backend import free_memory, resolve_device, to_device
+from npunet import geometry
+from npunet.files import checkpoint, pytorch_unet
+from npunet.machine.backend import free_memory, resolve_device, to_device
 from npunet.errors import InputError
 from npunet.layers import BatchNorm, Convolution, CropConcat, Dropout, Layer, MaxPooling, PadConcat, Tanh, UpConvolution, Upsampling
-from npunet.threads import blas_on_one_thread
+from npunet.machine.threads import blas_on_one_thread
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from npunet.backend import array_module, to_cpu
+from npunet.machine.backend import array_module, to_cpu
 from npunet.errors import InputError
 
 FAR = np.iinfo(np.int32).max            # squared distance to a cell that is not there

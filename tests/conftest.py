@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import strict_array
 
-from npunet.backend import gpu_problem
+from npunet.machine.backend import gpu_problem
 
 gpu_problem_once = functools.cache(gpu_problem)
 
@@ -16,7 +16,7 @@ gpu_problem_once = functools.cache(gpu_problem)
 def xp(request):
     """numpy; cupy, skipped with its reason where no GPU can be used; and a strict stand-in for cupy that runs everywhere.
 
-    ``xp.asarray(numpy_array)`` brings test data in, ``npunet.backend.to_cpu`` brings results back.
+    ``xp.asarray(numpy_array)`` brings test data in, ``npunet.machine.backend.to_cpu`` brings results back.
     """
     if request.param == "numpy":
         return np

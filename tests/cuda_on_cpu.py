@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import strict_array
 
-from npunet import backend, cuda_kernels
-from npunet.ops import gpu_kernels
+from npunet.gpu import cuda
+from npunet.machine import backend
+from npunet.gpu import kernels
 
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
@@ -96,8 +97,8 @@ class EmulatedModule:
 
 def install(monkeypatch):
     """Arrays of the strict stand-in count as CuPy arrays whose kernels run on the CPU; returns that array module."""
-    monkeypatch.setattr(cuda_kernels, "_modules", {})
-    monkeypatch.setattr(cuda_kernels, "is_device_array", lambda x: isinstance(x, strict_array.ndarray))
+    monkeypatch.setattr(cuda, "_modules", {})
+    monkeypatch.setattr(cuda, "is_device_array", lambda x: isinstance(x, strict_array.ndarray))
     monkeypatch.setattr(backend, "cuda_module", EmulatedModule)
-    monkeypatch.setattr(gpu_kernels, "BLOCKS", 24)        # a small GPU: what costs time here are blocks whose threads wait for each other
+    monkeypatch.setattr(kernels, "BLOCKS", 24)        # a small GPU: what costs time here are blocks whose threads wait for each other
     return strict_array

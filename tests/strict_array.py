@@ -2,7 +2,7 @@
 
 What it refuses is what breaks when "CuPy is NumPy" is taken for granted: implicit conversion to NumPy, NumPy arrays mixed into
 arithmetic or indexing, NumPy functions on device arrays, device scalars as indices. Reductions give 0-d arrays, never scalars.
-`npunet.backend.array_module` finds this module through the class's __module__, as it finds cupy.
+`npunet.machine.backend.array_module` finds this module through the class's __module__, as it finds cupy.
 """
 
 import operator
@@ -26,7 +26,7 @@ class ndarray:
         return self._data.copy()
 
     def __array__(self, *arguments, **keywords):
-        raise TypeError("implicit conversion of a device array to NumPy; use npunet.backend.to_cpu")
+        raise TypeError("implicit conversion of a device array to NumPy; use npunet.machine.backend.to_cpu")
 
     def __array_function__(self, function, kinds, arguments, keywords):
         raise TypeError(f"numpy.{function.__name__} called with a device array; use array_module(x).{function.__name__}")

@@ -9,7 +9,7 @@ from npunet.gradient_check import relative_error
 from npunet.layers import Parameter
 from npunet.loss import weighted_cross_entropy
 from npunet.ops import dropout_backward
-from npunet.optimizers import SGD, Adam, RMSprop
+from npunet.optimizers import Adam, RMSprop, SGD
 
 torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
 functional = torch.nn.functional

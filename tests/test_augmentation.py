@@ -11,9 +11,8 @@ from scipy import ndimage
 
 import npunet.weight_map
 from npunet import augmentation
-from npunet.augmentation import (NO_AUGMENTATION, Deformation, Settings, displacement_field, draw_deformation, draw_tile, grey_variation,
-                                 grid_basis, nearest_pixels, read_image, separate_pieces)
-from npunet.backend import to_cpu
+from npunet.augmentation import Deformation, NO_AUGMENTATION, Settings, displacement_field, draw_deformation, draw_tile, grey_variation, grid_basis, nearest_pixels, read_image, separate_pieces
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.weight_map import weight_map
 

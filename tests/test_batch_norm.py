@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.gradient_check import check_gradients, relative_error
-from npunet.ops import bands
+from npunet.machine import bands
 from npunet.ops.batch_norm import batch_norm_definition
 
 

@@ -14,7 +14,7 @@ import tifffile
 
 from benchmarks import gpu, gpu_report
 from benchmarks.gpu_profile import where_time_goes
-from npunet.backend import gpu_problem
+from npunet.machine.backend import gpu_problem
 from npunet.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -147,15 +147,16 @@ def test_a_part_that_is_not_known(monkeypatch):
 
 def test_the_profile_counts_every_launch(gpu, monkeypatch):
     """On a clock that ticks once at each look, a layer's time is the number of looks within; afterwards nothing is left of the wrapping."""
-    from npunet import cuda_kernels, unet
+    from npunet import unet
+    from npunet.gpu import cuda
     from npunet.layers import Convolution
     ticks = itertools.count()
     device = SimpleNamespace(mark=lambda: next(ticks), between=lambda start, stop: stop - start)
     monkeypatch.setattr(unet, "resolve_device", lambda name: name)
     monkeypatch.setattr(unet, "to_device", lambda x, device: gpu.asarray(x))
-    net, launch = unet.UNet(1, 2, 8, 1, device="gpu"), cuda_kernels.CudaFile.launch
+    net, launch = unet.UNet(1, 2, 8, 1, device="gpu"), cuda.CudaFile.launch
     x = gpu.asarray(np.zeros((1, 20, 20, 1), "float32"))
     found = where_time_goes(device, net, lambda: net.forward(x, train=True), runs=2)
     assert found["layers"]["output"] == [1, 0] and found["kernels"]["widen"] == [1, 1] and found["kernels"]["batched_matmul"][0] == 5
     assert found["step_ms"] == 1 + 2 * sum(count for count, _ in found["kernels"].values())
-    assert cuda_kernels.CudaFile.launch is launch and type(net.output) is Convolution and "forward" not in vars(net.output)
+    assert cuda.CudaFile.launch is launch and type(net.output) is Convolution and "forward" not in vars(net.output)

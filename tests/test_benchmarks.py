@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import convolution, networks, peers, side_by_side
-from npunet import UNet, cli
+from npunet import UNet
+from npunet.commands import cli
 from npunet.errors import InputError
 
 

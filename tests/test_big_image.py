@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.big_image import make_image, measure
-from npunet import images
+from npunet.files import images
 
 
 def test_own_memory_does_not_grow_with_the_image(tmp_path):

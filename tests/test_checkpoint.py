@@ -10,7 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from npunet import UNet, checkpoint
+from npunet import UNet
+from npunet.files import checkpoint
 from npunet.errors import InputError
 
 

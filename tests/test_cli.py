@@ -3,7 +3,9 @@
 import pytest
 from style_helpers import small_vgg
 
-from npunet import InputError, UNet, cli, evaluate, images, predict, stylize, train
+from npunet import InputError, UNet, evaluate, predict, stylize, train
+from npunet.commands import cli
+from npunet.files import images
 from npunet.style import Generator
 
 COMMANDS = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.ops import crop_concat, crop_concat_backward
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from npunet import augmentation_gpu
+from npunet.gpu import augmentation as gpu_augmentation
 from npunet.augmentation import NO_AUGMENTATION, Settings, draw_tile
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.datasets.dataset import Sample
 from npunet.training import Recipe, batches, placed
 
@@ -14,7 +14,7 @@ from npunet.training import Recipe, batches, placed
 def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, with the package's kernels at work on it."""
     xp = gpu
-    monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: xp.asarray(x))
+    monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: xp.asarray(x))
     return xp
 
 
@@ -31,7 +31,7 @@ def section(rng, channels, ignore=False, height=37, width=52):
 def test_the_same_tile_on_both_devices(gpu, rng, channels, ignore, settings, seed):
     """The tile is larger than the section, so that it is mirrored on all sides, more than once."""
     sample = section(rng, channels, ignore)
-    there = augmentation_gpu.moved(sample)
+    there = gpu_augmentation.moved(sample)
     expected = draw_tile(sample, 120, 60, np.random.default_rng(seed), settings)
     mine = draw_tile(there, 120, 60, np.random.default_rng(seed), settings)
     for a, b, name in zip(mine, expected, ("image", "labels", "weights"), strict=True):
@@ -43,7 +43,7 @@ def test_the_same_tile_on_both_devices(gpu, rng, channels, ignore, settings, see
 
 def test_without_augmentation_it_is_the_section_itself(gpu, rng):
     sample = section(rng, 1)
-    image, labels, weights = draw_tile(augmentation_gpu.moved(sample), 36, 36, rng, NO_AUGMENTATION.__class__(
+    image, labels, weights = draw_tile(gpu_augmentation.moved(sample), 36, 36, rng, NO_AUGMENTATION.__class__(
         **(vars(NO_AUGMENTATION) | dict(w0=0.0))))
     np.testing.assert_allclose(to_cpu(image), sample.image[:36, 8:44], atol=1e-6)
     np.testing.assert_array_equal(to_cpu(labels), sample.labels[:36, 8:44])
@@ -51,7 +51,7 @@ def test_without_augmentation_it_is_the_section_itself(gpu, rng):
 
 
 def test_the_border_term_is_for_the_host():
-    assert augmentation_gpu.can_draw(Settings(w0=0.0)) and not augmentation_gpu.can_draw(Settings())
+    assert gpu_augmentation.can_draw(Settings(w0=0.0)) and not gpu_augmentation.can_draw(Settings())
 
 
 def test_samples_are_placed_where_tiles_are_drawn(gpu, rng):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import npunet
-from npunet import cuda_kernels
+from npunet.gpu import cuda
 
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
@@ -47,7 +47,7 @@ def test_nvcc_compiles(path, numbers, tmp_path):
     if NVCC is None:
         pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
     targets = [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in nvcc_knows()]
-    command = [NVCC, "-cubin" if len(targets) == 1 else "-fatbin", *cuda_kernels.options("float32", **numbers), *targets, "--Werror", "all-warnings",
+    command = [NVCC, "-cubin" if len(targets) == 1 else "-fatbin", *cuda.options("float32", **numbers), *targets, "--Werror", "all-warnings",
                "-Xptxas", "-v", str(path), "-o", str(tmp_path / "kernels.bin")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -67,7 +67,7 @@ def test_nvrtc_compiles(path, numbers, dtype):
     for capability in supported:
         program = compiler.createProgram(path.read_text(), path.name, [], [])
         try:
-            compiler.compileProgram(program, [*cuda_kernels.options(dtype, **numbers), f"-arch=sm_{capability}"])
+            compiler.compileProgram(program, [*cuda.options(dtype, **numbers), f"-arch=sm_{capability}"])
             assert compiler.getCUBIN(program)
         except compiler.NVRTCError:
             pytest.fail(f"{path.name}, sm_{capability}: {compiler.getProgramLog(program)}")

@@ -6,12 +6,14 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet import cuda_kernels, ops
-from npunet.backend import to_cpu
+from npunet import ops
+from npunet.gpu import cuda
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
-from npunet.ops import gpu_kernels
-from npunet.ops.conv_algorithms import gpu as algorithms
-from npunet.ops.conv_algorithms import gpu_few_channels, naive, winograd
+from npunet.gpu import kernels
+from npunet.gpu import convolution as algorithms
+from npunet.gpu import few_channels as gpu_few_channels
+from npunet.ops.conv_algorithms import naive, winograd
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}          # of the largest value
 
@@ -125,7 +127,7 @@ def test_few_channels_against_the_definition_and_finite_differences(gpu, rng, c,
 
 def test_few_channels_many_pixels_a_warp(gpu, rng, monkeypatch):
     """Few blocks, so that each warp walks over rows and into the next image."""
-    monkeypatch.setattr(gpu_kernels, "BLOCKS", 2)
+    monkeypatch.setattr(kernels, "BLOCKS", 2)
     monkeypatch.setattr(gpu_few_channels, "RUN", 50)
     check(gpu, rng, "few_channels_cuda", "float64", 3, 12, 15, 3, 40, 1)
     check(gpu, rng, "few_channels_cuda", "float64", 3, 12, 15, 40, 2, 0, kernel=1)
@@ -152,8 +154,8 @@ def tf32(values):
 def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
     """With operands that TF32 holds exactly only the order of the sums differs, so the usual tolerance holds."""
     monkeypatch.setattr(algorithms, "LEAST_PIXELS", 30)      # several shares of the pixels
-    launched, launch = [], cuda_kernels.CudaFile.launch
-    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", lambda self, name, *rest, **how: launched.append(name) or launch(self, name, *rest, **how))
+    launched, launch = [], cuda.CudaFile.launch
+    monkeypatch.setattr(cuda.CudaFile, "launch", lambda self, name, *rest, **how: launched.append(name) or launch(self, name, *rest, **how))
     if c == k == 128:                                        # as if this image filled a GPU with large blocks
         monkeypatch.setattr(algorithms, "WANTED_BLOCKS", 2)
     normal = rng.standard_normal

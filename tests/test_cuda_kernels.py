@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from npunet import cuda_kernels, loss, optimizers, ops
-from npunet.backend import to_cpu
+from npunet import loss, ops, optimizers
+from npunet.gpu import cuda
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.layers import Parameter
-from npunet.ops import gpu_kernels
+from npunet.gpu import kernels
 
 TOLERANCE = {"float32": dict(rtol=2e-6, atol=2e-6), "float64": dict(rtol=1e-12, atol=1e-13)}
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -24,21 +25,21 @@ def test_bias_relu_and_their_gradient(gpu, rng, dtype, channels, pixels):
     z, bias, dy = (rng.standard_normal(shape).astype(dtype) for shape in ((pixels, channels), channels, (pixels, channels)))
     for relu in (False, True):
         y = gpu.asarray(z)
-        gpu_kernels.bias_relu(y, gpu.asarray(bias), relu)
+        kernels.bias_relu(y, gpu.asarray(bias), relu)
         expected = np.maximum(z + bias, 0) if relu else z + bias
         same(y, expected, dtype)
-        dz, dbias = gpu_kernels.mask_and_sum(gpu.asarray(dy), y if relu else None)
+        dz, dbias = kernels.mask_and_sum(gpu.asarray(dy), y if relu else None)
         masked = dy * (expected > 0) if relu else dy
         same(dz, masked, dtype)
         np.testing.assert_allclose(to_cpu(dbias), masked.sum(axis=0, dtype="float64"), rtol=1e-5 if dtype == "float32" else 1e-11, atol=1e-4 if dtype == "float32" else 1e-12)
     y = gpu.asarray(z)
-    gpu_kernels.bias_relu(y, None, True)
+    kernels.bias_relu(y, None, True)
     same(y, np.maximum(z, 0), dtype)
 
 
 def test_relu_keeps_nan(gpu):
     y = gpu.asarray(np.array([[np.nan, -1.0]]))
-    gpu_kernels.bias_relu(y, gpu.asarray(np.zeros(2)), True)
+    kernels.bias_relu(y, gpu.asarray(np.zeros(2)), True)
     np.testing.assert_array_equal(to_cpu(y), [[np.nan, 0]])
 
 
@@ -78,20 +79,20 @@ def test_batch_norm(gpu, rng, dtype, relu, n, height, width, channels):
 
 def test_batch_norm_of_a_large_mean(gpu, rng):
     x = (1e6 + rng.standard_normal((1, 40, 30, 3)))
-    mean, variance = gpu_kernels.moments(gpu.asarray(x))
+    mean, variance = kernels.moments(gpu.asarray(x))
     np.testing.assert_allclose(to_cpu(mean), x.mean(axis=(0, 1, 2)), rtol=1e-13)
     np.testing.assert_allclose(to_cpu(variance), x.var(axis=(0, 1, 2)), rtol=1e-9)
 
 
 def test_what_a_kernel_cannot_count_is_refused(gpu, monkeypatch):
     """Indices are 32-bit integers: a map that is larger by one would be read at negative places."""
-    monkeypatch.setattr(cuda_kernels, "LARGEST", 11)
+    monkeypatch.setattr(cuda, "LARGEST", 11)
     y = gpu.asarray(np.ones((3, 4)))
-    for launch in (lambda: gpu_kernels.bias_relu(y, None, True), lambda: gpu_kernels.BIAS_RELU.launch("relu_only", 1, y, 1)):
+    for launch in (lambda: kernels.bias_relu(y, None, True), lambda: kernels.BIAS_RELU.launch("relu_only", 1, y, 1)):
         with pytest.raises(InputError, match="^a feature map or sum of 12 numbers is more than a CUDA kernel counts, 11; give a smaller tile or batch$"):
             launch()
     with pytest.raises(ValueError, match="not C-contiguous"):
-        gpu_kernels.BIAS_RELU.launch("relu_only", 1, y[:, ::2], 1)
+        kernels.BIAS_RELU.launch("relu_only", 1, y[:, ::2], 1)
 
 
 @each_dtype
@@ -100,7 +101,7 @@ def test_max_pooling_with_many_ties(gpu, rng, dtype, shape):
     x = rng.integers(-1, 2, shape).astype(dtype)
     y, ctx = ops.max_pool2d(gpu.asarray(x))
     expected, expected_ctx = ops.max_pool2d(x)
-    assert isinstance(ctx, gpu_kernels.Winners)
+    assert isinstance(ctx, kernels.Winners)
     same(y, expected, dtype)
     dy = rng.standard_normal(expected.shape).astype(dtype)
     np.testing.assert_array_equal(to_cpu(ops.max_pool2d_backward(gpu.asarray(dy), ctx)), ops.max_pool2d_backward(dy, expected_ctx))

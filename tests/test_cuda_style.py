@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from npunet import cuda_kernels, unet
-from npunet.backend import to_cpu
-from npunet.optimizers import SGD, Adam
-from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
+from npunet import unet
+from npunet.gpu import cuda
+from npunet.machine.backend import to_cpu
+from npunet.optimizers import Adam, SGD
+from npunet.style import Generator, Objective, VGG, generator_step, optimize_picture, vgg
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_generator_steps(gpu, bilinear, monkeypatch):
     contents = [place(picture(2)) for place in places]
     targets = [one.content_targets(content) for one, content in zip(objectives, contents)]
     launched, scalars = set(), []
-    launch, to_float = cuda_kernels.CudaFile.launch, gpu.ndarray.__float__
-    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", lambda self, name, *rest, **keywords: launched.add(name) or launch(self, name, *rest, **keywords))
+    launch, to_float = cuda.CudaFile.launch, gpu.ndarray.__float__
+    monkeypatch.setattr(cuda.CudaFile, "launch", lambda self, name, *rest, **keywords: launched.add(name) or launch(self, name, *rest, **keywords))
     for step in range(3):
         with monkeypatch.context() as during:
             during.setattr(gpu.ndarray, "get", lambda self: pytest.fail("an array came to the host"))

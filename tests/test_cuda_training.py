@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from npunet import augmentation_gpu, cli, cuda_kernels, fitting, images, optimizers, train, unet
+from npunet import optimizers, train, unet
+from npunet.commands import cli, memory_needs
+from npunet.files import images
+from npunet.gpu import augmentation as gpu_augmentation, cuda
 from npunet.augmentation import Settings
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.datasets import synthetic
 from npunet.errors import InputError
 from npunet.ops import dropout_backward
@@ -50,13 +53,13 @@ def test_a_training_step(gpu, rng, variant, size):
 
 def test_the_kernels_are_really_used(gpu, rng, monkeypatch):
     launched = set()
-    launch = cuda_kernels.CudaFile.launch
+    launch = cuda.CudaFile.launch
 
     def noted(self, name, *arguments, **keywords):
         launched.add(name)
         launch(self, name, *arguments, **keywords)
 
-    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", noted)
+    monkeypatch.setattr(cuda.CudaFile, "launch", noted)
     net = make("gpu")
     training_step(net, optimizers.Adam(net.parameters, 1e-3), *batch(rng, net, 44), clip=1.0)
     assert launched >= {"widen", "narrow", "tap_sums", "dropout", "mask_and_sum", "add_up", "max_pool", "max_pool_backward", "input_transform",
@@ -100,7 +103,7 @@ def test_dropout_masks_and_weights_are_the_same_on_both_devices(gpu, rng):
 
 
 def test_a_checkpoint_goes_from_one_device_to_the_other(gpu, rng, tmp_path):
-    from npunet import checkpoint
+    from npunet.files import checkpoint
     mine = make("gpu")
     training_step(mine, optimizers.Adam(mine.parameters, 1e-2), *batch(rng, mine, 44))
     mine.save(tmp_path / "net.npz")
@@ -115,11 +118,11 @@ SMALL = ["--base-channels", "8", "--depth", "1", "--tile", "36", "--held-out", "
 @pytest.fixture
 def command(gpu, monkeypatch):
     """npunet.train, with --device gpu meaning the stand-in."""
-    monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
+    monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(cli, "use_tf32", lambda on: None)
     monkeypatch.setattr(train, "peak_memory", lambda: 1.25e9)
-    monkeypatch.setattr(fitting, "free_memory", lambda device: None)
-    monkeypatch.setattr(fitting, "memory_in_all", lambda device: None)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)
+    monkeypatch.setattr(memory_needs, "memory_in_all", lambda device: None)
     return train.main
 
 
@@ -214,7 +217,7 @@ def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch
     def full(self, *arguments, **keywords):
         raise OutOfMemoryError("Out of memory allocating 1 bytes")
 
-    monkeypatch.setattr(cuda_kernels.CudaFile, "launch", full)
+    monkeypatch.setattr(cuda.CudaFile, "launch", full)
     with pytest.raises(InputError, match="^out of memory at tile 36 with 8 base channels; .* should fit$"):
         command(["--data", str(folder), *SMALL, "--w0", "10", "--steps", "2", "--device", "gpu", "--out", str(tmp_path / "run")])
 
@@ -242,8 +245,8 @@ def crossings(gpu, monkeypatch):
 @pytest.mark.parametrize("drawn_by, settings", [("gpu", Settings(w0=0.0)), ("host", Settings(w0=10.0))])
 def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, monkeypatch):
     """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until somebody asks for the losses."""
-    monkeypatch.setattr(augmentation_gpu, "to_device", lambda x, device: gpu.asarray(x))
-    monkeypatch.setattr(augmentation_gpu, "_bases", {})
+    monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x))
+    monkeypatch.setattr(gpu_augmentation, "_bases", {})
     samples, workers = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu", settings)
     recipe, net = Recipe(steps=10, tile=20), unet.UNet(1, 2, 8, 1, device="gpu")
     optimizer, reports, output = optimizers.Adam(net.parameters, 1e-3), [], net.output_size(20)

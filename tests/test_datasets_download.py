@@ -13,7 +13,8 @@ import tifffile
 
 from npunet import datasets
 from npunet.datasets import __main__ as command
-from npunet.datasets import download, named
+from npunet.datasets import named
+from npunet.files import download
 from npunet.errors import InputError
 
 

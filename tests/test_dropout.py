@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.ops import dropout, dropout_backward
 from npunet.ops.dropout import Mask
 
@@ -101,8 +101,8 @@ def test_the_kernel_computes_philox(gpu):
     """Words of blocks far out and keys of all ones, through the device function itself."""
     from cuda_on_cpu import EmulatedModule
 
-    from npunet.ops import gpu_kernels
-    probe = gpu_kernels.DROPOUT.source + """
+    from npunet.gpu import kernels
+    probe = kernels.DROPOUT.source + """
 extern "C" __global__ void probe(unsigned long long key, unsigned long long counter, long long* words) {
     Word w[4];
     philox(key, counter, w);

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, images, tiling
+from npunet import InputError, UNet, evaluate, tiling
+from npunet.files import images
 from npunet.datasets import Sample
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from npunet import InputError, UNet, images, metrics, train
+from npunet import InputError, UNet, metrics, train
+from npunet.files import images
 from npunet.datasets import Sample
 from npunet.experiments import __main__ as command
-from npunet.experiments import cells, drawing, recipes, report, running
+from npunet.experiments import cells, recipes, report, report_pictures, running
 
 SMALL = ["--base-channels", "2", "--depth", "1", "--tile", "36", "--held-out", "2", "--steps", "4", "--evaluate-every", "2", "--threads", "1"]
 
@@ -203,8 +204,8 @@ def test_cells_without_annotation_are_left_out(rng):
 
 def test_found_cells_have_the_colours_of_true_ones():
     truth, found = np.array([[1, 1, 2, 2, 0, 0]]), np.array([[4, 4, 4, 2, 0, 3]])
-    assert drawing.in_colours_of(found, truth).tolist() == [[1, 1, 1, 2, 0, 3]]
-    assert len(np.unique(drawing.palette(60).round(3), axis=0)) == 61
+    assert report_pictures.in_colours_of(found, truth).tolist() == [[1, 1, 1, 2, 0, 3]]
+    assert len(np.unique(report_pictures.palette(60).round(3), axis=0)) == 61
 
 
 def test_numbers_for_people():

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import images
+from npunet.files import images
 from npunet.errors import InputError
 
 

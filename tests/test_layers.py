@@ -5,8 +5,7 @@ import pytest
 
 from npunet import ops
 from npunet.errors import InputError
-from npunet.layers import (BatchNorm, Convolution, CropConcat, Dropout, MaxPooling, PadConcat, Parameter, Statistic, Tanh, UpConvolution,
-                           Upsampling)
+from npunet.layers import BatchNorm, Convolution, CropConcat, Dropout, MaxPooling, PadConcat, Parameter, Statistic, Tanh, UpConvolution, Upsampling
 
 
 def layers_and_inputs():

@@ -8,7 +8,7 @@ from npunet import UNet, tiling
 from npunet.augmentation import Settings
 from npunet.datasets import synthetic
 from npunet.training import Recipe, batches, learning_rate, make_optimizer, training_step
-from npunet.train_options import grey_statistics
+from npunet.commands.train_options import grey_statistics
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from scipy import special
 
-from npunet.backend import to_cpu
-from npunet.cuda_kernels import on_gpu
+from npunet.machine.backend import to_cpu
+from npunet.gpu.cuda import on_gpu
 from npunet.gradient_check import check_gradients
-from npunet.loss import (binary_cross_entropy, dice_loss, probabilities, softmax, weighted_cross_entropy,
-                         weighted_cross_entropy_definition)
+from npunet.loss import binary_cross_entropy, dice_loss, probabilities, softmax, weighted_cross_entropy, weighted_cross_entropy_definition
 
 
 def problem(rng, shape=(2, 3, 4), classes=3, dtype="float64"):

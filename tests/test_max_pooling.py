@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.ops import max_pool2d, max_pool2d_backward, relu
 from npunet.ops.max_pooling import max_pool2d_definition
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from npunet import memory
+from npunet.machine import memory
 
 LARGE = (512, 512)                                       # float32: 1 MiB, well above memory.SMALLEST
 

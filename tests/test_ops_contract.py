@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.gradient_check import check_gradients
 from npunet.ops.batch_norm import batch_norm_definition
 from npunet.ops.conv_algorithms import naive

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.layers import Parameter
-from npunet.optimizers import SGD, Adam, RMSprop
+from npunet.optimizers import Adam, RMSprop, SGD
 
 
 def one_parameter(xp, value, grad, dtype="float64"):

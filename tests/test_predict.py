@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, images, predict, summary, tiling
+from npunet import InputError, UNet, predict, summary, tiling
+from npunet.files import images
 
 TILE = "44"
 

@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, predict, scaling, tiling
+from npunet import InputError, UNet, evaluate, predict, tiling
+from npunet.commands import scaling
 
 
 def save_network(path, n_classes=2, mask_values=None, in_channels=3, **options):

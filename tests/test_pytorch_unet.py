@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from npunet import UNet, pytorch_unet
+from npunet import UNet
+from npunet.files import pytorch_unet
 from npunet.gradient_check import relative_error
 from npunet.loss import weighted_cross_entropy
 from npunet.optimizers import SGD

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npunet import UNet, checkpoint, pytorch_unet, torch_files
+from npunet import UNet
+from npunet.files import checkpoint, pytorch_unet, torch_files
 from npunet.errors import InputError
 from npunet.gradient_check import relative_error
 

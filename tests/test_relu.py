@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.ops import relu, relu_backward
 from npunet.ops.relu import relu_definition
 

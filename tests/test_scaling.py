@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from npunet import UNet, scaling, tiling
+from npunet import UNet, tiling
+from npunet.commands import scaling
 from npunet.datasets import synthetic
 from npunet.datasets.dataset import Dataset, Sample
 from npunet.errors import InputError

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from style_helpers import SHARED, real_vgg, small_vgg
 
-from npunet import UNet, checkpoint
-from npunet.backend import to_cpu
+from npunet import UNet
+from npunet.files import checkpoint
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.gradient_check import directional_derivative, random_directions, relative_error
 from npunet.optimizers import Adam

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from style_helpers import real_vgg, small_vgg
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.gradient_check import check_gradients, directional_derivative, numerical_gradient, random_directions, relative_error
 from npunet.style import Objective, gram, gram_backward

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from style_helpers import real_vgg, small_vgg
 
-from npunet import torch_files
-from npunet.backend import to_cpu
+from npunet.files import torch_files
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.gradient_check import directional_derivative, random_directions, relative_error
 from npunet.style import VGG, vgg

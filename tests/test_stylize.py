@@ -13,7 +13,9 @@ import pytest
 from style_helpers import small_vgg
 from test_datasets_download import server  # noqa: F401  (a fixture)
 
-from npunet import checkpoint, images, stylize, stylize_options, torch_files
+from npunet import stylize
+from npunet.files import checkpoint, images, torch_files
+from npunet.style import options
 from npunet.errors import InputError
 from npunet.style import Generator, run as style_run, vgg, weights
 from npunet.style.pictures import fitted, random_square, read_picture
@@ -97,7 +99,7 @@ def test_settings(folder, monkeypatch):
     run(TRAIN, "--steps 1")
     better = Generator.load("out/model.npz")
     assert better.colours == "full" and better.net.bilinear
-    monkeypatch.setitem(stylize_options.FAITHFUL, "base_channels", 2)
+    monkeypatch.setitem(options.FAITHFUL, "base_channels", 2)
     run(TRAIN.replace("--base-channels 2", "").replace("--size 48", ""), "--faithful --size 32 --steps 1 --out faithful")
     faithful = Generator.load("faithful/model.npz")
     assert faithful.colours == "normalised" and not faithful.net.bilinear and faithful.info["size"] == 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from npunet import threads
+from npunet.machine import threads
 from npunet.errors import InputError
 
 

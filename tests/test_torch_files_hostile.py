@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from torch_file_builders import STREAM_MAGIC, program, refused, refused_bytes, tensor, weights_file, zipped
 
-from npunet.torch_files import load_tensors
-from npunet.torch_files.unpickler import unpickle
+from npunet.files.torch_files import load_tensors
+from npunet.files.torch_files.unpickler import unpickle
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -10,8 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from npunet import InputError, UNet, checkpoint, fitting, images, train
-from npunet.backend import free_memory, gpu_problem
+from npunet import InputError, UNet, train
+from npunet.commands import memory_needs
+from npunet.files import checkpoint, images
+from npunet.machine.backend import free_memory, gpu_problem
 from npunet.datasets import synthetic
 
 SMALL = ["--base-channels", "2", "--depth", "1", "--tile", "36", "--held-out", "1", "--evaluate-every", "2", "--threads", "1"]
@@ -269,7 +271,7 @@ def test_more_bad_options(folder, tmp_path, arguments, words):
 
 
 def test_too_little_memory_is_said_before_starting_with_what_would_fit(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 400_000_000)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 400_000_000)
     with pytest.raises(InputError, match=r"tile 572 with 32 base channels needs about \d\.\d GB, but 0\.4 GB are free; --tile \d+ or --base-channels \d+ would fit"):
         train.main(["--data", str(folder), "--out", str(tmp_path / "run"), "--base-channels", "32", "--held-out", "1"])
     assert not (tmp_path / "run").exists()

@@ -7,9 +7,8 @@ from npunet import UNet
 from npunet.augmentation import NO_AUGMENTATION, Settings
 from npunet.datasets import synthetic
 from npunet.loss import dice_loss, weighted_cross_entropy
-from npunet.optimizers import SGD, Adam, RMSprop
-from npunet.training import (NotFinite, Plateau, Recipe, batches, draw_batch, energy_of, gradient_norm, learning_rate, make_optimizer,
-                             training_step)
+from npunet.optimizers import Adam, RMSprop, SGD
+from npunet.training import NotFinite, Plateau, Recipe, batches, draw_batch, energy_of, gradient_norm, learning_rate, make_optimizer, training_step
 
 RECIPE = Recipe(steps=4, tile=36, batch=2, learning_rate=1e-2, warmup=2, seed=5)
 

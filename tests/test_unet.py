@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import strict_array
 
-from npunet import UNet, backend
-from npunet.backend import to_cpu
+from npunet import UNet
+from npunet.machine import backend
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.gradient_check import directional_derivative, numerical_gradient, random_directions, relative_error
 from npunet.loss import softmax, weighted_cross_entropy

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.ops import up_conv2d, up_conv2d_backward
 
 

@@ -5,8 +5,9 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from npunet import ops
-from npunet.backend import to_cpu
-from npunet.ops import bands, upsampling
+from npunet.machine.backend import to_cpu
+from npunet.machine import bands
+from npunet.ops import upsampling
 
 
 @pytest.mark.parametrize("height, width", [(2, 3), (5, 4), (33, 70)])

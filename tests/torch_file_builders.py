@@ -1,4 +1,4 @@
-"""Makes weights files byte by byte for the tests of npunet.torch_files, and checks how bad ones are refused."""
+"""Makes weights files byte by byte for the tests of npunet.files.torch_files, and checks how bad ones are refused."""
 
 import pickle
 import zipfile
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from npunet.errors import InputError
-from npunet.torch_files import load_tensors
+from npunet.files.torch_files import load_tensors
 
 STREAM_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 

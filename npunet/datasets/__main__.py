@@ -6,7 +6,7 @@
 
 import argparse
 
-from npunet import cli
+from npunet.commands import cli
 from npunet.datasets import named
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import images
+from npunet.files import images
 from npunet.datasets.dataset import Dataset, Sample
 from npunet.datasets.folders import same_channels
 from npunet.errors import InputError

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from npunet.datasets import download
+from npunet.files import download
 from npunet.datasets.layouts import find_layout
 from npunet.errors import InputError
 

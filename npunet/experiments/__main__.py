@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from npunet import cli, train_options
+from npunet.commands import cli, train_options
 from npunet.errors import InputError
 from npunet.experiments import recipes, report, running
-from npunet.run_folder import RunFolder
+from npunet.commands.run_folder import RunFolder
 
 PASSED_ON = dict(data=str, steps=int, minutes=float, held_out=int, base_channels=int, depth=int, tile=train_options.tile_size, learning_rate=float,
                  w0=float, sigma=float, gap=int, evaluate_every=int, seed=int, device=str, threads=int)

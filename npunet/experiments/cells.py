@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npunet import instances, metrics
-from npunet.pictures import ignored
+from npunet.commands.run_pictures import ignored
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 SEED_THRESHOLDS = (0.7, 0.85, 0.95)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import scipy
 
-from npunet import train_options
-from npunet.backend import array_module
-from npunet.experiments import drawing
+from npunet.commands import train_options
+from npunet.machine.backend import array_module
+from npunet.experiments import report_pictures
 from npunet.experiments.recipes import ablation_title
 from npunet.experiments.running import arguments_of, name_of
-from npunet.run_folder import write_text
+from npunet.commands.run_folder import write_text
 
 COUNTS = ("merged", "split", "missed", "invented", "true", "found", "touching")
 NOT_IN_COMMAND = ("out", "load", "threads", "device", "minutes", "recompute")        # where and how a run was made, not what it is
@@ -25,8 +25,8 @@ def write_report(folder, experiment, outcome, command, *, symmetries=True, show_
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ranking = "seg" if experiment.cells else "v_rand"
-    pictures = drawing.draw(folder, outcome, ranking, show_data)
-    worst, best = drawing.extremes(outcome, ranking)
+    pictures = report_pictures.draw(folder, outcome, ranking, show_data)
+    worst, best = report_pictures.extremes(outcome, ranking)
     facts = outcome.options | {"held_out": len(outcome.samples), "training": outcome.training, "steps": outcome.steps}
     parts = [f"# {experiment.title}", how_made(outcome, command, symmetries),
              f"## The paper's table and ours\n\nThe paper's: {experiment.table}.\n\n{scores_table(experiment, outcome)}"]

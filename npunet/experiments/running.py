@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from npunet import datasets, evaluate, scaling, train, train_options
+from npunet import datasets, evaluate, train
+from npunet.commands import scaling, train_options
 from npunet.errors import InputError
 from npunet.datasets import named
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
-from npunet.run_folder import OF_TRAINING, RunFolder
+from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.unet import UNet
 
 TUNING_IMAGES = 10                 # training images, evenly spread, on which the cutting into cells is chosen

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.metrics.clustering import contingency_table
 from npunet.metrics.threshold_sweep import best_mean, sections

@@ -6,7 +6,7 @@ One threshold serves all sections: the best mean counts, not the mean of the bes
 import numpy as np
 from scipy import ndimage
 
-from npunet.backend import to_cpu
+from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 
 THRESHOLDS = tuple(step / 10 for step in range(11))        # Python floats: they compare in the precision of the probabilities

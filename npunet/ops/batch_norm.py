@@ -22,10 +22,11 @@ normalisation undoes both. Hence dx sums to 0 over the pixels, and so does dx u.
 
 from typing import NamedTuple
 
-from npunet import cuda_kernels, memory
-from npunet.backend import array_module
-from npunet.ops import gpu_kernels
-from npunet.ops.bands import each_band
+from npunet.gpu import cuda
+from npunet.machine import memory
+from npunet.machine.backend import array_module
+from npunet.gpu import kernels
+from npunet.machine.bands import each_band
 
 
 class BatchNormContext(NamedTuple):
@@ -63,12 +64,12 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
-    on_gpu = cuda_kernels.on_gpu(x)
+    on_gpu = cuda.on_gpu(x)
     if mean is None:
-        mean, variance = gpu_kernels.moments(x) if on_gpu else _moments(x)
+        mean, variance = kernels.moments(x) if on_gpu else _moments(x)
     factor = scale / xp.sqrt(variance + eps)                                               # (C,): y = factor x + offset
     if on_gpu:
-        y = gpu_kernels.normalise(x, factor, shift - factor * mean, relu)
+        y = kernels.normalise(x, factor, shift - factor * mean, relu)
         return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
     y = memory.empty(x.shape, x.dtype, xp)
@@ -87,15 +88,15 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
 def batch_norm_backward(dy, ctx):
     """dy (N, H, W, C) -> dx like x, dscale (C,), dshift (C,)."""
     x, y, scale, mean, variance, eps = ctx
-    xp, on_gpu = array_module(dy), cuda_kernels.on_gpu(dy)
-    dshift, dscale, g = (*gpu_kernels.gradient_sums(dy, x, y, mean), dy) if on_gpu else _gradient_sums(dy, x, y, mean)
+    xp, on_gpu = array_module(dy), cuda.on_gpu(dy)
+    dshift, dscale, g = (*kernels.gradient_sums(dy, x, y, mean), dy) if on_gpu else _gradient_sums(dy, x, y, mean)
     pixels, inverse = x.size // x.shape[3], 1 / xp.sqrt(variance + eps)
     dscale = dscale * inverse
     # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
-    dx = gpu_kernels.normalise_backward(g, x, y, factor_g, factor_x, offset) if on_gpu else _sum_of_lines(g, x, factor_g, factor_x, offset)
+    dx = kernels.normalise_backward(g, x, y, factor_g, factor_x, offset) if on_gpu else _sum_of_lines(g, x, factor_g, factor_x, offset)
     return dx, dscale.astype(x.dtype), dshift.astype(x.dtype)
 
 

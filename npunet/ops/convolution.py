@@ -24,8 +24,8 @@ How the sums are computed is the choice of an algorithm in conv_algorithms/; all
 
 from typing import NamedTuple
 
-from npunet import cuda_kernels
-from npunet.backend import array_module, device_of
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module, device_of
 from npunet.errors import InputError
 from npunet.ops.conv_algorithms import ALGORITHMS, GPU_ALGORITHMS, choose
 
@@ -55,7 +55,7 @@ def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
     """
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
-        algorithm = choose(x.shape, weight.shape, padding, "cuda" if cuda_kernels.on_gpu(x) else device_of(x), x.dtype)
+        algorithm = choose(x.shape, weight.shape, padding, "cuda" if cuda.on_gpu(x) else device_of(x), x.dtype)
     y = KNOWN[algorithm].forward(x, weight, bias, padding, relu)
     return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
 
@@ -90,7 +90,7 @@ def check(x, weight, bias, padding, algorithm):
         found = f"weight {weight.dtype}" + ("" if bias is None else f", bias {bias.dtype}")
         raise InputError(f"conv2d: x is {x.dtype} but {found}; all must have one dtype, convert with astype")
     if array_module(weight) is not array_module(x) or (bias is not None and array_module(bias) is not array_module(x)):
-        raise InputError("conv2d: x, weight and bias are on different devices; move them with npunet.backend.to_device")
+        raise InputError("conv2d: x, weight and bias are on different devices; move them with npunet.machine.backend.to_device")
     if not isinstance(padding, int) or padding < 0:
         raise InputError(f"conv2d: padding is {padding!r}; expected an integer, 0 or more")
     if x.shape[0] < 1 or x.shape[1] + 2 * padding < kh or x.shape[2] + 2 * padding < kw:

@@ -11,9 +11,9 @@ The upsampled channels come first, as in the network that the authors published.
 selection, so its adjoint puts the gradient back in place and leaves zeros where nothing was taken.
 """
 
-from npunet import memory
-from npunet.backend import array_module
-from npunet.ops.bands import each_band
+from npunet.machine import memory
+from npunet.machine.backend import array_module
+from npunet.machine.bands import each_band
 
 
 def crop_concat_definition(upsampled, skip):

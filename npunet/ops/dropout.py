@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npunet import cuda_kernels
-from npunet.backend import array_module
-from npunet.ops import gpu_kernels
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module
+from npunet.gpu import kernels
 
 
 class Mask(NamedTuple):
@@ -62,7 +62,7 @@ def dropout_backward(dy, ctx):
 
 def _masked(x, mask):
     """x * keep / (1 - rate)."""
-    if cuda_kernels.on_gpu(x):
-        return gpu_kernels.dropout(x, mask)
+    if cuda.on_gpu(x):
+        return kernels.dropout(x, mask)
     xp, scale = array_module(x), x.dtype.type(1 / (1 - mask.rate))
     return x * (xp.asarray(mask.keep(x.shape)) * scale)

@@ -15,10 +15,11 @@ are chosen so that this never happens (§2, "all 2x2 max-pooling operations are 
 an even x- and y-size").
 """
 
-from npunet import cuda_kernels, memory
-from npunet.backend import array_module
-from npunet.ops import gpu_kernels
-from npunet.ops.bands import each_band
+from npunet.gpu import cuda
+from npunet.machine import memory
+from npunet.machine.backend import array_module
+from npunet.gpu import kernels
+from npunet.machine.bands import each_band
 
 
 def max_pool2d_definition(x):
@@ -38,8 +39,8 @@ def max_pool2d_definition(x):
 
 def max_pool2d(x):
     """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
-    if cuda_kernels.usable(x):
-        return gpu_kernels.max_pool2d(x)
+    if cuda.usable(x):
+        return kernels.max_pool2d(x)
     xp = array_module(x)
     n, height, width, channels = x.shape
     y = memory.empty((n, height // 2, width // 2, channels), x.dtype, xp)
@@ -59,8 +60,8 @@ def max_pool2d_backward(dy, ctx, dskip=None):
 
     dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in the same pass.
     """
-    if isinstance(ctx, gpu_kernels.Winners):
-        return gpu_kernels.max_pool2d_backward(dy, ctx, dskip)
+    if isinstance(ctx, kernels.Winners):
+        return kernels.max_pool2d_backward(dy, ctx, dskip)
     x, y = ctx
     xp = array_module(dy)
     n, height, width, _ = x.shape

@@ -11,9 +11,9 @@ The skip's channels come first, as in milesial/Pytorch-UNet. Backward: zeros are
 The paper does it the other way round, see crop_concat.py: there valid convolutions make the skip the larger one, and it is cropped.
 """
 
-from npunet import memory
-from npunet.backend import array_module
-from npunet.ops.bands import each_band
+from npunet.machine import memory
+from npunet.machine.backend import array_module
+from npunet.machine.bands import each_band
 
 
 def pad_concat_definition(upsampled, skip):

@@ -6,7 +6,7 @@ x > 0 holds exactly where y > 0, so the context is the output itself: the input 
 At x = 0, where the function has a kink, the gradient is taken to be 0.
 """
 
-from npunet.backend import array_module
+from npunet.machine.backend import array_module
 
 
 def relu_definition(x):

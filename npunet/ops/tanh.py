@@ -5,7 +5,7 @@
 
 import math
 
-from npunet.backend import array_module
+from npunet.machine.backend import array_module
 
 
 def tanh_definition(x):

@@ -16,11 +16,12 @@ It is the adjoint ("transposed") of the 2x2 convolution with stride 2 that has t
 why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv(z)> for all x and z.
 """
 
-from npunet import cuda_kernels, memory
-from npunet.backend import array_module
-from npunet.ops import gpu_kernels
-from npunet.ops.bands import each_band, matmul
-from npunet.threads import get_num_threads, worker
+from npunet.gpu import cuda
+from npunet.machine import memory
+from npunet.machine.backend import array_module
+from npunet.gpu import kernels
+from npunet.machine.bands import each_band, matmul
+from npunet.machine.threads import get_num_threads, worker
 
 FEWEST_PIXELS = 512                                       # of a band: the matrix is read again for each
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -76,7 +77,7 @@ def up_conv2d_backward(dy, ctx):
     outputs = weight.shape[3]
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
 
-    on_gpu = cuda_kernels.on_gpu(dy)
+    on_gpu = cuda.on_gpu(dy)
     totals = xp.zeros((get_num_threads(), 2, 2, outputs), dy.dtype)                        # dbias of each thread
 
     def one_band(image, rows):
@@ -94,7 +95,7 @@ def up_conv2d_backward(dy, ctx):
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
     if not has_bias:
         return dx, dweight, None
-    return dx, dweight, gpu_kernels.mask_and_sum(dy, None)[1] if on_gpu else totals.sum(axis=(0, 1, 2))
+    return dx, dweight, kernels.mask_and_sum(dy, None)[1] if on_gpu else totals.sum(axis=(0, 1, 2))
 
 
 def _as_matrix(weight):

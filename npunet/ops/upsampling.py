@@ -14,9 +14,9 @@ diagonal, a band of rows of y needs only the few rows of x that its part of R re
 
 import numpy as np
 
-from npunet import memory
-from npunet.backend import array_module
-from npunet.ops.bands import each_band
+from npunet.machine import memory
+from npunet.machine.backend import array_module
+from npunet.machine.bands import each_band
 
 COLUMNS = 64                      # of the result in one product; its part of S is small and nearly full
 

@@ -10,7 +10,7 @@ the CPU; `Vector` stands between it and pictures of another shape, precision or 
 import numpy as np
 from scipy import optimize
 
-from npunet.backend import array_module, to_cpu, to_device
+from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.errors import InputError
 from npunet.layers import Parameter
 from npunet.optimizers import Adam

@@ -21,8 +21,9 @@ grey and every pixel can move; the learning rate rises over some steps (npunet.s
 
 import numpy as np
 
-from npunet import checkpoint, tiling
-from npunet.backend import array_module, to_cpu, to_device
+from npunet import tiling
+from npunet.files import checkpoint
+from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.errors import InputError
 from npunet.style.vgg import MEAN, STD
 from npunet.unet import UNet

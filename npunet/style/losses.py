@@ -23,11 +23,11 @@ converted from Caffe do not change the balance.
 
 from dataclasses import dataclass
 
-from npunet import memory
-from npunet.backend import array_module
+from npunet.machine import memory
+from npunet.machine.backend import array_module
 from npunet.errors import InputError
-from npunet.ops.bands import matmul
-from npunet.threads import blas_on_one_thread
+from npunet.machine.bands import matmul
+from npunet.machine.threads import blas_on_one_thread
 
 CONTENT_LAYERS, STYLE_LAYERS = ("conv3_4", "conv4_4"), ("conv1_2", "conv2_2")
 CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 1e6

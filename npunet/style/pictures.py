@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from npunet import images, pictures, scaling
+from npunet.commands import run_pictures, scaling
+from npunet.files import images
 from npunet.errors import InputError
 
 
@@ -44,7 +45,7 @@ def contact_sheet(path, named, columns=5):
         axes.set_title(title)
     for axes in grid:
         axes.set_axis_off()
-    pictures.save(figure, path)
+    run_pictures.save(figure, path)
 
 
 def loss_curves(path, records):
@@ -56,4 +57,4 @@ def loss_curves(path, records):
     axes.set(xlabel="step", ylabel="weighted loss", yscale="log" if min(record["total"] for record in records) > 0 else "linear")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    pictures.save(figure, path)
+    run_pictures.save(figure, path)

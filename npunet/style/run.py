@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from npunet import images
+from npunet.files import images
 from npunet.errors import InputError
-from npunet.run_folder import RunFolder
+from npunet.commands.run_folder import RunFolder
 from npunet.style.pictures import contact_sheet, loss_curves, read_picture
 
 SHEET = 8                                                 # intermediate pictures on a contact sheet

@@ -24,12 +24,14 @@ homogeneous), so that content losses are 58^2 and style losses 58^4 times as lar
 
 import numpy as np
 
-from npunet import initialization, memory, ops, torch_files
-from npunet.backend import array_module, resolve_device, to_device
+from npunet import initialization, ops
+from npunet.files import torch_files
+from npunet.machine import memory
+from npunet.machine.backend import array_module, resolve_device, to_device
 from npunet.errors import InputError
-from npunet.ops.bands import each_band
+from npunet.machine.bands import each_band
 from npunet.ops.conv_algorithms.common import flipped
-from npunet.threads import blas_on_one_thread
+from npunet.machine.threads import blas_on_one_thread
 
 KINDS = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}               # convolutions of each block
 CHANNELS = (64, 128, 256, 512, 512)

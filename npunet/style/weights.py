@@ -8,7 +8,7 @@ the convolutions are used here, 80 of VGG19's 575 MB.
 import os
 from pathlib import Path
 
-from npunet.datasets.download import download
+from npunet.files.download import download
 from npunet.errors import InputError
 
 ADDRESS = "https://download.pytorch.org/models/"

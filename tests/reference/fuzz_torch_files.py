@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from npunet.errors import InputError
-from npunet.torch_files import load_tensors
+from npunet.files.torch_files import load_tensors
 
 HERE = Path(__file__).parent
 MEMORY = 64 << 20                   # bytes beyond those in use at the start; the files have less than 8000

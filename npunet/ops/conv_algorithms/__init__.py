@@ -17,12 +17,13 @@ x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust t
 supports(kh, kw), where there is one, says which kernels it can do.
 """
 
-from npunet.ops.conv_algorithms import few_channels, gpu, gpu_few_channels, im2col, naive, shifted_gemm, winograd
+from npunet.gpu import convolution as gpu_convolution, few_channels as gpu_few_channels
+from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
 from npunet.ops.conv_algorithms.common import output_shape
 
 ALGORITHMS = {"naive": naive, "im2col": im2col, "few_channels": few_channels, "shifted_gemm": shifted_gemm,
               "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
-GPU_ALGORITHMS = {"winograd_cuda": gpu.WINOGRAD, "tensor_cores": gpu.TENSOR_CORES_TF32,          # for CuPy arrays only
+GPU_ALGORITHMS = {"winograd_cuda": gpu_convolution.WINOGRAD, "tensor_cores": gpu_convolution.TENSOR_CORES_TF32,          # for CuPy arrays only
                   "few_channels_cuda": gpu_few_channels}
 FEW_PIXELS = 400
 
@@ -33,7 +34,7 @@ def choose(x_shape, weight_shape, padding, device, dtype="float32"):
     device: "cpu"; "cuda" where CUDA kernels can be used; "gpu" for any other array that is not NumPy's.
     """
     if device == "cuda":
-        return gpu.choose(x_shape, weight_shape, padding, dtype)
+        return gpu_convolution.choose(x_shape, weight_shape, padding, dtype)
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
     if kh * kw == 1:                                     # cols is x itself

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from npunet import cuda_kernels
-from npunet.backend import array_module
-from npunet.ops import gpu_kernels
-from npunet.threads import parallel
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module
+from npunet.gpu import kernels
+from npunet.machine.threads import parallel
 
 
 def output_shape(x_shape, weight_shape, padding):
@@ -44,8 +44,8 @@ def input_gradient(forward, dy, weight, padding):
 
 def add_bias_relu(band, bias, relu):
     """Adds bias (K,) and applies ReLU to band (..., K), in place, while the band is still in cache."""
-    if cuda_kernels.usable(band):
-        gpu_kernels.bias_relu(band, bias, relu)
+    if cuda.usable(band):
+        kernels.bias_relu(band, bias, relu)
         return
     if bias is not None:
         band += bias

@@ -13,11 +13,11 @@ Each thread takes bands of output rows.
 
 import numpy as np
 
-from npunet import memory
-from npunet.backend import array_module
+from npunet.machine import memory
+from npunet.machine.backend import array_module
 from npunet.ops.conv_algorithms import im2col
 from npunet.ops.conv_algorithms.common import bands, crop_or_pad, each, input_gradient, output_shape
-from npunet.threads import get_num_threads, worker
+from npunet.machine.threads import get_num_threads, worker
 
 BAND_BYTES = 1 << 19                                     # of y in a band, which ReLU passes again: a quarter of a core's level-2 cache
 BAND_BYTES_GPU = 1 << 28

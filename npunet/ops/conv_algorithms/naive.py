@@ -7,7 +7,7 @@ is max(0, that). The backward pass reads the same formula term by term: each pro
 sends dy[n, i, j, k] * weight to its x, and dy[n, i, j, k] * x to its weight.
 """
 
-from npunet.backend import array_module
+from npunet.machine.backend import array_module
 from npunet.ops.conv_algorithms.common import crop_or_pad, output_shape
 
 

@@ -13,10 +13,10 @@ Each thread takes some of the output channels, so that small images with many ch
 
 import numpy as np
 
-from npunet import memory
-from npunet.backend import array_module
+from npunet.machine import memory
+from npunet.machine.backend import array_module
 from npunet.ops.conv_algorithms.common import add_bias_relu, bands, crop_or_pad, each, input_gradient, masked, output_shape
-from npunet.threads import get_num_threads
+from npunet.machine.threads import get_num_threads
 
 BAND_BYTES = 1 << 19                                     # of one band of y or dy: with its x it fits a core's level-2 cache
 BAND_BYTES_GPU = 1 << 28                                 # there, few large products

@@ -36,10 +36,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npunet import memory
-from npunet.backend import array_module
+from npunet.machine import memory
+from npunet.machine.backend import array_module
 from npunet.ops.conv_algorithms.common import bands, each, flipped
-from npunet.threads import get_num_threads, worker
+from npunet.machine.threads import get_num_threads, worker
 
 BAND_TILES = 100                                         # tiles of a band with a small kernel: its frequencies stay in a core's cache
 BAND_PRODUCT = 1000000                                   # ... but tiles c k at most this: up to here OpenBLAS has a faster product

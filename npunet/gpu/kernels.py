@@ -3,15 +3,14 @@
 Each function here does what the array expressions of its operation do, in one or two kernels; see the .cu file of the same name.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from npunet.backend import array_module
-from npunet.cuda_kernels import CudaFile
+from npunet.machine.backend import array_module
+from npunet.gpu.cuda import CudaFile
 
-BIAS_RELU, MAX_POOLING, DROPOUT, BATCH_NORM = (CudaFile(Path(__file__).with_name(f"{name}.cu")) for name in ("bias_relu", "max_pooling", "dropout", "batch_norm"))
+BIAS_RELU, MAX_POOLING, DROPOUT, BATCH_NORM = (CudaFile(name) for name in ("bias_relu", "max_pooling", "dropout", "batch_norm"))
 BLOCKS = 528                                             # of mask_and_sum: four for each multiprocessor of a large GPU
 
 

@@ -6,7 +6,7 @@ Both go by the predictions of `npunet.summary`, which are measured on the CPU an
 from contextlib import contextmanager
 
 from npunet import geometry, summary
-from npunet.backend import free_memory, memory_in_all
+from npunet.machine.backend import free_memory, memory_in_all
 from npunet.errors import InputError
 from npunet.unet import UNet
 

@@ -10,16 +10,16 @@ needs besides is enough work at a time. For dU = V^T dM few results, (C, K), com
 over several products, which run side by side and are added up in a fixed order afterwards.
 """
 
-from pathlib import Path
 
-from npunet import backend, cuda_kernels
-from npunet.backend import array_module, batched_matmul
+from npunet.gpu import cuda
+from npunet.machine import backend
+from npunet.machine.backend import array_module, batched_matmul
 from npunet.errors import InputError
-from npunet.ops import gpu_kernels
-from npunet.ops.conv_algorithms import gpu_few_channels
+from npunet.gpu import kernels
+from npunet.gpu import few_channels as gpu_few_channels
 from npunet.ops.conv_algorithms.common import bands, flipped
 
-KERNELS, TENSOR_CORES = (cuda_kernels.CudaFile(Path(__file__).with_name(name)) for name in ("winograd.cu", "tensor_cores.cu"))
+KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
 WORKSPACE = 1 << 30                                      # bytes for V and M together
 PRODUCT_TILE = 128                                       # cuBLAS computes about so many rows and columns of a product in one block
 WANTED_BLOCKS = 264                                      # two for each multiprocessor of a large GPU
@@ -42,7 +42,7 @@ class WinogradCuda:
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
         """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
         _on_gpu(x, "winograd_cuda")
-        dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
+        dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
         dweight = _weight_gradient(x, dz, weight.shape, padding)
         dx = _convolve(dz, weight, None, 2 - padding, False, flip=True) if need_dx else None
         return dx, dweight, dbias
@@ -70,14 +70,14 @@ class TensorCores:
 
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
         """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
-        dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
+        dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
         dweight = _tap_gradients(x, dz, weight.shape, padding)
         dx = _multiply(dz, flipped(weight), None, 2 - padding, False) if need_dx else None
         return dx, dweight, dbias
 
 
 def _on_gpu(x, name):
-    if not cuda_kernels.on_gpu(x):
+    if not cuda.on_gpu(x):
         raise InputError(f"conv2d: algorithm {name!r} works on CuPy arrays; take algorithm='auto'")
 
 

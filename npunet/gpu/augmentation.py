@@ -6,15 +6,15 @@ cell, which the host's threads do while the GPU trains; such samples stay on the
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 
-from npunet import augmentation, cuda_kernels
-from npunet.backend import array_module, to_device
+from npunet import augmentation
+from npunet.gpu import cuda
+from npunet.machine.backend import array_module, to_device
 from npunet.weight_map import border_reach
 
-KERNELS = cuda_kernels.CudaFile(Path(__file__).with_name("augmentation.cu"))
+KERNELS = cuda.CudaFile("augmentation")
 
 
 def can_draw(settings):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from style_helpers import small_vgg
 
-from npunet import InputError, images, stylize
-from npunet.style import VGG, Generator, Objective, fitting, vgg
+from npunet import InputError, stylize
+from npunet.files import images
+from npunet.style import Generator, Objective, VGG, memory_needs, vgg
 
 
 @pytest.fixture
@@ -24,16 +25,16 @@ def test_maps_of_vgg_by_hand(objective):
     """On 16 x 8 pixels: blocks 1 to 4 have 128, 32, 8 and 2 pixels; 1_1 1_2 p | 2_1 2_2 p | 3_1 .. 3_4 p | 4_1 .. 4_4, and the picture itself."""
     kept = 128 * 3 + 128 * (2 + 2) + 32 * 2 + 32 * (3 + 3) + 8 * 3 + 8 * 4 * 4 + 2 * 4 + 2 * 4 * 5
     compared = 128 * 2 + 32 * 3 + 8 * 4 + 2 * 5
-    assert fitting.vgg_maps(objective, 128) == 4 * (kept + compared + 2 * 128 * 2)
+    assert memory_needs.vgg_maps(objective, 128) == 4 * (kept + compared + 2 * 128 * 2)
     low = Objective(objective.vgg, content_layers=("conv1_2",), style_layers=("conv1_2",))
-    assert fitting.vgg_maps(low, 128) == 4 * (128 * (3 + 2 + 2) + 128 * 2 + 2 * 128 * 2), "and nothing above the last layer"
+    assert memory_needs.vgg_maps(low, 128) == 4 * (128 * (3 + 2 + 2) + 128 * 2 + 2 * 128 * 2), "and nothing above the last layer"
 
 
 def test_kilobytes_a_pixel_of_the_real_layers():
     eye = VGG.__new__(VGG)
     eye.kind, eye.dtype, eye.device = "vgg19", np.dtype("float32"), "cpu"
     eye.weights = {name: (np.broadcast_to(np.float32(0), vgg.weight_shape("vgg19", name)),) for name, _ in vgg.chain("vgg19") if name.startswith("conv")}
-    assert fitting.GAPS * fitting.vgg_maps(Objective(eye), 512 * 512) / 512 ** 2 == pytest.approx(2700, rel=0.02), "what the file says"
+    assert memory_needs.GAPS * memory_needs.vgg_maps(Objective(eye), 512 * 512) / 512 ** 2 == pytest.approx(2700, rel=0.02), "what the file says"
 
 
 MEASURED = """
@@ -41,7 +42,7 @@ import sys
 import numpy as np
 from benchmarks.peers import peak_bytes
 from npunet.optimizers import Adam
-from npunet.style import VGG, Generator, Objective, fitting, generator_step
+from npunet.style import VGG, Generator, Objective, generator_step, memory_needs
 height, width, base = map(int, sys.argv[1:])
 content, style = np.random.default_rng(0).random((2, 1, height, width, 3), np.float32)
 before = peak_bytes()
@@ -51,7 +52,7 @@ generator = Generator(base) if base else None
 optimizer = Adam(generator.net.parameters, 1e-3) if base else None
 for _ in range(2):                                        # the second has Adam's arrays from the start
     generator_step(generator, objective, optimizer, content, targets) if base else objective(content, targets)
-print((peak_bytes() - before) / fitting.needed(objective, (height, width), generator and generator.net))
+print((peak_bytes() - before) / memory_needs.needed(objective, (height, width), generator and generator.net))
 """
 
 
@@ -68,22 +69,22 @@ def test_predictions_are_about_what_a_step_takes(height, width, base):
 def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batch):
     net = Generator(16).net
     monkeypatch.setattr(objective.vgg, "device", device)
-    monkeypatch.setattr(fitting, "WORK", 0)
-    monkeypatch.setattr(fitting.gpu, "WORKSPACE", -fitting.summary.CUBLAS_BUFFERS)           # what does not depend on sizes
+    monkeypatch.setattr(memory_needs, "WORK", 0)
+    monkeypatch.setattr(memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.summary.CUBLAS_BUFFERS)           # what does not depend on sizes
     shape = (192, 256)
-    wanted = fitting.needed(objective, shape, net, batch)
-    monkeypatch.setattr(fitting, "free_memory", lambda device: wanted)
-    fitting.check(objective, shape, net, batch)                              # just enough
+    wanted = memory_needs.needed(objective, shape, net, batch)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: wanted)
+    memory_needs.check(objective, shape, net, batch)                              # just enough
     free = 0.6 * wanted
-    monkeypatch.setattr(fitting, "free_memory", lambda device: free)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: free)
     with pytest.raises(InputError) as error:
-        fitting.check(objective, shape, net, batch)
+        memory_needs.check(objective, shape, net, batch)
     found = re.fullmatch(rf"a step at {'3 times ' if batch == 3 else ''}256 x 192 pixels with 16 base channels needs about \S+ GB, but \S+ GB are free; "
                          r"--size (\d+) or --base-channels (\d+)(?: or --batch (\d+))? would fit", str(error.value))
     size, width, fewer = (int(number or 0) for number in found.groups())
 
     def fits(size, net, batch):
-        return fitting.needed(objective, (round(size * 0.75 / 16) * 16, size), net, batch) <= free
+        return memory_needs.needed(objective, (round(size * 0.75 / 16) * 16, size), net, batch) <= free
 
     assert fits(size, net, batch) and not fits(size + 16, net, batch) and size < 256
     assert fits(256, Generator(width).net, batch) and not fits(256, Generator(2 * width).net, batch) and width < 16
@@ -91,14 +92,14 @@ def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batc
 
 
 def test_direct_optimisation_names_a_size_only(objective, monkeypatch):
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 0.8 * fitting.needed(objective, (512, 512)))
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 0.8 * memory_needs.needed(objective, (512, 512)))
     with pytest.raises(InputError, match=r"^a step at 512 x 512 pixels needs about \S+ GB, but \S+ GB are free; --size \d+ would fit$"):
-        fitting.check(objective, (512, 512))
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 1000)
+        memory_needs.check(objective, (512, 512))
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 1000)
     with pytest.raises(InputError, match="nothing: a smaller picture or more memory would fit"):
-        fitting.check(objective, (512, 512))
-    monkeypatch.setattr(fitting, "free_memory", lambda device: None)         # the system does not tell
-    fitting.check(objective, (512, 512))
+        memory_needs.check(objective, (512, 512))
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)         # the system does not tell
+    memory_needs.check(objective, (512, 512))
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def test_running_out_of_memory_is_one_line_with_numbers(folder, monkeypatch, err
     def run_out(*arguments, **keywords):
         raise error("no more")
 
-    monkeypatch.setattr(fitting, "WORK", 0)
+    monkeypatch.setattr(memory_needs, "WORK", 0)
     monkeypatch.setattr(where, run_out)
     with pytest.raises(InputError) as found:
         stylize.main(arguments.split())
@@ -141,10 +142,10 @@ def test_running_out_of_memory_is_one_line_with_numbers(folder, monkeypatch, err
 
 
 def test_a_run_that_would_not_fit_does_not_begin(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 10 ** 6)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 10 ** 6)
     with pytest.raises(InputError, match="^a step at 96 x 128 pixels with 8 base channels needs about"):
         stylize.main(TRAIN.split())
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 9 * 10 ** 7)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 9 * 10 ** 7)
     with pytest.raises(InputError, match=r"^a style picture of 768 x 1024 pixels needs about .*; --style-size \d+ would fit$"):
         stylize.main(f"{TRAIN} --style-size 1024".split())
     assert not (tmp_path / "runs").exists()

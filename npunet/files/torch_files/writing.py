@@ -1,7 +1,7 @@
 """Writing a .pth that `torch.load(weights_only=True)` reads: a zip archive with a pickle written by hand.
 
 `pickle.dump` cannot name PyTorch's functions without PyTorch, but the few instructions needed are quickly put down: each
-branch of `_encode` is the mirror image of a branch in `npunet.torch_files.unpickler`.
+branch of `_encode` is the mirror image of a branch in `npunet.files.torch_files.unpickler`.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from npunet.errors import InputError
-from npunet.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, shown
+from npunet.files.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, shown
 
 ALIGNMENT = 64                      # bytes; lets PyTorch map a record into memory and use it in place
 MAX_DEPTH = 50

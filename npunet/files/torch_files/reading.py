@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from npunet.errors import InputError
-from npunet.torch_files.safetensors import looks_like_safetensors, read_safetensors
-from npunet.torch_files.tensors import TensorView, decode, shown
-from npunet.torch_files.unpickler import MAX_PICKLE, Global, unpickle
+from npunet.files.torch_files.safetensors import looks_like_safetensors, read_safetensors
+from npunet.files.torch_files.tensors import TensorView, decode, shown
+from npunet.files.torch_files.unpickler import Global, MAX_PICKLE, unpickle
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."     # the pickle of that number

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import torch_files
-from npunet.backend import to_cpu, to_device
+from npunet.files import torch_files
+from npunet.machine.backend import to_cpu, to_device
 from npunet.errors import InputError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")

@@ -1,6 +1,6 @@
-"""Hand-written CUDA for the GPU: each .cu file stands beside the Python file whose operation it speeds up.
+"""Hand-written CUDA for the GPU: compiles the .cu files of this folder and launches their kernels.
 
-    kernels = CudaFile(__file__)                       # loss.py -> loss.cu
+    kernels = CudaFile("loss")                         # npunet/gpu/loss.cu
     kernels.launch("cross_entropy", pixels, logits, labels, ...)
 
 A file is compiled when one of its kernels is first launched, once for float and once for double: in the .cu files REAL stands for
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import backend
-from npunet.backend import is_cupy as is_device_array
+from npunet.machine import backend
+from npunet.machine.backend import is_cupy as is_device_array
 from npunet.errors import InputError
 
 THREADS = 256                                            # of a block, unless a kernel asks for another number
@@ -41,10 +41,10 @@ def options(dtype, **numbers):
 
 
 class CudaFile:
-    """The kernels of the .cu file beside ``python_file``."""
+    """The kernels of npunet/gpu/NAME.cu."""
 
-    def __init__(self, python_file):
-        self.path = Path(python_file).with_suffix(".cu")
+    def __init__(self, name):
+        self.path = Path(__file__).with_name(f"{name}.cu")
 
     @functools.cached_property
     def source(self):

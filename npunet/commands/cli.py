@@ -2,7 +2,7 @@
 
 import sys
 
-from npunet.backend import use_tf32
+from npunet.machine.backend import use_tf32
 from npunet.errors import InputError
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"

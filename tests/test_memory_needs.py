@@ -6,7 +6,9 @@ import types
 
 import pytest
 
-from npunet import InputError, UNet, backend, fitting, summary
+from npunet import InputError, UNet, summary
+from npunet.commands import memory_needs
+from npunet.machine import backend
 
 
 @pytest.fixture(scope="module")
@@ -23,47 +25,47 @@ def there(net, monkeypatch):
 @pytest.mark.parametrize("device, batch, tile", [("cpu", 1, 572), ("gpu", 1, 572), ("gpu", 4, 316)])
 def test_what_is_named_before_starting_fits(net, monkeypatch, device, batch, tile):
     monkeypatch.setattr(net, "device", device)
-    wanted = fitting.needed(net, tile, batch)
-    monkeypatch.setattr(fitting, "free_memory", lambda device: wanted)
-    fitting.check_training(net, tile, batch)                                 # just enough
+    wanted = memory_needs.needed(net, tile, batch)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: wanted)
+    memory_needs.check_training(net, tile, batch)                                 # just enough
     free = 0.6 * wanted
-    monkeypatch.setattr(fitting, "free_memory", lambda device: free)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: free)
     with pytest.raises(InputError) as error:
-        fitting.check_training(net, tile, batch)
+        memory_needs.check_training(net, tile, batch)
     found = re.fullmatch(rf"a training step at tile {tile} with 32 base channels needs about \S+ GB, but \S+ GB are free; "
                          r"--tile (\d+) or --base-channels (\d+) would fit", str(error.value))
     smaller, width = map(int, found.groups())
     assert smaller < tile and width < 32
-    assert fitting.needed(net, smaller, batch) <= free < fitting.needed(net, smaller + 16, batch)
-    assert fitting.needed(UNet(base_channels=width), tile, batch, device) <= free < fitting.needed(UNet(base_channels=2 * width), tile, batch, device)
+    assert memory_needs.needed(net, smaller, batch) <= free < memory_needs.needed(net, smaller + 16, batch)
+    assert memory_needs.needed(UNet(base_channels=width), tile, batch, device) <= free < memory_needs.needed(UNet(base_channels=2 * width), tile, batch, device)
 
 
 def test_running_out_names_less_than_was_predicted_or_is_there(net, monkeypatch):
     there(net, monkeypatch)
-    for in_all in (10 ** 13, 0.5 * fitting.needed(net, 572, 1)):
-        monkeypatch.setattr(fitting, "memory_in_all", lambda device: in_all)
-        with pytest.raises(InputError, match="^out of memory at tile 572 with 32 base channels; --tile .* should fit$") as error, fitting.out_of_memory(net, 572, 1):
+    for in_all in (10 ** 13, 0.5 * memory_needs.needed(net, 572, 1)):
+        monkeypatch.setattr(memory_needs, "memory_in_all", lambda device: in_all)
+        with pytest.raises(InputError, match="^out of memory at tile 572 with 32 base channels; --tile .* should fit$") as error, memory_needs.out_of_memory(net, 572, 1):
             raise MemoryError
-        allowed = 0.8 * min(in_all, fitting.needed(net, 572, 1))
-        assert fitting.needed(net, int(re.search(r"--tile (\d+)", str(error.value))[1]), 1) <= allowed
-        assert fitting.needed(UNet(base_channels=int(re.search(r"--base-channels (\d+)", str(error.value))[1])), 572, 1, "gpu") <= allowed
+        allowed = 0.8 * min(in_all, memory_needs.needed(net, 572, 1))
+        assert memory_needs.needed(net, int(re.search(r"--tile (\d+)", str(error.value))[1]), 1) <= allowed
+        assert memory_needs.needed(UNet(base_channels=int(re.search(r"--base-channels (\d+)", str(error.value))[1])), 572, 1, "gpu") <= allowed
 
 
 def test_inference_names_a_tile_below_what_the_image_needs(net):
     """An image of 196 pixels is predicted with a tile of 380, whatever --tile says."""
-    with pytest.raises(InputError, match=r"^out of memory at tile 380; --tile \d+ should fit$") as error, fitting.out_of_memory(net, 1020, covering=196.0):
+    with pytest.raises(InputError, match=r"^out of memory at tile 380; --tile \d+ should fit$") as error, memory_needs.out_of_memory(net, 1020, covering=196.0):
         raise MemoryError
     assert 204 <= int(re.search(r"--tile (\d+)", str(error.value))[1]) < 380
 
 
 def test_nothing_fits(net, monkeypatch):
-    monkeypatch.setattr(fitting, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 1000)
     with pytest.raises(InputError, match="nothing at this width: a smaller network or more memory would fit"):
-        fitting.check_training(net, 188, 1)
+        memory_needs.check_training(net, 188, 1)
 
 
 def test_other_errors_pass(net):
-    with pytest.raises(ValueError, match="mine"), fitting.out_of_memory(net, 572, 1):
+    with pytest.raises(ValueError, match="mine"), memory_needs.out_of_memory(net, 572, 1):
         raise ValueError("mine")
 
 

@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass
 
 from npunet.errors import InputError
-from npunet.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, Storage, TensorView, is_count, shown, tensor_view
+from npunet.files.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, Storage, TensorView, is_count, shown, tensor_view
 
 MAX_PICKLE = 1 << 20                # bytes, without the weights; that of a U-Net has 15,000. It could build 90 times as much
 

@@ -12,8 +12,8 @@ import math
 import numpy as np
 
 from npunet.errors import InputError
-from npunet.torch_files.tensors import FILE_DTYPES, MAX_DIMENSIONS, decode, is_count, shown
-from npunet.torch_files.writing import atomic_write, file_array
+from npunet.files.torch_files.tensors import FILE_DTYPES, MAX_DIMENSIONS, decode, is_count, shown
+from npunet.files.torch_files.writing import atomic_write, file_array
 
 DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}

@@ -13,8 +13,8 @@ the program itself and knows how to build tensors and plain containers and nothi
 Arrays keep PyTorch's layout (for example (C_out, C_in, kh, kw)); turning axes is the business of the caller.
 """
 
-from npunet.torch_files.reading import load_tensors
-from npunet.torch_files.safetensors import save_safetensors
-from npunet.torch_files.writing import atomic_write, save_torch
+from npunet.files.torch_files.reading import load_tensors
+from npunet.files.torch_files.safetensors import save_safetensors
+from npunet.files.torch_files.writing import atomic_write, save_torch
 
 __all__ = ["atomic_write", "load_tensors", "save_safetensors", "save_torch"]

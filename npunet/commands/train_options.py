@@ -14,11 +14,12 @@ import math
 
 import numpy as np
 
-from npunet import geometry, scaling
+from npunet import geometry
+from npunet.commands import scaling
 from npunet.augmentation import Settings
-from npunet.cli import TF32_HELP
+from npunet.commands.cli import TF32_HELP
 from npunet.errors import InputError
-from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
+from npunet.training import LOSSES, OPTIMIZERS, Recipe, SCHEDULES
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
 

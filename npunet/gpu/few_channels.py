@@ -12,15 +12,14 @@ At 3.3 TB/s that is about 0.14 ms less of a training step. What weighs more: as 
 pixels, and the last layer's 64 x 2 from 150,544, which leave most of a GPU idle unless cuBLAS shares the pixels out. Not measured on a GPU yet.
 """
 
-from pathlib import Path
 
-from npunet.backend import array_module
-from npunet.cuda_kernels import CudaFile, on_gpu
+from npunet.machine.backend import array_module
+from npunet.gpu.cuda import CudaFile, on_gpu
 from npunet.errors import InputError
-from npunet.ops import gpu_kernels
+from npunet.gpu import kernels
 from npunet.ops.conv_algorithms.common import flipped, output_shape
 
-KERNELS = CudaFile(Path(__file__).with_name("few_channels.cu"))
+KERNELS = CudaFile("few_channels")
 MOST = 7                                                 # channels of the narrow side: 3 x 3 x 7 sums still fit into a thread's registers
 WARPS, LANES = 8, 32                                     # as in few_channels.cu
 RUN = 32                                                 # pixels of a warp in `widen`, for which it reads its kernel once
@@ -51,10 +50,10 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
     if c <= MOST:
         sums = _tap_sums(dy, y if relu else None, x, kh, padding, backwards=False)
         if need_dx:
-            dz = gpu_kernels.mask_and_sum(dy, y)[0] if relu else dy
+            dz = kernels.mask_and_sum(dy, y)[0] if relu else dy
             dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False)
         return dx, sums[:-1].reshape(weight.shape), sums[-1]
-    dz, dbias = gpu_kernels.mask_and_sum(dy, y if relu else None)
+    dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
     sums = _tap_sums(x, None, dz, kh, padding, backwards=True)[:-1].reshape(kh, kh, k, c)
     if need_dx:
         dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False)
@@ -84,10 +83,10 @@ def _tap_sums(wide, gate, narrow, side, padding, backwards):
     *_, few = narrow.shape
     channels = wide.shape[3]
     pixels, across = wide.size // channels, -(-channels // LANES)
-    run = -(-pixels // (WARPS * max(1, gpu_kernels.BLOCKS // across)))
+    run = -(-pixels // (WARPS * max(1, kernels.BLOCKS // across)))
     blocks, sums = -(-pixels // (WARPS * run)), side * side * few + 1
     partial, total = xp.empty((blocks, sums, channels), dtype=wide.dtype), xp.empty((sums, channels), dtype=wide.dtype)
     KERNELS.launch("tap_sums", 0, wide, wide if gate is None else gate, narrow, partial, pixels, *wide.shape[1:], *narrow.shape[1:3], padding, run,
                    int(gate is not None), int(backwards), grid=(blocks, across), FEW=few, SIDE=side)
-    gpu_kernels.add_up(partial.reshape(blocks, -1), total.reshape(-1))
+    kernels.add_up(partial.reshape(blocks, -1), total.reshape(-1))
     return total

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npunet.threads import get_num_threads, parallel
+from npunet.machine.threads import get_num_threads, parallel
 
 BAND_BYTES = 1 << 20
 

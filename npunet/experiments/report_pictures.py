@@ -5,17 +5,18 @@ import colorsys
 import numpy as np
 from matplotlib.figure import Figure
 
-from npunet import metrics, pictures
+from npunet import metrics
+from npunet.commands import run_pictures
 
 
 def draw(folder, outcome, ranking, show_data=True):
     """Write curves.png, and with show_data worst.png, best.png, and cells_worst.png, cells_best.png where there are cells; the list of names."""
-    pictures.loss_curve(folder / "curves.png", outcome.records)
+    run_pictures.loss_curve(folder / "curves.png", outcome.records)
     names = ["curves.png"]
     worst, best = _extremes(outcome, ranking)
     for name, index in (("worst", worst), ("best", best)) if show_data else ():
         sample, probability = outcome.samples[index], outcome.probabilities[index]
-        pictures.prediction_panel(folder / f"{name}.png", [sample], [probability])
+        run_pictures.prediction_panel(folder / f"{name}.png", [sample], [probability])
         names.append(f"{name}.png")
         if outcome.found is not None:
             cells_panel(folder / f"cells_{name}.png", sample, outcome.found[index])
@@ -38,7 +39,7 @@ def cells_panel(path, sample, found):
     """Write image, true cells and found cells; a found cell has the colour of the true one that it covers most of, else it is white."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    pictures.show_image(left, sample.image / max(np.quantile(sample.image, 0.999), 1e-3), f"{sample.name}, contrast stretched")
+    run_pictures.show_image(left, sample.image / max(np.quantile(sample.image, 0.999), 1e-3), f"{sample.name}, contrast stretched")
     truth = sample.instances
     colours = palette(int(truth.max()))
     middle.imshow(colours[truth], interpolation="nearest")
@@ -49,7 +50,7 @@ def cells_panel(path, sample, found):
                     f"{counts['invented']} invented", fontsize="medium")
     for axes in (left, middle, right):
         axes.set_axis_off()
-    pictures.save(figure, path)
+    run_pictures.save(figure, path)
 
 
 def palette(count):

@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from npunet import cli
+from npunet.commands import cli
 from npunet.errors import InputError
 from npunet.style import losses
 from npunet.style.direct import METHODS

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from npunet import InputError, UNet, figures
+from npunet import InputError, UNet, figure_1
 
 
 def texts(ax):
@@ -12,7 +12,7 @@ def texts(ax):
 
 
 def test_fig_1_of_the_paper():
-    shown = texts(figures.draw_unet(UNet(), 572))
+    shown = texts(figure_1.draw_unet(UNet(), 572))
     sides = [572, 570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28, 56, 54, 52, 104, 102, 100, 200, 198, 196, 392, 390, 388, 388]
     assert Counter(text for text in shown if text.endswith("²")) == Counter(f"{side}²" for side in sides)
     channels = [1, 64, 64, 64, 128, 128, 128, 256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 512, 512, 512, 256, 256, 256, 128, 128, 128, 64, 64, 2]
@@ -22,7 +22,7 @@ def test_fig_1_of_the_paper():
 
 @pytest.mark.parametrize("depth, base, tile", [(1, 2, 24), (2, 8, 60), (3, 16, 188), (4, 64, 188)])
 def test_nothing_overlaps_and_all_is_inside(depth, base, tile):
-    figure = figures.draw_unet(UNet(3, 4, base_channels=base, depth=depth), tile).figure
+    figure = figure_1.draw_unet(UNet(3, 4, base_channels=base, depth=depth), tile).figure
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.axes[0].texts]
@@ -35,6 +35,6 @@ def test_nothing_overlaps_and_all_is_inside(depth, base, tile):
 def test_draws_into_given_axes_and_refuses_invalid_tiles():
     ax = Figure().add_subplot()
     net = UNet(base_channels=2, depth=1)
-    assert figures.draw_unet(net, 24, ax) is ax
+    assert figure_1.draw_unet(net, 24, ax) is ax
     with pytest.raises(InputError, match="nearest"):
-        figures.draw_unet(net, 25)
+        figure_1.draw_unet(net, 25)

@@ -12,7 +12,8 @@ import contextlib
 import json
 from pathlib import Path
 
-from npunet import checkpoint, images, pictures
+from npunet.commands import run_pictures
+from npunet.files import checkpoint, images
 from npunet.errors import InputError
 
 OF_TRAINING = ("options", "network", "held_out")          # what npunet.train writes into config.json and needs to go on
@@ -115,9 +116,9 @@ class RunFolder:
     def draw(self, samples=None, probabilities=None):
         """Draw the curve, and the panel if there are predictions."""
         if any("loss" in record for record in self.records):
-            pictures.loss_curve(self.path / "loss.png", self.records)
+            run_pictures.loss_curve(self.path / "loss.png", self.records)
         if samples:
-            pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
+            run_pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
 
 
 def training_config(model):

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from npunet import images
+from npunet.files import images
 
 LOSS_COLOUR, SCORE_COLOUR = "#4C72B0", "#DD8452"
 

@@ -17,9 +17,9 @@ it. On a GPU it is an estimate: the maps are the same, beside them there is the 
 from contextlib import contextmanager
 
 from npunet import summary
-from npunet.backend import free_memory, memory_in_all
+from npunet.machine.backend import free_memory, memory_in_all
 from npunet.errors import InputError
-from npunet.ops.conv_algorithms import gpu
+from npunet.gpu import convolution as gpu_convolution
 from npunet.style import vgg
 from npunet.unet import UNet
 
@@ -52,7 +52,7 @@ def needed(objective, shape, net=None, batch=1):
         square = -(-longer // GRID) * GRID
         maps += summary.kept_memory(net, summary.rows(net, square)) * pixels / square ** 2
         parameters = 4 * summary.parameter_memory(net)
-    work = gpu.WORKSPACE + summary.CUBLAS_BUFFERS if objective.vgg.device == "gpu" else WORK
+    work = gpu_convolution.WORKSPACE + summary.CUBLAS_BUFFERS if objective.vgg.device == "gpu" else WORK
     return int(2 * weights + parameters + GAPS * maps + work)
 
 

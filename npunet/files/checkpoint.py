@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from npunet.backend import to_cpu, to_device
+from npunet.machine.backend import to_cpu, to_device
 from npunet.errors import InputError
 
 FORMAT = "npunet checkpoint 1"

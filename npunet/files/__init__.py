@@ -1,0 +1,1 @@
+"""Readers and writers: pictures, checkpoints, other people's weights."""

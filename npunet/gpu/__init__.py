@@ -1,0 +1,1 @@
+"""The GPU: every CUDA file and every launch."""
