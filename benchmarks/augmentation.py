@@ -2,9 +2,10 @@
 
     python -m benchmarks.augmentation
 
-draw_tile: image by cubic spline, labels and instances by nearest neighbour, Eq. 2 after the deformation, for the paper's tile of 572 -> 388 pixels.
-Measures: each on one 512 x 512 section, all eleven thresholds. Sections and cells are the drawn ones of npunet.datasets.synthetic. Prints a table
-(--out FILE writes it, too); processor time, medians of a few runs, BLAS held to one thread.
+draw_tile: image by cubic spline, labels and instances by nearest neighbour, Eq. 2 after the deformation, for the
+paper's tile of 572 -> 388 pixels. Measures: each on one 512 x 512 section, all eleven thresholds. Sections and cells
+are the drawn ones of npunet.datasets.synthetic. Prints a table (--out FILE writes it, too); processor time, medians of
+a few runs, BLAS held to one thread.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from npunet.evaluate import CHALLENGE
 
 
 def seconds(action, repeats):
-    action()                                             # spline coefficients are kept from the first call on
+    action()  # spline coefficients are kept from the first call on
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -39,17 +40,31 @@ def rows():
     sample = datasets.synthetic(n_sections=1).samples[0]
     rng = np.random.default_rng(0)
     noise = ndimage.gaussian_filter(rng.standard_normal(sample.labels.shape), 2)
-    probability = ndimage.gaussian_filter(sample.labels.astype(np.float64), 1.5) + 1.5 * noise           # about a tenth of the pixels wrong
+    probability = (
+        ndimage.gaussian_filter(sample.labels.astype(np.float64), 1.5) + 1.5 * noise
+    )  # about a tenth of the pixels wrong
     probability = probability.clip(0, 1).astype(np.float32)
     for w0 in (10.0, 0.0):
         settings = augmentation.Settings(w0=w0)
-        yield (f"draw_tile 572 -> 388, w0 = {w0:g}" + f", {sample.instances.max()} cells" * bool(w0),
-               seconds(lambda: augmentation.draw_tile(sample, 572, 388, rng, settings), 9))
+        yield (
+            f"draw_tile 572 -> 388, w0 = {w0:g}" + f", {sample.instances.max()} cells" * bool(w0),
+            seconds(lambda: augmentation.draw_tile(sample, 572, 388, rng, settings), 9),
+        )
     for name in CHALLENGE:
         yield name, seconds(lambda: getattr(metrics, name)(probability[None], sample.instances[None]), 3)
     found = instances.components(probability)
-    yield "seg, iou, dice, counting errors", seconds(lambda: (metrics.seg(found, sample.instances), metrics.iou(found, sample.instances),
-                                                             metrics.dice(found, sample.instances), metrics.count_errors(found, sample.instances)), 3)
+    yield (
+        "seg, iou, dice, counting errors",
+        seconds(
+            lambda: (
+                metrics.seg(found, sample.instances),
+                metrics.iou(found, sample.instances),
+                metrics.dice(found, sample.instances),
+                metrics.count_errors(found, sample.instances),
+            ),
+            3,
+        ),
+    )
     yield "(seeded watershed into cells)", seconds(lambda: instances.seeded_watershed(probability), 3)
 
 
@@ -61,8 +76,13 @@ def main():
         found = list(rows())
     scores = sum(time for what, time in found if not what.startswith(("draw", "(")))
     lines = [f"| {what} | {time:.3f} |" for what, time in [*found, ("all measures of one section together", scores)]]
-    text = (f"# Drawing a tile, scoring a section: processor seconds on one core\n\n{datetime.date.today()}, {processor()}, Python {platform.python_version()}, "
-            f"NumPy {np.__version__}.\n\n    python -m benchmarks.augmentation\n\n| | seconds |\n|---|---|\n" + "\n".join(lines) + "\n")
+    text = (
+        f"# Drawing a tile, scoring a section: processor seconds on one core\n\n{datetime.date.today()}, "
+        f"{processor()}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}.\n\n    python -m benchmarks.augmentation\n\n| | seconds |\n|---|---|\n"
+        + "\n".join(lines)
+        + "\n"
+    )
     print(text)
     if options.out:
         Path(options.out).write_text(text)

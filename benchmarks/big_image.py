@@ -2,10 +2,11 @@
 
     python -m benchmarks.big_image [--side 20000] [--base-channels 4] [--depth 2] [--tile 1020]
 
-Makes a TIFF of side x side bytes in a temporary folder, predicts it with npunet.predict in a process of its own, which measures its largest resident
-memory, and prints a report (--out FILE writes it, too). The pages of a memory map that are in the page cache count as resident while they are mapped, though
-the system may drop them at any time; so both figures are given, with them and without (VmHWM, and the largest RssAnon seen while it ran).
-The network is untrained: what it predicts does not matter here, only what that takes.
+Makes a TIFF of side x side bytes in a temporary folder, predicts it with npunet.predict in a process of its own, which
+measures its largest resident memory, and prints a report (--out FILE writes it, too). The pages of a memory map that
+are in the page cache count as resident while they are mapped, though the system may drop them at any time; so both
+figures are given, with them and without (VmHWM, and the largest RssAnon seen while it ran). The network is untrained:
+what it predicts does not matter here, only what that takes.
 """
 
 import argparse
@@ -62,19 +63,26 @@ def make_image(path, side, seed=0):
     pixels = tifffile.memmap(path, shape=(side, side), dtype=np.uint8, photometric="minisblack")
     for top in range(0, side, block):
         for left in range(0, side, block):
-            pixels[top:top + block, left:left + block] = pattern[:side - top, :side - left]
+            pixels[top : top + block, left : left + block] = pattern[: side - top, : side - left]
     pixels.flush()
 
 
 def measure(side, base_channels, depth, tile, folder, largest_png=predict.LARGEST_PNG):
-    """Predict one such image in a fresh process: {"seconds", "peak", "before", "anonymous"}; bytes. largest_png: see npunet.predict."""
+    """Predict one such image in a fresh process: {"seconds", "peak", "before", "anonymous"}; bytes. largest_png:
+    see npunet.predict.
+    """
     folder = Path(folder)
     make_image(folder / "big.tif", side)
     UNet(base_channels=base_channels, depth=depth).save(folder / "net.npz")
     words = ["--model", folder / "net.npz", "--input", folder / "big.tif", "--output", folder / "found", "--tile", tile]
-    result = subprocess.run([sys.executable, "-c", CHILD, str(largest_png), *map(str, words)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, "-c", CHILD, str(largest_png), *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     if result.returncode:
-        sys.exit(2)                                       # it has said why
+        sys.exit(2)  # it has said why
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -95,22 +103,26 @@ def main():
     count = tiling.count_tiles((options.side, options.side), net, options.tile)
     text = f"""# {options.side:,} x {options.side:,} pixels from a memory-mapped TIFF
 
-{datetime.date.today()}, {processor()}, Python {platform.python_version()}, NumPy {np.__version__}, load {os.getloadavg()[0]:.1f} at the end.
+{datetime.date.today()}, {processor()}, Python {platform.python_version()}, NumPy {np.__version__}, load
+{os.getloadavg()[0]:.1f} at the end.
 
-    python -m benchmarks.big_image {' '.join(sys.argv[1:])}
+    python -m benchmarks.big_image {" ".join(sys.argv[1:])}
 
-{options.side ** 2 / 1e6:,.0f} MB of 8-bit grey in, as many bytes of mask out, {count:,} tiles of {options.tile} -> {net.output_size(options.tile)} pixels; U-Net of
-{options.base_channels} base channels and depth {options.depth} ({net.n_parameters:,} parameters, untrained), one process, reading and writing included.
+{options.side**2 / 1e6:,.0f} MB of 8-bit grey in, as many bytes of mask out, {count:,} tiles of {options.tile} ->
+{net.output_size(options.tile)} pixels; U-Net of {options.base_channels} base channels and depth {options.depth}
+({net.n_parameters:,} parameters, untrained), one process, reading and writing included.
 
 | | |
 |---|---|
-| time | {found['seconds']:.0f} s, {options.side ** 2 / 1e6 / found['seconds']:.2f} megapixels a second |
-| memory of its own, largest | {megabytes['anonymous']:.0f} MB, of which {megabytes['before']:.0f} MB were there before (Python, NumPy, SciPy) |
-| predicted for one tile (python -m npunet.summary) | {summary.inference_memory(net, summary.rows(net, options.tile)) / 1e6:.0f} MB |
-| largest resident size, with pages of the two files | {megabytes['peak']:.0f} MB |
+| time | {found["seconds"]:.0f} s, {options.side**2 / 1e6 / found["seconds"]:.2f} megapixels a second |
+| memory of its own, largest | {megabytes["anonymous"]:.0f} MB, of which {megabytes["before"]:.0f} MB were there before
+(Python, NumPy, SciPy) |
+| predicted for one tile (python -m npunet.summary) | {
+        summary.inference_memory(net, summary.rows(net, options.tile)) / 1e6:.0f} MB |
+| largest resident size, with pages of the two files | {megabytes["peak"]:.0f} MB |
 
-Own memory does not grow with the image (tests/test_big_image.py compares two sizes). Pages of the two memory maps are resident while memory is free and are
-dropped by the system when it is not.
+Own memory does not grow with the image (tests/test_big_image.py compares two sizes). Pages of the two memory maps are
+resident while memory is free and are dropped by the system when it is not.
 """
     print(text)
     if options.out:

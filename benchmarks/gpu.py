@@ -1,12 +1,14 @@
-"""Everything that has to be measured on a GPU, in one command: correctness, times beside PyTorch with cuDNN, a training of some minutes.
+"""Everything that has to be measured on a GPU, in one command:
+correctness, times beside PyTorch with cuDNN, a training of some minutes.
 
     NPUNET_DATA=FOLDER python -m benchmarks.gpu --minutes 2.5 --out DIR
 
-Needs CuPy and a GPU; PyTorch for the comparison; FOLDER/isbi2012 with train-volume.tif and train-labels.tif for the training (sections 0 to 19,
-scored on 20 to 23), which is left out where they are missing. All parts together stay under --seconds (default 480): what is late is shortened or skipped, and said.
-Each part stands for itself: if it fails, its error is recorded and the next one runs. After every part the folder holds
-results.json, report.md and the pictures, so that a run that is cut off has lost nothing but its last part.
-Nothing is believed that was not computed here: times are medians, measured by events on the device after warming up.
+Needs CuPy and a GPU; PyTorch for the comparison; FOLDER/isbi2012 with train-volume.tif and train-labels.tif for the
+training (sections 0 to 19, scored on 20 to 23), which is left out where they are missing. All parts together stay under
+--seconds (default 480): what is late is shortened or skipped, and said. Each part stands for itself: if it fails, its
+error is recorded and the next one runs. After every part the folder holds results.json, report.md and the pictures, so
+that a run that is cut off has lost nothing but its last part. Nothing is believed that was not computed here: times are
+medians, measured by events on the device after warming up.
 """
 
 import argparse
@@ -26,17 +28,22 @@ from benchmarks.gpu_report import isbi_picture, write
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, datasets, loss, ops, optimizers, tiling, training
 from npunet.commands import cli
-from npunet.machine import backend
-from npunet.machine.backend import to_cpu, to_device
+from npunet.commands.train_options import grey_statistics
 from npunet.errors import InputError
 from npunet.evaluate import evaluate
+from npunet.machine import backend
+from npunet.machine.backend import to_cpu, to_device
 from npunet.ops.conv_algorithms import GPU_ALGORITHMS
-from npunet.commands.train_options import grey_statistics
 from npunet.weight_map import class_balance
 
 FULL = dict(tile=572, base_channels=64)
-TORCH = {"PyTorch float32": "float32", "PyTorch float32 channels-last": "float32+channels_last", "PyTorch TF32": "tf32",
-         "PyTorch TF32 channels-last": "tf32+channels_last", "PyTorch TF32 compiled": "tf32+compile"}
+TORCH = {
+    "PyTorch float32": "float32",
+    "PyTorch float32 channels-last": "float32+channels_last",
+    "PyTorch TF32": "tf32",
+    "PyTorch TF32 channels-last": "tf32+channels_last",
+    "PyTorch TF32 compiled": "tf32+compile",
+}
 
 
 class Gpu:
@@ -46,14 +53,21 @@ class Gpu:
 
     def __init__(self):
         import cupy
+
         self.xp = cupy
 
     def describe(self):
         cupy = self.xp
         properties = cupy.cuda.runtime.getDeviceProperties(0)
-        return dict(gpu=properties["name"].decode(), multiprocessors=properties["multiProcessorCount"],
-                    compute_capability=cupy.cuda.Device().compute_capability, memory_gb=round(properties["totalGlobalMem"] / 1e9, 1),
-                    driver=cupy.cuda.runtime.driverGetVersion(), cuda=cupy.cuda.runtime.runtimeGetVersion(), cupy=cupy.__version__)
+        return dict(
+            gpu=properties["name"].decode(),
+            multiprocessors=properties["multiProcessorCount"],
+            compute_capability=cupy.cuda.Device().compute_capability,
+            memory_gb=round(properties["totalGlobalMem"] / 1e9, 1),
+            driver=cupy.cuda.runtime.driverGetVersion(),
+            cuda=cupy.cuda.runtime.runtimeGetVersion(),
+            cupy=cupy.__version__,
+        )
 
     def times(self, step, seconds, least=5, most=50):
         """Milliseconds of each of up to `most` runs."""
@@ -101,8 +115,11 @@ def largest_error(mine, expected):
 
 # The parts. Each takes the device and the options, and returns what goes into the report under its name.
 
+
 def machine(device, options):
-    found = device.describe() | dict(host=platform.processor() or platform.machine(), python=platform.python_version(), numpy=np.__version__)
+    found = device.describe() | dict(
+        host=platform.processor() or platform.machine(), python=platform.python_version(), numpy=np.__version__
+    )
     xp, size = device.xp, options.probe
     a, b = xp.ones(size * size * 4, dtype="float32"), xp.empty(size * size * 4, dtype="float32")
     copy = statistics.median(device.times(lambda: xp.copyto(b, a), 1))
@@ -113,8 +130,10 @@ def machine(device, options):
     for name, on in (("float32", False), ("tf32", True)):
         device.tf32(on)
         ms = statistics.median(device.times(lambda: backend.batched_matmul(a, a, out), 1))
-        found[f"gemm_{name}_tflops"] = round(2 * size ** 3 / ms / 1e9, 1)
-        found[f"gemm_{name}_error"] = largest_error(out[0, :64], exact)      # TF32 is really on if this is about 3e-4 and not 1e-6
+        found[f"gemm_{name}_tflops"] = round(2 * size**3 / ms / 1e9, 1)
+        found[f"gemm_{name}_error"] = largest_error(
+            out[0, :64], exact
+        )  # TF32 is really on if this is about 3e-4 and not 1e-6
         found[f"matmul_{name}_error"] = largest_error(xp.matmul(a[0], a[0])[:64], exact)
     device.tf32(False)
     return found
@@ -136,7 +155,7 @@ def operations(device, options):
             found[f"{name} {dtype}"] = max(largest_error(a, b) for a, b in pairs if b is not None)
 
     draw = rng.standard_normal
-    size = options.probe // 64                           # 64 pixels where a GPU is measured
+    size = options.probe // 64  # 64 pixels where a GPU is measured
     image = draw((1, size, size, 32))
     compare("relu", ops.relu, ops.relu_backward, image)
     compare("max_pool2d, ties", ops.max_pool2d, ops.max_pool2d_backward, np.maximum(np.round(image), 0))
@@ -148,12 +167,19 @@ def operations(device, options):
     compare("batch_norm", lambda *a: ops.batch_norm(*a), ops.batch_norm_backward, image, draw(32), draw(32))
     compare("dropout", lambda x: ops.dropout(x, 0.5, np.random.default_rng(3)), ops.dropout_backward, image)
     for kernel, channels, outputs in ((3, 32, 48), (3, 1, 48), (3, 3, 48), (1, 32, 48), (1, 32, 2)):
-        x, weight = image[..., :channels], draw((kernel, kernel, channels, outputs)) / (kernel * channels ** 0.5)
-        compare(f"conv2d {kernel}x{kernel} {channels} -> {outputs}", ops.conv2d, ops.conv2d_backward, x, weight, draw(outputs))
+        x, weight = image[..., :channels], draw((kernel, kernel, channels, outputs)) / (kernel * channels**0.5)
+        compare(
+            f"conv2d {kernel}x{kernel} {channels} -> {outputs}",
+            ops.conv2d,
+            ops.conv2d_backward,
+            x,
+            weight,
+            draw(outputs),
+        )
     for name in (name for name in GPU_ALGORITHMS if can_do(name, 3, 32, 48)):
         x, weight = image.astype("float32"), (draw((3, 3, 32, 48)) / 17).astype("float32")
         y, _ = ops.conv2d(x.astype("float64"), weight.astype("float64"))
-        for on in (True,) if name == "tensor_cores" else (False, True):      # which knows nothing but TF32
+        for on in (True,) if name == "tensor_cores" else (False, True):  # which knows nothing but TF32
             device.tf32(on)
             there, _ = ops.conv2d(device.xp.asarray(x), device.xp.asarray(weight), algorithm=name)
             found[f"conv2d {name} {'tf32' if on else 'float32'}"] = largest_error(there, y)
@@ -169,7 +195,9 @@ def operations(device, options):
 def can_do(name, kernel, channels, outputs):
     """Whether an algorithm of the GPU, or any other, takes such a kernel."""
     algorithm = GPU_ALGORITHMS.get(name)
-    return algorithm is None or (algorithm.supports(kernel, kernel) and getattr(algorithm, "fits", lambda c, k: True)(channels, outputs))
+    return algorithm is None or (
+        algorithm.supports(kernel, kernel) and getattr(algorithm, "fits", lambda c, k: True)(channels, outputs)
+    )
 
 
 def limit(name):
@@ -184,19 +212,28 @@ def training_steps(device, options):
     steps = [optimizers.Adam(net.parameters, 1e-4) for net in nets]
     size, rows = 188, []
     for _ in range(3):
-        tile = (rng.standard_normal((1, size, size, 1)).astype("float32"), rng.integers(0, 2, (1, 4, 4)), np.ones((1, 4, 4), "float32"))
+        tile = (
+            rng.standard_normal((1, size, size, 1)).astype("float32"),
+            rng.integers(0, 2, (1, 4, 4)),
+            np.ones((1, 4, 4), "float32"),
+        )
         rows.append([training.training_step(net, optimizer, *tile, clip=1.0) for net, optimizer in zip(nets, steps)])
     path = Path(options.out) / "moved.npz"
     nets[0].save(path)
     moved = UNet.load(path)
     path.unlink()
     x = rng.standard_normal((1, size, size, 1)).astype("float32")
-    return dict(energy_and_norm=rows, error=max(abs(a - b) / abs(b) for row in rows for a, b in zip(*row)),
-                error_after_moving=largest_error(nets[0].forward(to_device(x, device.name)), moved.forward(x)))
+    return dict(
+        energy_and_norm=rows,
+        error=max(abs(a - b) / abs(b) for row in rows for a, b in zip(*row)),
+        error_after_moving=largest_error(nets[0].forward(to_device(x, device.name)), moved.forward(x)),
+    )
 
 
 def full_size(device, options):
-    """The full training step and forward pass, npunet and PyTorch; segmentation of a 512 x 512 image in one tile of 700, transfers included."""
+    """The full training step and forward pass, npunet and PyTorch;
+    segmentation of a 512 x 512 image in one tile of 700, transfers included.
+    """
     found, seconds = {}, options.part_seconds
     tile, base = options.tile, options.base_channels
     for name, on in (("npunet float32", False), ("npunet TF32", True)):
@@ -207,7 +244,9 @@ def full_size(device, options):
         image, labels = (to_device(array, device.name) for array in data(tile))
         weights = device.xp.ones(labels.shape, dtype="float32")
         waited = device.times(lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0), seconds)
-        free = device.times(lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False), seconds)
+        free = device.times(
+            lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False), seconds
+        )
         optimizer.forget_gradients()
         forward = device.times(lambda: net.forward(image), seconds / 2)
         picture = np.random.default_rng(0).random((options.picture, options.picture, 1), dtype=np.float32)
@@ -216,14 +255,27 @@ def full_size(device, options):
             start = time.perf_counter()
             tiling.predict(net, picture, options.picture_tile)
             whole.append(1e3 * (time.perf_counter() - start))
-        found[name] = dict(train_ms=statistics.median(waited), train_times_ms=waited, train_without_waiting_ms=statistics.median(free),
-                           steps_a_second=1e3 / statistics.median(waited), infer_ms=statistics.median(forward),
-                           segmentation_512_ms=statistics.median(whole[2:]), peak_bytes=device.peak())
+        found[name] = dict(
+            train_ms=statistics.median(waited),
+            train_times_ms=waited,
+            train_without_waiting_ms=statistics.median(free),
+            steps_a_second=1e3 / statistics.median(waited),
+            infer_ms=statistics.median(forward),
+            segmentation_512_ms=statistics.median(whole[2:]),
+            peak_bytes=device.peak(),
+        )
         del net, optimizer, image, labels, weights
     device.tf32(False)
     device.forget()
     for name, mode in TORCH.items():
-        found[name] = torch_peer(mode, "steps", tile, base, seconds, min(120 if "compile" in mode else 60, options.time_left() - options.reserved))
+        found[name] = torch_peer(
+            mode,
+            "steps",
+            tile,
+            base,
+            seconds,
+            min(120 if "compile" in mode else 60, options.time_left() - options.reserved),
+        )
         if "train_ms" in found[name]:
             found[name]["steps_a_second"] = 1e3 / found[name]["train_ms"]
     return found
@@ -239,18 +291,25 @@ def profile(device, options):
         optimizer = optimizers.SGD(net.parameters, LEARNING_RATE, MOMENTUM)
         image, labels = (to_device(array, device.name) for array in data(options.tile))
         weights = device.xp.ones(labels.shape, dtype="float32")
-        found[name] = where_time_goes(device, net, lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False))
+        found[name] = where_time_goes(
+            device, net, lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False)
+        )
     device.tf32(False)
     return found
 
 
 def torch_peer(mode, task, tile, base_channels, seconds, timeout):
-    """What benchmarks/gpu_torch.py printed last, in a process of its own: all of it, or what it had so far when it was late."""
+    """What benchmarks/gpu_torch.py printed last, in a process of its own:
+    all of it, or what it had so far when it was late.
+    """
     if timeout < 1:
         return dict(error="skipped, out of time")
     command = [sys.executable, "-m", "benchmarks.gpu_torch", mode, task, str(tile), str(base_channels), str(seconds)]
     try:
-        printed, otherwise = subprocess.run(command, capture_output=True, text=True, timeout=timeout).stdout, "ended without an answer"
+        printed, otherwise = (
+            subprocess.run(command, capture_output=True, text=True, timeout=timeout).stdout,
+            "ended without an answer",
+        )
     except subprocess.TimeoutExpired as late:
         printed, otherwise = (late.stdout or b"").decode(), f"no answer within {timeout:.0f} s"
     try:
@@ -260,19 +319,28 @@ def torch_peer(mode, task, tile, base_channels, seconds, timeout):
 
 
 def layer_by_layer(device, options):
-    """Every convolution of the network: each algorithm of the GPU, and cuDNN; forward, and forward with both gradients."""
+    """Every convolution of the network: each algorithm of the GPU, and cuDNN;
+    forward, and forward with both gradients.
+    """
     shapes = list(dict.fromkeys(layers(options.tile)))
-    end, rows = time.perf_counter() + min(options.part_seconds * 12, options.time_left() - options.reserved - 60), []       # a minute for PyTorch
+    end, rows = (
+        time.perf_counter() + min(options.part_seconds * 12, options.time_left() - options.reserved - 60),
+        [],
+    )  # a minute for PyTorch
     for size, channels, outputs, kernel in shapes:
         if time.perf_counter() > end:
             rows.append(dict(layer=[size, channels, outputs, kernel], skipped="out of time"))
             continue
         x, weight, bias, dy = (device.xp.asarray(array) for array in arrays(size, channels, outputs, kernel))
-        row = dict(layer=[size, channels, outputs, kernel], gflop=2e-9 * (size - kernel + 1) ** 2 * kernel ** 2 * channels * outputs, ms={})
+        row = dict(
+            layer=[size, channels, outputs, kernel],
+            gflop=2e-9 * (size - kernel + 1) ** 2 * kernel**2 * channels * outputs,
+            ms={},
+        )
         for name in ("im2col", "shifted_gemm", *GPU_ALGORITHMS, "auto"):
             if not can_do(name, kernel, channels, outputs):
                 continue
-            for precision, on in (("float32", False), ("tf32", True))[name == "tensor_cores":]:
+            for precision, on in (("float32", False), ("tf32", True))[name == "tensor_cores" :]:
                 device.tf32(on)
 
                 def both():
@@ -281,14 +349,21 @@ def layer_by_layer(device, options):
 
                 try:
                     forward = device.times(lambda: ops.conv2d(x, weight, bias, relu=True, algorithm=name), 0.1, 3, 10)
-                    row["ms"][f"{name} {precision}"] = [statistics.median(forward), statistics.median(device.times(both, 0.1, 3, 10))]
-                except Exception as error:               # this algorithm, at this size: the others go on
+                    row["ms"][f"{name} {precision}"] = [
+                        statistics.median(forward),
+                        statistics.median(device.times(both, 0.1, 3, 10)),
+                    ]
+                except Exception as error:  # this algorithm, at this size: the others go on
                     row["ms"][f"{name} {precision}"] = f"{type(error).__name__}: {error}"
         rows.append(row)
         device.forget()
     device.tf32(False)
-    peers = {mode: torch_peer(mode, "layers", options.tile, options.base_channels, 8, min(60, options.time_left() - options.reserved))
-             for mode in ("float32", "tf32", "tf32+channels_last")}
+    peers = {
+        mode: torch_peer(
+            mode, "layers", options.tile, options.base_channels, 8, min(60, options.time_left() - options.reserved)
+        )
+        for mode in ("float32", "tf32", "tf32+channels_last")
+    }
     for mode, peer in peers.items():
         for one in peer.get("layers", []):
             row = next((row for row in rows if row["layer"] == one["layer"] and "ms" in row), None)
@@ -308,8 +383,12 @@ def isbi(device, options):
     mean, std = grey_statistics(train)
     seconds = 60 * min(options.minutes, max(0.2, options.time_left() / 60 - 0.6))
     settings = training.augmentation.Settings(w0=0.0)
-    if options.weight_map:                               # Eq. 2 in full: V_rand 0.972 instead of 0.961 on a CPU; the host's threads draw the tiles then
-        settings = training.augmentation.Settings(class_weights=tuple(map(float, class_balance([sample.labels for sample in train], 2))))
+    if (
+        options.weight_map
+    ):  # Eq. 2 in full: V_rand 0.972 instead of 0.961 on a CPU; the host's threads draw the tiles then
+        settings = training.augmentation.Settings(
+            class_weights=tuple(map(float, class_balance([sample.labels for sample in train], 2)))
+        )
     net = UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std)
     train, workers = training.placed(train, device.name, settings)
 
@@ -317,9 +396,13 @@ def isbi(device, options):
         recipe = training.Recipe(steps=steps, tile=options.tile, learning_rate=options.learning_rate)
         optimizer, rows = training.make_optimizer(recipe, net.parameters), []
         began = time.perf_counter()
-        for step, batch in enumerate(training.batches(train, recipe, net.output_size(recipe.tile), 0, settings, workers)):
+        for step, batch in enumerate(
+            training.batches(train, recipe, net.output_size(recipe.tile), 0, settings, workers)
+        ):
             optimizer.learning_rate = training.learning_rate(recipe, step)
-            rows.append((time.perf_counter() - began, *training.training_step(net, optimizer, *batch, clip=recipe.clip)))
+            rows.append(
+                (time.perf_counter() - began, *training.training_step(net, optimizer, *batch, clip=recipe.clip))
+            )
         return rows
 
     trial = run(UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std), 12)
@@ -328,13 +411,33 @@ def isbi(device, options):
     start = time.perf_counter()
     scores, probabilities = evaluate(net, held_out, options.tile)
     device.tf32(False)
-    np.savez_compressed(Path(options.out) / "held_out.npz", probabilities=np.stack([p[..., 1] for p in probabilities]).astype("float16"))
+    np.savez_compressed(
+        Path(options.out) / "held_out.npz", probabilities=np.stack([p[..., 1] for p in probabilities]).astype("float16")
+    )
     isbi_picture(rows, held_out[0], probabilities[0], Path(options.out) / "isbi.png")
-    return dict(seconds=rows[-1][0], steps=steps, steps_a_second=len(rows) / rows[-1][0], tf32=options.tf32, weight_map=options.weight_map, workers=workers, scores=scores,
-                scoring_seconds=time.perf_counter() - start, peak_bytes=device.peak(), losses=[round(row[1], 4) for row in rows[::max(1, steps // 200)]])
+    return dict(
+        seconds=rows[-1][0],
+        steps=steps,
+        steps_a_second=len(rows) / rows[-1][0],
+        tf32=options.tf32,
+        weight_map=options.weight_map,
+        workers=workers,
+        scores=scores,
+        scoring_seconds=time.perf_counter() - start,
+        peak_bytes=device.peak(),
+        losses=[round(row[1], 4) for row in rows[:: max(1, steps // 200)]],
+    )
 
 
-PARTS = {"machine": machine, "operations": operations, "training steps": training_steps, "full size": full_size, "profile": profile, "isbi": isbi, "layers": layer_by_layer}
+PARTS = {
+    "machine": machine,
+    "operations": operations,
+    "training steps": training_steps,
+    "full size": full_size,
+    "profile": profile,
+    "isbi": isbi,
+    "layers": layer_by_layer,
+}
 
 
 def run(device, options, parts=PARTS):
@@ -343,15 +446,21 @@ def run(device, options, parts=PARTS):
     options.time_left = lambda: options.seconds - (time.perf_counter() - began)
     for place, (name, part) in enumerate(parts.items()):
         start = time.perf_counter()
-        options.reserved = 60 * options.minutes + 60 if "isbi" in list(parts)[place + 1:] else 0               # seconds, for the training and its scores
+        options.reserved = (
+            60 * options.minutes + 60 if "isbi" in list(parts)[place + 1 :] else 0
+        )  # seconds, for the training and its scores
         if options.time_left() < 15:
             found[name] = dict(error="skipped, out of time")
         else:
             try:
                 found[name] = part(device, options)
-            except Exception as error:                   # recorded; the next part runs
+            except Exception as error:  # recorded; the next part runs
                 found[name] = dict(error=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}")
-        print(f"{name}: {time.perf_counter() - start:.0f} s{', failed: ' + found[name]['error'] if isinstance(found[name].get('error'), str) else ''}", flush=True)
+        print(
+            f"{name}: {time.perf_counter() - start:.0f} "
+            f"s{', failed: ' + found[name]['error'] if isinstance(found[name].get('error'), str) else ''}",
+            flush=True,
+        )
         write(found, options)
     return found
 
@@ -362,10 +471,19 @@ def parser():
     parse.add_argument("--out", default="runs/gpu", help="folder for everything that is written (default runs/gpu)")
     parse.add_argument("--seconds", type=float, default=480, help="for all parts together (default 480)")
     parse.add_argument("--parts", help="comma-separated, default all: " + ", ".join(PARTS))
-    parse.add_argument("--data", default="isbi2012", help="what is trained on: a named set or a folder (default isbi2012)")
+    parse.add_argument(
+        "--data", default="isbi2012", help="what is trained on: a named set or a folder (default isbi2012)"
+    )
     parse.add_argument("--learning-rate", type=float, default=1e-3)
-    parse.add_argument("--tf32", action=argparse.BooleanOptionalAction, default=True, help="for the training (default on)")
-    parse.add_argument("--weight-map", action=argparse.BooleanOptionalAction, default=True, help="Eq. 2 in full for the training: w0 = 10 and w_c (default on)")
+    parse.add_argument(
+        "--tf32", action=argparse.BooleanOptionalAction, default=True, help="for the training (default on)"
+    )
+    parse.add_argument(
+        "--weight-map",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Eq. 2 in full for the training: w0 = 10 and w_c (default on)",
+    )
     parse.set_defaults(part_seconds=4, probe=4096, picture=512, picture_tile=700, **FULL)
     return parse
 

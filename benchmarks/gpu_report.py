@@ -13,13 +13,41 @@ def bars(found):
     mine, eager = full.get("npunet TF32", {}), full.get("PyTorch TF32", {})
     if "train_ms" in mine and "train_ms" in eager:
         ratio = mine["train_ms"] / eager["train_ms"]
-        rows.append(("step over PyTorch's eager TF32", BARS["step over PyTorch's eager TF32"], ratio, ratio <= BARS["step over PyTorch's eager TF32"]))
+        rows.append(
+            (
+                "step over PyTorch's eager TF32",
+                BARS["step over PyTorch's eager TF32"],
+                ratio,
+                ratio <= BARS["step over PyTorch's eager TF32"],
+            )
+        )
         other = full.get("PyTorch float32", {})
         if "train_ms" in other:
-            rows.append(("... and over its float32", 1.0, mine["train_ms"] / other["train_ms"], mine["train_ms"] < other["train_ms"]))
+            rows.append(
+                (
+                    "... and over its float32",
+                    1.0,
+                    mine["train_ms"] / other["train_ms"],
+                    mine["train_ms"] < other["train_ms"],
+                )
+            )
     if "train_ms" in mine:
-        rows.append(("steps a second", BARS["steps a second"], mine["steps_a_second"], mine["steps_a_second"] >= BARS["steps a second"]))
-        rows.append(("512 x 512 ms", BARS["512 x 512 ms"], mine["segmentation_512_ms"], mine["segmentation_512_ms"] < BARS["512 x 512 ms"]))
+        rows.append(
+            (
+                "steps a second",
+                BARS["steps a second"],
+                mine["steps_a_second"],
+                mine["steps_a_second"] >= BARS["steps a second"],
+            )
+        )
+        rows.append(
+            (
+                "512 x 512 ms",
+                BARS["512 x 512 ms"],
+                mine["segmentation_512_ms"],
+                mine["segmentation_512_ms"] < BARS["512 x 512 ms"],
+            )
+        )
     score = found.get("isbi", {}).get("scores", {}).get("v_rand")
     if score is not None:
         rows.append(("v_rand", BARS["v_rand"], score, score >= BARS["v_rand"]))
@@ -29,48 +57,105 @@ def bars(found):
 def report(found, options):
     """report.md from what was found so far."""
     lines = [f"# npunet on a GPU, {time.strftime('%Y-%m-%d')}", "", f"`{options.command}`", ""]
-    lines += ["| promised | bar | measured | reached |", "|---|---|---|---|",
-              *(f"| {name} | {bar:g} | {value:.4g} | {'yes' if reached else 'no'} |" for name, bar, value, reached in bars(found)), ""]
+    lines += [
+        "| promised | bar | measured | reached |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {bar:g} | {value:.4g} | {'yes' if reached else 'no'} |"
+            for name, bar, value, reached in bars(found)
+        ),
+        "",
+    ]
     for name, part in found.items():
         lines += [f"## {name}", ""]
         if "error" in part and isinstance(part["error"], str):
             lines += [f"failed: {part['error']}", ""]
         elif name == "full size":
-            lines += ["| | training step, ms | without waiting | forward, ms | 512 x 512, ms | steps/s | memory, GB |", "|---|---|---|---|---|---|---|"]
+            lines += [
+                "| | training step, ms | without waiting | forward, ms | 512 x 512, ms | steps/s | memory, GB |",
+                "|---|---|---|---|---|---|---|",
+            ]
             for peer, row in part.items():
                 if "train_ms" not in row:
                     lines.append(f"| {peer} | {row.get('error', '')} | | | | | |")
                     continue
-                cells = [row.get(key) for key in ("train_ms", "train_without_waiting_ms", "infer_ms", "segmentation_512_ms", "steps_a_second")]
-                lines.append(f"| {peer} | " + " | ".join("" if cell is None else f"{cell:.2f}" for cell in [*cells, row["peak_bytes"] / 1e9]) + " |")
+                cells = [
+                    row.get(key)
+                    for key in (
+                        "train_ms",
+                        "train_without_waiting_ms",
+                        "infer_ms",
+                        "segmentation_512_ms",
+                        "steps_a_second",
+                    )
+                ]
+                lines.append(
+                    f"| {peer} | "
+                    + " | ".join("" if cell is None else f"{cell:.2f}" for cell in [*cells, row["peak_bytes"] / 1e9])
+                    + " |"
+                )
             lines.append("")
         elif name == "profile":
             for precision, row in part.items():
-                lines += [f"{precision}, {row['step_ms']:.2f} ms a step", "", "| layer | forward, ms | backward, ms |", "|---|---|---|",
-                          *(f"| {layer} | {forward:.3f} | {backward:.3f} |" for layer, (forward, backward) in row["layers"].items()), "",
-                          "| kernel | launches | ms |", "|---|---|---|",
-                          *(f"| {kernel} | {launches} | {ms:.3f} |" for kernel, (launches, ms) in sorted(row["kernels"].items(), key=lambda item: -item[1][1])), ""]
+                lines += [
+                    f"{precision}, {row['step_ms']:.2f} ms a step",
+                    "",
+                    "| layer | forward, ms | backward, ms |",
+                    "|---|---|---|",
+                    *(
+                        f"| {layer} | {forward:.3f} | {backward:.3f} |"
+                        for layer, (forward, backward) in row["layers"].items()
+                    ),
+                    "",
+                    "| kernel | launches | ms |",
+                    "|---|---|---|",
+                    *(
+                        f"| {kernel} | {launches} | {ms:.3f} |"
+                        for kernel, (launches, ms) in sorted(row["kernels"].items(), key=lambda item: -item[1][1])
+                    ),
+                    "",
+                ]
         elif name == "layers":
             names = sorted({key for row in part["rows"] for key in row.get("ms", {})})
-            lines += ["forward / forward and backward, ms", "", "| layer | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+            lines += [
+                "forward / forward and backward, ms",
+                "",
+                "| layer | " + " | ".join(names) + " |",
+                "|---" * (len(names) + 1) + "|",
+            ]
             for row in part["rows"]:
                 cells = [row.get("ms", {}).get(key, "") for key in names]
-                lines.append("| " + "x".join(map(str, row["layer"])) + " | " + " | ".join(
-                    f"{cell[0]:.2f} / {cell[1]:.2f}" if isinstance(cell, list) else cell[:40] for cell in cells) + " |")
+                lines.append(
+                    "| "
+                    + "x".join(map(str, row["layer"]))
+                    + " | "
+                    + " | ".join(
+                        f"{cell[0]:.2f} / {cell[1]:.2f}" if isinstance(cell, list) else cell[:40] for cell in cells
+                    )
+                    + " |"
+                )
             lines += ["", *(f"{mode}: {note}" for mode, note in part["notes"].items()), ""]
         else:
             flat = {key: value for key, value in part.items() if key not in ("losses", "errors", "energy_and_norm")}
             flat |= part.get("errors", {})
-            lines += [*(f"- {key}: {value:.3g}" if isinstance(value, float) else f"- {key}: {value}" for key, value in flat.items()), ""]
+            lines += [
+                *(
+                    f"- {key}: {value:.3g}" if isinstance(value, float) else f"- {key}: {value}"
+                    for key, value in flat.items()
+                ),
+                "",
+            ]
     return "\n".join(lines)
 
 
 def write(found, options):
     out = Path(options.out)
-    (out / "results.json").write_text(json.dumps(dict(command=options.command, parts=found), indent=1, default=float) + "\n")
+    (out / "results.json").write_text(
+        json.dumps(dict(command=options.command, parts=found), indent=1, default=float) + "\n"
+    )
     try:
         text = report(found, options)
-    except Exception as error:                           # the figures are what matters, and the next part is still to run
+    except Exception as error:  # the figures are what matters, and the next part is still to run
         text = f"no report: {type(error).__name__}: {error}; results.json has everything"
     (out / "report.md").write_text(text)
 
@@ -82,7 +167,11 @@ def isbi_picture(rows, sample, probabilities, path):
     axes = figure.subplots(1, 4)
     axes[0].plot([row[0] for row in rows], [row[1] for row in rows], linewidth=0.6)
     axes[0].set(title="loss", xlabel="seconds", yscale="log")
-    for one, title, array in zip(axes[1:], ("held-out section 20", "truth", "probability"), (sample.image[..., 0], sample.labels, probabilities[..., 1])):
+    for one, title, array in zip(
+        axes[1:],
+        ("held-out section 20", "truth", "probability"),
+        (sample.image[..., 0], sample.labels, probabilities[..., 1]),
+    ):
         one.imshow(array, cmap="gray")
         one.set(title=title, xticks=[], yticks=[])
     figure.savefig(path)

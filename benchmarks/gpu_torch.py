@@ -1,9 +1,10 @@
-"""PyTorch with cuDNN, for benchmarks/gpu.py: one process for each mode, which prints what it measured as one line of JSON.
+"""PyTorch with cuDNN, for benchmarks/gpu.py:
+one process for each mode, which prints what it measured as one line of JSON.
 
     python -m benchmarks.gpu_torch MODE TASK TILE BASE_CHANNELS SECONDS
 
-MODE: float32 or tf32, with "+channels_last" or "+compile" where wanted; cudnn.benchmark is on always. TASK: steps (training steps,
-and when they are printed forward passes as well) or layers.
+MODE: float32 or tf32, with "+channels_last" or "+compile" where wanted; cudnn.benchmark is on always. TASK: steps
+(training steps, and when they are printed forward passes as well) or layers.
 """
 
 import json
@@ -63,7 +64,12 @@ def network(mode, tile, base_channels, seconds):
             forward(x)
 
     times = timed(torch, train, seconds)
-    found = dict(train_ms=statistics.median(times), train_times_ms=times, peak_bytes=torch.cuda.max_memory_allocated(), version=torch.__version__)
+    found = dict(
+        train_ms=statistics.median(times),
+        train_times_ms=times,
+        peak_bytes=torch.cuda.max_memory_allocated(),
+        version=torch.__version__,
+    )
     print(json.dumps(found), flush=True)
     net.eval()
     return found | dict(infer_ms=statistics.median(timed(torch, infer, seconds)))
@@ -91,16 +97,27 @@ def layers(mode, tile, seconds):
                 torch.relu_(layer(x))
 
         share = seconds / len(shapes) / 2
-        found.append(dict(layer=[size, channels, outputs, kernel], forward_ms=statistics.median(timed(torch, forward, share)),
-                          both_ms=statistics.median(timed(torch, both, share))))
+        found.append(
+            dict(
+                layer=[size, channels, outputs, kernel],
+                forward_ms=statistics.median(timed(torch, forward, share)),
+                both_ms=statistics.median(timed(torch, both, share)),
+            )
+        )
     return dict(layers=found)
 
 
 def main(mode, task, tile, base_channels, seconds):
     try:
-        result = layers(mode, int(tile), float(seconds)) if task == "layers" else network(mode, int(tile), int(base_channels), float(seconds))
-    except Exception as error:                           # whatever it is, it goes into the report
-        result = dict(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+        result = (
+            layers(mode, int(tile), float(seconds))
+            if task == "layers"
+            else network(mode, int(tile), int(base_channels), float(seconds))
+        )
+    except Exception as error:  # whatever it is, it goes into the report
+        result = dict(
+            error=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        )
     print(json.dumps(result))
 
 

@@ -1,6 +1,7 @@
 """One forward pass of the paper's network beside other programs, in turns, each in its own process.
 
-    python -m benchmarks.inference [--tiles 572,188] [--rounds 5] [--base-channels 64] [--peers npunet,PyTorch] [--out inference]
+    python -m benchmarks.inference [--tiles 572,188] [--rounds 5] [--base-channels 64] [--peers npunet,PyTorch] [--out
+    inference]
 
 Batch 1, float32, nothing kept for a backward pass. See side_by_side.py for how it is measured.
 """

@@ -1,12 +1,13 @@
 """The paper's network and one step with it, in npunet and in other programs, each as its own users would write it.
 
-Every function takes task ("train": forward, cross-entropy, backward, SGD with momentum 0.99; "infer": forward alone), tile and base_channels and
-returns a function of no arguments that makes one step and gives a number. A task that a program does not have is a NotImplementedError.
+Every function takes task ("train": forward, cross-entropy, backward, SGD with momentum 0.99; "infer": forward alone),
+tile and base_channels and returns a function of no arguments that makes one step and gives a number. A task that a
+program does not have is a NotImplementedError.
 """
 
 import numpy as np
 
-LEARNING_RATE, MOMENTUM = 1e-6, 0.99                     # a step must be a real one; where it leads does not matter here
+LEARNING_RATE, MOMENTUM = 1e-6, 0.99  # a step must be a real one; where it leads does not matter here
 
 
 def data(tile):
@@ -35,12 +36,16 @@ def npunet_step(task, tile, base_channels):
 
 
 def torch_unet(base_channels, depth=4):
-    """Fig. 1 as a torch.nn.Module, as its own users would write it: ReLU in place, dropout at the end of the contracting path."""
+    """Fig. 1 as a torch.nn.Module, as its own users would write it:
+    ReLU in place, dropout at the end of the contracting path.
+    """
     import torch
     from torch import nn
 
     def double(channels, width):
-        return nn.Sequential(nn.Conv2d(channels, width, 3), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3), nn.ReLU(inplace=True))
+        return nn.Sequential(
+            nn.Conv2d(channels, width, 3), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3), nn.ReLU(inplace=True)
+        )
 
     class Net(nn.Module):
         def __init__(self):
@@ -61,7 +66,7 @@ def torch_unet(base_channels, depth=4):
             for up, block in zip(self.ups, self.expansive):
                 x, skip = up(x), skips.pop()
                 border = (skip.shape[2] - x.shape[2]) // 2
-                x = block(torch.cat([x, skip[:, :, border:border + x.shape[2], border:border + x.shape[3]]], dim=1))
+                x = block(torch.cat([x, skip[:, :, border : border + x.shape[2], border : border + x.shape[3]]], dim=1))
             return self.output(x)
 
     return Net()
@@ -69,6 +74,7 @@ def torch_unet(base_channels, depth=4):
 
 def torch_step(task, tile, base_channels, layout="nchw", compiled=False):
     import torch
+
     from npunet.machine.threads import default_num_threads
 
     torch.set_num_threads(default_num_threads())
@@ -99,6 +105,7 @@ def torch_step(task, tile, base_channels, layout="nchw", compiled=False):
 def tensorflow_step(task, tile, base_channels, depth=4):
     """Keras layers, channels last as TensorFlow wants them on a CPU, compiled to a graph by tf.function."""
     import tensorflow as tf
+
     from npunet.machine.threads import default_num_threads
 
     tf.config.threading.set_intra_op_parallelism_threads(default_num_threads())
@@ -137,9 +144,12 @@ def tensorflow_step(task, tile, base_channels, depth=4):
 
 
 def onnx_step(task, tile, base_channels, depth=4):
-    """The forward pass as a graph for ONNX Runtime, which has no training step; channels first, as ONNX defines convolution."""
+    """The forward pass as a graph for ONNX Runtime, which has no training step;
+    channels first, as ONNX defines convolution.
+    """
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
     from npunet.machine.threads import default_num_threads
 
     if task == "train":
@@ -179,8 +189,13 @@ def onnx_step(task, tile, base_channels, depth=4):
         bounds = [constant(np.array(edge, np.int64)) for edge in ([border] * 2, [border + size] * 2, [2, 3])]
         x, size = double(add("Concat", [x, add("Slice", [skip, *bounds])], axis=1), 2 * width, width), size - 4
     y = convolution(x, (2, base_channels, 1, 1))
-    graph = helper.make_graph(nodes, "unet", [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, tile, tile])],
-                              [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 2, size, size])], weights)
+    graph = helper.make_graph(
+        nodes,
+        "unet",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, tile, tile])],
+        [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 2, size, size])],
+        weights,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = default_num_threads()

@@ -1,10 +1,12 @@
 """A training step of milesial/Pytorch-UNet's network beside PyTorch, in turns in one process: medians and their ratio.
 
-    python -m benchmarks.padded_step [--size 512] [--channels 3] [--rounds 5] [--base-channels 64] [--bilinear] [--recompute] [--out FILE]
+    python -m benchmarks.padded_step [--size 512] [--channels 3] [--rounds 5] [--base-channels 64] [--bilinear]
+    [--recompute] [--out FILE]
 
-One image, float32, the whole recipe on both sides: forward, cross-entropy and Dice loss, backward, gradient clipped to norm 1, RMSprop with momentum.
-Each side rests for a moment after the other, whose threads would otherwise still be spinning. Give PyTorch the tuned allocator by
-MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 in the environment.
+One image, float32, the whole recipe on both sides: forward, cross-entropy and Dice loss, backward, gradient clipped to
+norm 1, RMSprop with momentum. Each side rests for a moment after the other, whose threads would otherwise still be
+spinning. Give PyTorch the tuned allocator by MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 in the
+environment.
 """
 
 import argparse
@@ -22,15 +24,24 @@ from npunet.machine import threads
 from npunet.training import Recipe, make_optimizer, training_step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-PAUSE = 0.3                                               # seconds
+PAUSE = 0.3  # seconds
 RECIPE = Recipe(optimizer="rmsprop", learning_rate=1e-5, momentum=0.999, weight_decay=1e-8, loss="cross-entropy+dice")
 
 
 def our_step(options):
-    net = UNet(options.channels, 2, options.base_channels, variant="pytorch-unet", bilinear=options.bilinear, recompute=options.recompute)
+    net = UNet(
+        options.channels,
+        2,
+        options.base_channels,
+        variant="pytorch-unet",
+        bilinear=options.bilinear,
+        recompute=options.recompute,
+    )
     optimizer = make_optimizer(RECIPE, net.parameters)
     images, labels = problem(options)
-    return lambda: training_step(net, optimizer, images, labels, np.ones(labels.shape, np.float32), clip=1.0, loss=RECIPE.loss)[0]
+    return lambda: training_step(
+        net, optimizer, images, labels, np.ones(labels.shape, np.float32), clip=1.0, loss=RECIPE.loss
+    )[0]
 
 
 def their_step(options):
@@ -60,15 +71,17 @@ def their_step(options):
 
 def problem(options):
     rng = np.random.default_rng(0)
-    return (rng.uniform(0, 1, (1, options.size, options.size, options.channels)).astype(np.float32),
-            rng.integers(0, 2, (1, options.size, options.size)))
+    return (
+        rng.uniform(0, 1, (1, options.size, options.size, options.channels)).astype(np.float32),
+        rng.integers(0, 2, (1, options.size, options.size)),
+    )
 
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
     sides = {"npunet": our_step(options), "PyTorch": their_step(options)}
     times = {name: [] for name in sides}
-    for turn in range(options.rounds + 1):                # the first turn warms up and does not count
+    for turn in range(options.rounds + 1):  # the first turn warms up and does not count
         for name, step in sides.items():
             time.sleep(PAUSE)
             start = time.perf_counter()
@@ -77,10 +90,16 @@ def main(arguments=None):
             print(f"turn {turn}: {name} {time.perf_counter() - start:.2f} s", flush=True)
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratio = medians["npunet"] / medians["PyTorch"]
-    print(f"{options.size} x {options.size} x {options.channels}, {options.base_channels} base channels, {threads.get_num_threads()} threads: "
-          + ", ".join(f"{name} {value:.2f} s" for name, value in medians.items()) + f"; ratio {ratio:.2f}")
+    print(
+        f"{options.size} x {options.size} x {options.channels}, {options.base_channels} base channels, "
+        f"{threads.get_num_threads()} threads: "
+        + ", ".join(f"{name} {value:.2f} s" for name, value in medians.items())
+        + f"; ratio {ratio:.2f}"
+    )
     if options.out:
-        Path(options.out).write_text(json.dumps(vars(options) | {"seconds": times, "medians": medians, "ratio": ratio}, indent=2) + "\n")
+        Path(options.out).write_text(
+            json.dumps(vars(options) | {"seconds": times, "medians": medians, "ratio": ratio}, indent=2) + "\n"
+        )
 
 
 def parser():

@@ -1,10 +1,11 @@
-"""The same training step or forward pass of the paper's network in npunet and in other programs: one peer in one process.
+"""The same training step or forward pass of the paper's network in npunet and in other programs:
+one peer in one process.
 
     python -m benchmarks.peers NAME TASK TILE BASE_CHANNELS          started by side_by_side.py, not by hand
 
-TASK is "train" (forward, cross-entropy, backward, SGD with momentum 0.99) or "infer" (forward alone). The process builds the network, says
-"ready" and then makes one step for each line that it reads, answering with the step's milliseconds and the process's peak memory.
-All messages are JSON, one a line.
+TASK is "train" (forward, cross-entropy, backward, SGD with momentum 0.99) or "infer" (forward alone). The process
+builds the network, says "ready" and then makes one step for each line that it reads, answering with the step's
+milliseconds and the process's peak memory. All messages are JSON, one a line.
 """
 
 import importlib
@@ -27,7 +28,12 @@ PEERS = {
     "PyTorch compiled": ("torch", torch_step, dict(compiled=True), False),
     "TensorFlow": ("tensorflow", tensorflow_step, {}, False),
     "ONNX Runtime": ("onnxruntime", onnx_step, {}, False),
-    "DeZero": ("dezero", "its last release, 0.0.13, cannot be imported with NumPy 1.24 or newer: it says np.int", {}, False),
+    "DeZero": (
+        "dezero",
+        "its last release, 0.0.13, cannot be imported with NumPy 1.24 or newer: it says np.int",
+        {},
+        False,
+    ),
 }
 
 
@@ -40,7 +46,9 @@ def missing(name):
 
 
 def peak_bytes():
-    """Largest resident memory of this process so far; of this program alone, not of what started it, where Linux says so."""
+    """Largest resident memory of this process so far;
+    of this program alone, not of what started it, where Linux says so.
+    """
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
@@ -52,7 +60,7 @@ def peak_bytes():
 def main():
     name, task, tile, base_channels = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)                                        # whatever a library prints must not mix with the answers
+    os.dup2(2, 1)  # whatever a library prints must not mix with the answers
 
     def answer(**message):
         print(json.dumps(message), file=answers, flush=True)
@@ -60,14 +68,19 @@ def main():
     try:
         module, build, options, _ = PEERS[name]
         version = getattr(importlib.import_module(module), "__version__", "")
-        before = peak_bytes()                            # what the libraries take is not the network's
+        before = peak_bytes()  # what the libraries take is not the network's
         step = build(task, tile, base_channels, **options)
         answer(ready=True, version=version, before=before)
         for _ in sys.stdin:
             start, cpu = time.perf_counter(), time.process_time()
             value = step()
-            answer(ms=(time.perf_counter() - start) * 1e3, cpu_ms=(time.process_time() - cpu) * 1e3, value=value, peak=peak_bytes())
-    except Exception as error:                           # the parent prints it as this peer's line
+            answer(
+                ms=(time.perf_counter() - start) * 1e3,
+                cpu_ms=(time.process_time() - cpu) * 1e3,
+                value=value,
+                peak=peak_bytes(),
+            )
+    except Exception as error:  # the parent prints it as this peer's line
         answer(error=f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
 

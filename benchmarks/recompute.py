@@ -1,8 +1,10 @@
-"""What recomputation costs and saves: time and peak memory of a training step with and without it, each in a process of its own.
+"""What recomputation costs and saves:
+time and peak memory of a training step with and without it, each in a process of its own.
 
     python -m benchmarks.recompute [--steps 3] [--base-channels 64] [--out FILE]
 
-One image, float32, SGD with momentum. Peak memory is the largest resident set of the process (Linux), beside what the summary predicts.
+One image, float32, SGD with momentum. Peak memory is the largest resident set of the process (Linux), beside what the
+summary predicts.
 """
 
 import argparse
@@ -22,7 +24,11 @@ from npunet.errors import InputError
 from npunet.optimizers import SGD
 from npunet.training import training_step
 
-CASES = [("paper", 572, 1, False), ("pytorch-unet", 512, 3, False), ("pytorch-unet", 512, 3, True)]         # variant, tile, channels, bilinear
+CASES = [
+    ("paper", 572, 1, False),
+    ("pytorch-unet", 512, 3, False),
+    ("pytorch-unet", 512, 3, True),
+]  # variant, tile, channels, bilinear
 
 
 def measure(variant, tile, channels, bilinear, base_channels, recompute, steps):
@@ -31,12 +37,15 @@ def measure(variant, tile, channels, bilinear, base_channels, recompute, steps):
     optimizer, rng, output, times = SGD(net.parameters, 1e-4), np.random.default_rng(0), net.output_size(tile), []
     images = rng.uniform(0, 1, (1, tile, tile, channels)).astype(np.float32)
     labels = rng.integers(0, 2, (1, output, output))
-    for _ in range(steps + 1):                            # the first warms up
+    for _ in range(steps + 1):  # the first warms up
         start = time.perf_counter()
         training_step(net, optimizer, images, labels, np.ones(labels.shape, np.float32))
         times.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(times[1:]), "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
-            "predicted_mb": summary.training_memory(net, summary.rows(net, tile)) / 1e6}
+    return {
+        "seconds": statistics.median(times[1:]),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "predicted_mb": summary.training_memory(net, summary.rows(net, tile)) / 1e6,
+    }
 
 
 def main(arguments=None):
@@ -49,13 +58,25 @@ def main(arguments=None):
     results = []
     for variant, tile, channels, bilinear in CASES:
         for recompute in (False, True):
-            case = dict(variant=variant, tile=tile, channels=channels, bilinear=bilinear, base_channels=options.base_channels,
-                        recompute=recompute, steps=options.steps)
+            case = dict(
+                variant=variant,
+                tile=tile,
+                channels=channels,
+                bilinear=bilinear,
+                base_channels=options.base_channels,
+                recompute=recompute,
+                steps=options.steps,
+            )
             command = [sys.executable, "-m", "benchmarks.recompute", "--one", json.dumps(case)]
             found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             results.append(case | found)
-            print(f"{variant + (', bilinear' if bilinear else ''):<24} tile {tile}  {'recomputed' if recompute else 'all kept':<10} "
-                  f"{found['seconds']:6.2f} s  peak {found['peak_mb']:6.0f} MB (predicted {found['predicted_mb']:.0f} MB)", flush=True)
+            print(
+                f"{variant + (', bilinear' if bilinear else ''):<24} tile {tile}  "
+                f"{'recomputed' if recompute else 'all kept':<10} "
+                f"{found['seconds']:6.2f} s  peak {found['peak_mb']:6.0f} MB "
+                f"(predicted {found['predicted_mb']:.0f} MB)",
+                flush=True,
+            )
     if options.out:
         Path(options.out).write_text(json.dumps(results, indent=2) + "\n")
 

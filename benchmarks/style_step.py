@@ -1,12 +1,14 @@
 """One step of a style generator's training beside PyTorch, in turns in one process: medians and their ratio.
 
-    python -m benchmarks.style_step [--size 256] [--base-channels 32] [--rounds 5] [--faithful] [--weights FILE] [--memory] [--out FILE]
+    python -m benchmarks.style_step [--size 256] [--base-channels 32] [--rounds 5] [--faithful] [--weights FILE]
+    [--memory] [--out FILE]
 
-The whole step on both sides, float32, one picture: U-Net forward, VGG19 to conv4_4, content and style losses with fixed targets, back through
-VGG to the picture, back through the U-Net, Adam. PyTorch's VGG needs no gradients, so it skips those of weights too. Weights are random
-unless given; time does not depend on them. Each side rests for a moment after the other, whose threads would otherwise still be spinning. Give PyTorch the tuned allocator by
-MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 in the environment. --memory runs npunet alone and prints the
-peak of the process.
+The whole step on both sides, float32, one picture: U-Net forward, VGG19 to conv4_4, content and style losses with fixed
+targets, back through VGG to the picture, back through the U-Net, Adam. PyTorch's VGG needs no gradients, so it skips
+those of weights too. Weights are random unless given; time does not depend on them. Each side rests for a moment after
+the other, whose threads would otherwise still be spinning. Give PyTorch the tuned allocator by
+MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 in the environment. --memory runs npunet alone and
+prints the peak of the process.
 """
 
 import argparse
@@ -22,10 +24,10 @@ from benchmarks.peers import peak_bytes
 from npunet.commands import cli
 from npunet.machine import threads
 from npunet.optimizers import Adam
-from npunet.style import Generator, Objective, VGG, generator_step
+from npunet.style import VGG, Generator, Objective, generator_step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-PAUSE = 0.3                                               # seconds
+PAUSE = 0.3  # seconds
 LAYERS = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"))
 
 
@@ -46,7 +48,7 @@ def our_step(options):
 
 def their_step(options, channels_last):
     import torch
-    from style_twin import gram, torch_generator, torch_features
+    from style_twin import gram, torch_features, torch_generator
 
     torch.set_num_threads(threads.get_num_threads())
     form = torch.channels_last if channels_last else torch.contiguous_format
@@ -64,7 +66,9 @@ def their_step(options, channels_last):
         adam.zero_grad(set_to_none=True)
         found = features(paint(content), layers)
         loss = sum(((found[name] - wanted[name]) / eye.unit).square().mean() for name in LAYERS["content_layers"])
-        loss = loss + 1e6 * sum((gram(found[name] / eye.unit) - grams[name]).square().mean() for name in LAYERS["style_layers"])
+        loss = loss + 1e6 * sum(
+            (gram(found[name] / eye.unit) - grams[name]).square().mean() for name in LAYERS["style_layers"]
+        )
         loss.backward()
         adam.step()
         return loss.item()
@@ -77,16 +81,24 @@ def main(arguments=None):
     if options.faithful:
         options.base_channels = options.base_channels or 64
     options.base_channels = options.base_channels or 32
-    what = f"{options.size} x {options.size}, {options.base_channels} base channels, {'up' if options.faithful else 'resize'}-convolutions"
+    kind = "up" if options.faithful else "resize"
+    what = f"{options.size} x {options.size}, {options.base_channels} base channels, {kind}-convolutions"
     if options.memory:
         before, step = peak_bytes(), our_step(options)
-        for _ in range(2):                                # the second has Adam's arrays from the start
+        for _ in range(2):  # the second has Adam's arrays from the start
             step()
-        print(f"{what}: peak of the process {peak_bytes() / 1e9:.2f} GB, {before / 1e9:.2f} GB of it before the first array")
+        print(
+            f"{what}: peak of the process {peak_bytes() / 1e9:.2f} GB, {before / 1e9:.2f} GB of it before the first "
+            f"array"
+        )
         return
-    sides = {"npunet": our_step(options), "PyTorch": their_step(options, False), "PyTorch channels-last": their_step(options, True)}
+    sides = {
+        "npunet": our_step(options),
+        "PyTorch": their_step(options, False),
+        "PyTorch channels-last": their_step(options, True),
+    }
     times, values = ({name: [] for name in sides} for _ in range(2))
-    for turn in range(options.rounds + 1):                # the first turn warms up and does not count
+    for turn in range(options.rounds + 1):  # the first turn warms up and does not count
         for name, step in sides.items():
             time.sleep(PAUSE)
             start = time.perf_counter()
@@ -96,10 +108,16 @@ def main(arguments=None):
             print(f"turn {turn}: {name} {seconds:.2f} s", flush=True)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     ratio = medians["npunet"] / min(seconds for name, seconds in medians.items() if name != "npunet")
-    print(f"{what}, {threads.get_num_threads()} threads: " + ", ".join(f"{name} {value:.2f} s" for name, value in medians.items())
-          + f"; ratio to PyTorch's faster layout {ratio:.2f}; first losses {', '.join(f'{value[0]:.6g}' for value in values.values())}")
+    print(
+        f"{what}, {threads.get_num_threads()} threads: "
+        + ", ".join(f"{name} {value:.2f} s" for name, value in medians.items())
+        + f"; ratio to PyTorch's faster layout {ratio:.2f}; first losses "
+        f"{', '.join(f'{value[0]:.6g}' for value in values.values())}"
+    )
     if options.out:
-        Path(options.out).write_text(json.dumps(vars(options) | {"seconds": times, "medians": medians, "ratio": ratio}, indent=2) + "\n")
+        Path(options.out).write_text(
+            json.dumps(vars(options) | {"seconds": times, "medians": medians, "ratio": ratio}, indent=2) + "\n"
+        )
 
 
 def parser():

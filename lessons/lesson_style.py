@@ -2,15 +2,18 @@
 
 Conventions of a lesson (tests/test_lessons.py holds every notebook to them):
 
-1. File lessons/NN_name.ipynb, kernel python3, stored executed, below 600 KB, no path of a machine in it, under a minute on
+1. File lessons/NN_name.ipynb, kernel python3, stored executed, below 600 KB, no path of a machine in it, under a minute
+   on
    two cores. It runs in the lessons directory and begins its code with ``import lesson_style as style; style.use()``.
-2. The first cell is Markdown: ``# N. Title``, then the sentence of the paper that the lesson explains as a block quotation
+2. The first cell is Markdown: ``# N. Title``, then the sentence of the paper that the lesson explains as a block
+   quotation
    that names its section: ``> "..." (§2)``.
 3. A cell ``## Notation`` with a table. Formula, shapes, code and picture stand together.
 4. It imports npunet and shows its functions at work; it never defines them a second time.
 5. Towards the end a check of known magnitude (``expect about 1e-9``) that asserts it, a cell ``## Exercise`` that names
    lessons/exercises/NN_name.py and its check, and as last cell ``## Summary`` with a pointer to the next lesson.
-6. Figures are WIDTH inches wide and come from `figure`; colours mean the same everywhere: those of the arrows in Fig. 1 for the
+6. Figures are WIDTH inches wide and come from `figure`; colours mean the same everywhere: those of the arrows in Fig. 1
+   for the
    operations, "gray" for images and probabilities, "magma" for weights and feature maps (at least 0), "RdBu_r" about 0
    for anything with a sign (kernels, gradients).
 
@@ -26,29 +29,49 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-WIDTH = 9.0                                               # inches; with DPI 80 a figure is 720 pixels wide
+WIDTH = 9.0  # inches; with DPI 80 a figure is 720 pixels wide
 DPI = 80
 
 INK, PALE = "#222222", "#E9ECEF"
 # The arrows of Fig. 1, each in its colour there.
 CONVOLUTION, POOLING, UP_CONVOLUTION, SKIP, OUTPUT = "#3B76AF", "#C03D3E", "#3A923A", "#8C8C8C", "#2E9C9C"
-HIGHLIGHT, SECOND = "#E1812C", "#8E6BB8"                  # the thing to look at, and a second one
+HIGHLIGHT, SECOND = "#E1812C", "#8E6BB8"  # the thing to look at, and a second one
 
 
 def use():
     """Switch the style on, for all figures of a notebook."""
     if shell := get_ipython():
-        shell.run_line_magic("matplotlib", "inline")      # now, for it brings a PNG writer; then ours takes its place
+        shell.run_line_magic("matplotlib", "inline")  # now, for it brings a PNG writer; then ours takes its place
         shell.display_formatter.formatters["image/png"].for_type(Figure, small_png)
-    plt.rcParams.update({
-        "figure.dpi": DPI, "savefig.dpi": DPI, "figure.facecolor": "white", "figure.constrained_layout.use": True,
-        "font.family": "DejaVu Sans", "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "figure.titlesize": 11,
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#666666", "xtick.color": "#444444", "ytick.color": "#444444",
-        "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "legend.frameon": False,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "grid.color": "#DDDDDD",
-        "axes.prop_cycle": plt.cycler(color=[CONVOLUTION, HIGHLIGHT, UP_CONVOLUTION, POOLING, SECOND, SKIP]),
-        "image.interpolation": "nearest", "lines.linewidth": 1.8,
-    })
+    plt.rcParams.update(
+        {
+            "figure.dpi": DPI,
+            "savefig.dpi": DPI,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",
+            "font.size": 9.5,
+            "axes.titlesize": 9.5,
+            "axes.labelsize": 9.5,
+            "figure.titlesize": 11,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": "#666666",
+            "xtick.color": "#444444",
+            "ytick.color": "#444444",
+            "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5,
+            "legend.fontsize": 8.5,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": False,
+            "grid.color": "#DDDDDD",
+            "axes.prop_cycle": plt.cycler(color=[CONVOLUTION, HIGHLIGHT, UP_CONVOLUTION, POOLING, SECOND, SKIP]),
+            "image.interpolation": "nearest",
+            "lines.linewidth": 1.8,
+        }
+    )
     np.set_printoptions(precision=4, suppress=True, linewidth=110)
 
 
@@ -70,8 +93,8 @@ def figure(rows=1, columns=1, height=None, **keywords):
 def picture(axes, array, title=None, *, kind="image", limits=None, outline=None, colour=HIGHLIGHT):
     """Show an array (H, W), or (H, W, 1), or (1, H, W, 1), without ticks; returns the Matplotlib image.
 
-    kind: "image" (grey, 0..1), "map" (values from 0, magma) or "signed" (red above 0, blue below). limits: (low, high), else
-    from the array. outline: (top, left, height, width) of a frame, in pixels, drawn in `colour`.
+    kind: "image" (grey, 0..1), "map" (values from 0, magma) or "signed" (red above 0, blue below). limits: (low, high),
+    else from the array. outline: (top, left, height, width) of a frame, in pixels, drawn in `colour`.
     """
     array = flat(array)
     largest = float(np.abs(array).max()) or 1.0
@@ -93,7 +116,7 @@ def pictures(arrays, *, kind="image", columns=None, height=None, limits=None, su
     axes = np.ravel(axes)
     for one, (title, array) in zip(axes, arrays.items()):
         picture(one, array, title, kind=kind, limits=limits)
-    for one in axes[len(arrays):]:
+    for one in axes[len(arrays) :]:
         one.set_axis_off()
     if suptitle:
         fig.suptitle(suptitle)
@@ -108,12 +131,20 @@ def cells(axes, instances, title=None):
 
 
 def feature_maps(maps, count=8, title=None, *, kind="map", order=None):
-    """The first `count` channels of maps (1, H, W, C) side by side, on one scale; `order` lists the channels instead."""
+    """The first `count` channels of maps (1, H, W, C) side by side, on one scale;
+    `order` lists the channels instead.
+    """
     channels = list(order if order is not None else range(min(count, maps.shape[3])))
     fig, axes = figure(1, len(channels), WIDTH / len(channels) + 0.45)
     largest = float(np.abs(maps[..., channels]).max()) or 1.0
     for one, channel in zip(axes, channels):
-        picture(one, maps[0, ..., channel], f"channel {channel}", kind=kind, limits=(-largest if kind == "signed" else 0, largest))
+        picture(
+            one,
+            maps[0, ..., channel],
+            f"channel {channel}",
+            kind=kind,
+            limits=(-largest if kind == "signed" else 0, largest),
+        )
     if title:
         fig.suptitle(title)
     return fig
@@ -141,21 +172,33 @@ def kernels(weight, in_channel=0, title=None, numbers=False):
 def number_grid(axes, array, title=None, *, form="{:g}", kind=None, limits=None, fill=None, size=10):
     """An array (H, W) as a grid that can be read and checked by hand: one number in each cell.
 
-    kind: None leaves cells white; "image", "map", "signed" colour them as `picture` does. fill: {(row, column): colour}.
+    kind: None leaves cells white; "image", "map", "signed" colour them as `picture` does. fill: {(row, column):
+    colour}.
     """
     array = flat(array)
     height, width = array.shape
     if kind:
         low, high = limits or (-np.abs(array).max() if kind == "signed" else 0, np.abs(array).max())
-        stretch = 1.7 if kind == "signed" else 1.0        # pale colours: the number must stay legible
+        stretch = 1.7 if kind == "signed" else 1.0  # pale colours: the number must stay legible
         picture(axes, array, kind=kind, limits=(stretch * low, stretch * high)).set_alpha(0.6)
     for row in range(height):
         for column in range(width):
             colour = (fill or {}).get((row, column))
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour or "none", edgecolor="#AAAAAA",
-                                     linewidth=0.8, alpha=0.35 if colour else 1,
-                                     clip_on=False))
-            axes.text(column, row, form.format(array[row, column] + 0), ha="center", va="center", fontsize=size)     # + 0: no -0
+            axes.add_patch(
+                Rectangle(
+                    (column - 0.5, row - 0.5),
+                    1,
+                    1,
+                    facecolor=colour or "none",
+                    edgecolor="#AAAAAA",
+                    linewidth=0.8,
+                    alpha=0.35 if colour else 1,
+                    clip_on=False,
+                )
+            )
+            axes.text(
+                column, row, form.format(array[row, column] + 0), ha="center", va="center", fontsize=size
+            )  # + 0: no -0
     axes.set(xlim=(-0.55, width - 0.45), ylim=(height - 0.45, -0.55), aspect="equal")
     bare(axes, title)
 
@@ -168,8 +211,8 @@ def number_grids(*items, size=10, cell=0.42):
     """
     items = [item if isinstance(item, str | tuple) else (item,) for item in items]
     arrays = [None if isinstance(item, str) else flat(item[0]) for item in items]
-    columns = [1 if array is None else max(array.shape[1], 3) for array in arrays]    # a title needs room
-    gap = 0.6                                             # cells
+    columns = [1 if array is None else max(array.shape[1], 3) for array in arrays]  # a title needs room
+    gap = 0.6  # cells
     total = sum(columns) + gap * (len(items) - 1)
     cell = min(cell, WIDTH / total)
     tallest = max(array.shape[0] for array in arrays if array is not None)
@@ -182,7 +225,7 @@ def number_grids(*items, size=10, cell=0.42):
         if array is None:
             sign(axes, item)
         else:
-            title, options = (item[1:] + (None, {})[len(item) - 1:])
+            title, options = item[1:] + (None, {})[len(item) - 1 :]
             number_grid(axes, array, title, size=options.pop("size", size), **options)
             grids.append(axes)
         left += wide + gap
@@ -191,7 +234,9 @@ def number_grids(*items, size=10, cell=0.42):
 
 def frame(axes, top, left, height, width, colour=HIGHLIGHT, linewidth=2.5, **keywords):
     """A rectangle around pixels [top, top + height) x [left, left + width) of a picture or number grid."""
-    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=linewidth, **keywords))
+    axes.add_patch(
+        Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=linewidth, **keywords)
+    )
 
 
 def sign(axes, text, size=16):

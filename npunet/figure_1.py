@@ -1,7 +1,7 @@
 """Fig. 1 drawn from the live network: what you see is what the program computes, for any tile, depth and width.
 
-Each box is a feature map, its number of channels above it and its side below it; white boxes are copied feature maps. The
-dashed outline in a box is the part that the skip connection keeps.
+Each box is a feature map, its number of channels above it and its side below it; white boxes are copied feature maps.
+The dashed outline in a box is the part that the skip connection keeps.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,16 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from npunet import summary
 
 OUTLINE, FILL, INK = "#3B5B92", "#D6E2F2", "#303030"
-COLOURS = {"conv 3x3, ReLU": "#2F4E8C", "copy and crop": "#A6A6A6", "max-pool 2x2": "#C0392B",
-           "up-conv 2x2": "#5E9F3C", "conv 1x1": "#2BA6A0"}
-GAP = 5.2                         # between boxes of a level; one unit is INCHES
-LABEL = 2.9                       # room for one line of text
-STEP_DOWN = 2 * LABEL + 4.2       # between levels: size, arrow, channels
+COLOURS = {
+    "conv 3x3, ReLU": "#2F4E8C",
+    "copy and crop": "#A6A6A6",
+    "max-pool 2x2": "#C0392B",
+    "up-conv 2x2": "#5E9F3C",
+    "conv 1x1": "#2BA6A0",
+}
+GAP = 5.2  # between boxes of a level; one unit is INCHES
+LABEL = 2.9  # room for one line of text
+STEP_DOWN = 2 * LABEL + 4.2  # between levels: size, arrow, channels
 LEGEND_LINE = 3.6
 INCHES = 0.06
 
@@ -29,7 +34,7 @@ class Box:
     y: float
     side: int
     channels: int
-    copied: int = 0               # channels of the white part on the left
+    copied: int = 0  # channels of the white part on the left
 
     @property
     def width(self):
@@ -45,15 +50,16 @@ class Box:
 
 
 def _width(channels):
-    return 0.7 + 0.35 * channels ** 0.5                   # areas would fit neither 1 nor 1024 channels; roots fit both
+    return 0.7 + 0.35 * channels**0.5  # areas would fit neither 1 nor 1024 channels; roots fit both
 
 
 def _height(side):
-    return 1.15 * side ** 0.5
+    return 1.15 * side**0.5
 
 
 def draw_unet(net, tile=572, ax=None):
-    """Draw the network for a square input tile (§2, Fig. 1); returns the Matplotlib axes, `ax` or those of a new figure.
+    """Draw the network for a square input tile (§2, Fig. 1);
+    returns the Matplotlib axes, `ax` or those of a new figure.
 
     Raises InputError for an invalid tile, with the nearest valid ones.
     """
@@ -62,7 +68,9 @@ def draw_unet(net, tile=572, ax=None):
     left, right, top = -9, output.right + 15, boxes[0].height / 2 + LABEL + 1
     legend_x = right - 27
     floor = min(box.y - box.height / 2 for box in boxes) - LABEL
-    overhead = min(box.y - box.height / 2 for box in boxes if box.right > legend_x - 2) - LABEL          # what hangs over the legend
+    overhead = (
+        min(box.y - box.height / 2 for box in boxes if box.right > legend_x - 2) - LABEL
+    )  # what hangs over the legend
     bottom = min(floor, overhead - LEGEND_LINE * len(COLOURS)) - 1
     if ax is None:
         figure = Figure(figsize=((right - left) * INCHES, (top - bottom) * INCHES), dpi=150)
@@ -84,8 +92,16 @@ def draw_unet(net, tile=572, ax=None):
     _caption(ax, contracting[0][0].x - 1.2, contracting[0][0].y, "input\nimage\ntile", "right")
     _caption(ax, output.right + 1.2, output.y, "output\nsegmentation\nmap", "left")
     start, end = contracting[0][-1].right, expansive[0][0].x
-    if end - start > 25:                                  # there is room for it from depth 2 on
-        ax.text((start + end) / 2, output.y + 1.5, f"{net.n_parameters:,} parameters", ha="center", va="bottom", fontsize=9, color="#707070")
+    if end - start > 25:  # there is room for it from depth 2 on
+        ax.text(
+            (start + end) / 2,
+            output.y + 1.5,
+            f"{net.n_parameters:,} parameters",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            color="#707070",
+        )
     _legend(ax, legend_x, bottom + 2)
     return ax
 
@@ -109,7 +125,9 @@ def layout(net, tile):
     expansive, below = [None] * net.depth, contracting[-1][-1]
     for level in reversed(range(net.depth)):
         concat, up = rows[f"expansive.{level}.concat"], rows[f"expansive.{level}.up"]
-        boxes = _row(0, contracting[level][0].y, [concat, rows[f"expansive.{level}.conv1"], rows[f"expansive.{level}.conv2"]])
+        boxes = _row(
+            0, contracting[level][0].y, [concat, rows[f"expansive.{level}.conv1"], rows[f"expansive.{level}.conv2"]]
+        )
         boxes[0].copied = concat.channels - up.channels
         middle_of_up = boxes[0].width * (1 - up.channels / concat.channels / 2)
         shift = below.x + below.width / 2 - middle_of_up
@@ -140,15 +158,34 @@ def _draw_box(ax, box):
     bottom = box.y - box.height / 2
     for x, width, fill in ((box.x, white, "white"), (box.x + white, box.width - white, FILL)):
         if width:
-            ax.add_patch(Rectangle((x, bottom), width, box.height, facecolor=fill, edgecolor=OUTLINE, linewidth=0.9, zorder=3))
-    ax.text(box.x + box.width / 2, box.y + box.height / 2 + 0.5, str(box.channels), ha="center", va="bottom", fontsize=8, color=INK)
+            ax.add_patch(
+                Rectangle((x, bottom), width, box.height, facecolor=fill, edgecolor=OUTLINE, linewidth=0.9, zorder=3)
+            )
+    ax.text(
+        box.x + box.width / 2,
+        box.y + box.height / 2 + 0.5,
+        str(box.channels),
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=INK,
+    )
     ax.text(box.x + box.width / 2, bottom - 0.5, f"{box.side}²", ha="center", va="top", fontsize=7.5, color=INK)
 
 
 def _arrow(ax, start, end, operation, **options):
     style = "simple,head_length=5,head_width=7,tail_width=2.4"
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle=style, color=COLOURS[operation], linewidth=0, zorder=4,
-                                 **{"shrinkA": 1.5, "shrinkB": 1.5} | options))
+    ax.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle=style,
+            color=COLOURS[operation],
+            linewidth=0,
+            zorder=4,
+            **{"shrinkA": 1.5, "shrinkB": 1.5} | options,
+        )
+    )
 
 
 def _vertical(ax, source, target, operation):
@@ -164,8 +201,18 @@ def _skip(ax, source, target):
     kept = target.height
     if kept < source.height:
         inset = min(0.45, source.width / 6)
-        ax.add_patch(Rectangle((source.x + inset, source.y - kept / 2), source.width - 2 * inset, kept, fill=False, edgecolor=OUTLINE,
-                               linewidth=0.7, linestyle=(0, (3, 2)), zorder=3.5))
+        ax.add_patch(
+            Rectangle(
+                (source.x + inset, source.y - kept / 2),
+                source.width - 2 * inset,
+                kept,
+                fill=False,
+                edgecolor=OUTLINE,
+                linewidth=0.7,
+                linestyle=(0, (3, 2)),
+                zorder=3.5,
+            )
+        )
     _arrow(ax, (source.right, source.y), (target.x, target.y), "copy and crop")
 
 

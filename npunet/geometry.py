@@ -31,7 +31,7 @@ def is_valid_size(input_size, depth=4, padding=0):
 
 def _through_the_u(size, depth, padding):
     """The output side, or None where a pooling meets an odd size or nothing is left."""
-    cost = 4 * (1 - padding)                              # of two 3x3 convolutions
+    cost = 4 * (1 - padding)  # of two 3x3 convolutions
     for _ in range(depth):
         size -= cost
         if size <= 0 or size % 2:
@@ -45,18 +45,18 @@ def _through_the_u(size, depth, padding):
 
 def smallest_valid_size(depth=4, padding=0):
     """188 for the paper's network."""
-    step = 2 ** depth
+    step = 2**depth
     return next(size for size in range(1, 16 * step + 1) if is_valid_size(size, depth, padding))
 
 
 def valid_input_sizes(largest, depth=4, padding=0):
     """All valid sides up to `largest`, ascending: 188, 204, 220, ... (12 mod 16) for the paper's network."""
-    return list(range(smallest_valid_size(depth, padding), largest + 1, 2 ** depth))
+    return list(range(smallest_valid_size(depth, padding), largest + 1, 2**depth))
 
 
 def valid_sizes_around(input_size, depth=4, padding=0):
     """The nearest valid sides below (or None) and above; both the size itself if it is valid."""
-    smallest, step = smallest_valid_size(depth, padding), 2 ** depth
+    smallest, step = smallest_valid_size(depth, padding), 2**depth
     if input_size < smallest:
         return None, smallest
     below = input_size - (input_size - smallest) % step
@@ -76,27 +76,29 @@ def input_size_for(output, depth=4, padding=0):
 
 
 def padded_output_size(input_size, depth=4, whole=True):
-    """Side of the output of a padded network, which takes any size that can be halved `depth` times: at least one pixel is left.
+    """Side of the output of a padded network, which takes any size that can be halved `depth` times:
+    at least one pixel is left.
 
-    whole: odd sizes are made up for on the way up (pad and concatenate), so the size is kept; otherwise the part that the
-    pooling windows cover comes out, 100 -> 96 for depth 4. Raises InputError for a smaller size.
+    whole: odd sizes are made up for on the way up (pad and concatenate), so the size is kept; otherwise the part that
+    the pooling windows cover comes out, 100 -> 96 for depth 4. Raises InputError for a smaller size.
     """
-    if input_size < 2 ** depth:
-        raise InputError(f"tile {input_size} is too small for {depth} poolings; the smallest is {2 ** depth}")
+    if input_size < 2**depth:
+        raise InputError(f"tile {input_size} is too small for {depth} poolings; the smallest is {2**depth}")
     return input_size if whole else input_size >> depth << depth
 
 
 def padded_context(depth=4):
     """How many pixels of the image beside it a block of output pixels of a padded network sees: 94 for depth 4.
 
-    For blocks that begin and end at multiples of 2^depth; followed backwards from the block's first pixel as in `receptive_field`.
+    For blocks that begin and end at multiples of 2^depth; followed backwards from the block's first pixel as in
+    `receptive_field`.
     """
     low = 0
-    for _ in range(depth):                                # expansive path: two 3x3 convolutions, then half of the up-convolution
+    for _ in range(depth):  # expansive path: two 3x3 convolutions, then half of the up-convolution
         low = (low - 2) // 2
-    low -= 2                                              # bottleneck
+    low -= 2  # bottleneck
     for _ in range(depth):
-        low = 2 * low - 2                                 # pooling and the two convolutions before it
+        low = 2 * low - 2  # pooling and the two convolutions before it
     return -low
 
 
@@ -113,16 +115,16 @@ def receptive_field(depth=4):
     backwards, layer by layer: a 3x3 convolution widens the interval [low, high] to [low, high + 2],
     an up-convolution halves it, a pooling doubles it; a skip connection sees less than the way around.
     """
-    period = 2 ** depth
+    period = 2**depth
     start = output_size(smallest_valid_size(depth) + 4 * period, depth) // 2
     sides = []
     for pixel in range(start, start + period):
         low = high = pixel
-        for _ in range(depth):                            # expansive path, from the output down
+        for _ in range(depth):  # expansive path, from the output down
             high += 4
             low, high = low // 2, high // 2
-        high += 4                                         # bottleneck
-        for _ in range(depth):                            # contracting path, upwards
+        high += 4  # bottleneck
+        for _ in range(depth):  # contracting path, upwards
             low, high = 2 * low, 2 * high + 1
             high += 4
         sides.append(high - low + 1)

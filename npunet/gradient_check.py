@@ -77,7 +77,9 @@ def check_gradients(forward, backward, arrays, rng, rtol=RTOL, eps=EPS):
         numerical = numerical_gradient(lambda: np.sum(forward(*arrays)[0] * cotangent), array, eps)
         error = relative_error(gradient, numerical)
         where = np.unravel_index(np.argmax(np.abs(gradient - numerical)), array.shape)
-        assert error <= rtol, (f"gradient {number} at {tuple(map(int, where))}: backward says {gradient[where]:.12g}, "
-                               f"finite differences {numerical[where]:.12g} (relative error {error:.2g})")
+        assert error <= rtol, (
+            f"gradient {number} at {tuple(map(int, where))}: backward says {gradient[where]:.12g}, "
+            f"finite differences {numerical[where]:.12g} (relative error {error:.2g})"
+        )
         worst = max(worst, error)
     return worst

@@ -45,8 +45,10 @@ class Layer:
         """The context of the last forward pass, which is forgotten: it can be used once."""
         ctx, self.context = self.context, None
         if ctx is None:
-            raise RuntimeError(f"{type(self).__name__}.backward: no forward pass to go back through; "
-                               "call forward(x, train=True) once before each backward")
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: no forward pass to go back through; "
+                "call forward(x, train=True) once before each backward"
+            )
         return ctx
 
     @property
@@ -59,9 +61,13 @@ class Layer:
 
 
 class Convolution(Layer):
-    """k x k convolution, with bias unless switched off, and the ReLU that follows it: (N, H, W, C) -> (N, H', W', K)."""
+    """k x k convolution, with bias unless switched off, and the ReLU that follows it:
+    (N, H, W, C) -> (N, H', W', K).
+    """
 
-    def __init__(self, in_channels, out_channels, kernel_size, *, padding=0, bias=True, relu=True, algorithm="auto", rng, dtype):
+    def __init__(
+        self, in_channels, out_channels, kernel_size, *, padding=0, bias=True, relu=True, algorithm="auto", rng, dtype
+    ):
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         incoming_nodes = kernel_size * kernel_size * in_channels
         self.weight = Parameter(initialization.gaussian(shape, incoming_nodes, rng, dtype, relu))
@@ -69,8 +75,14 @@ class Convolution(Layer):
         self.padding, self.relu, self.algorithm = padding, relu, algorithm
 
     def forward(self, x, train):
-        y, ctx = ops.conv2d(x, self.weight.value, self.bias.value if self.bias else None,
-                            padding=self.padding, relu=self.relu, algorithm=self.algorithm)
+        y, ctx = ops.conv2d(
+            x,
+            self.weight.value,
+            self.bias.value if self.bias else None,
+            padding=self.padding,
+            relu=self.relu,
+            algorithm=self.algorithm,
+        )
         self.keep(ctx, train)
         return y
 
@@ -83,10 +95,13 @@ class Convolution(Layer):
 
 
 class BatchNorm(Layer):
-    """Batch normalisation and the ReLU that follows it: (N, H, W, C) -> the same. Keeps running averages of the batches' statistics.
+    """Batch normalisation and the ReLU that follows it: (N, H, W, C) -> the same.
 
-    Training normalises by mean and variance of the batch; otherwise the running averages are used, which start at 0 and 1 and
-    move a tenth of the way towards each batch's mean and its unbiased variance (sum of squares / (M - 1)), as in PyTorch.
+    Keeps running averages of the batches' statistics.
+
+    Training normalises by mean and variance of the batch; otherwise the running averages are used, which start at 0 and
+    1 and move a tenth of the way towards each batch's mean and its unbiased variance (sum of squares / (M - 1)), as in
+    PyTorch.
     """
 
     momentum, eps = 0.1, 1e-5
@@ -105,7 +120,10 @@ class BatchNorm(Layer):
             return self._normalise(x, self.running_mean.value, self.running_variance.value)[0]
         pixels = x.size // x.shape[3]
         if pixels == 1:
-            raise InputError("batch normalisation met a feature map of one pixel, whose variance says nothing; give a larger tile or batch")
+            raise InputError(
+                "batch normalisation met a feature map of one pixel, whose variance says nothing; give a larger tile "
+                "or batch"
+            )
         y, ctx = self._normalise(x)
         self._average(self.running_mean, ctx.mean)
         self._average(self.running_variance, ctx.variance * (pixels / (pixels - 1)))
@@ -114,7 +132,7 @@ class BatchNorm(Layer):
         return y
 
     def forget(self):
-        self.of_batch = self.context.mean, self.context.variance           # two short vectors, worth keeping
+        self.of_batch = self.context.mean, self.context.variance  # two short vectors, worth keeping
         super().forget()
 
     def forward_again(self, x):
@@ -137,7 +155,9 @@ class UpConvolution(Layer):
     """2x2 up-convolution with bias, optionally followed by ReLU: (N, H, W, C) -> (N, 2H, 2W, K)."""
 
     def __init__(self, in_channels, out_channels, *, relu=False, rng, dtype):
-        self.weight = Parameter(initialization.gaussian((2, 2, in_channels, out_channels), in_channels, rng, dtype, relu))
+        self.weight = Parameter(
+            initialization.gaussian((2, 2, in_channels, out_channels), in_channels, rng, dtype, relu)
+        )
         self.bias = Parameter(initialization.zeros(out_channels, dtype))
         self.relu = relu
 

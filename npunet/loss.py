@@ -14,16 +14,18 @@ a_k is  exp(a_k) / sum exp a  -  q_k.  Therefore
 
     dE/da_k(x) = w(x) * (p_k(x) - q_k(x)) / number of pixels
 
-**One logit for two classes.** The soft-max of (0, a) is (1 - s, s) with the sigmoid s = 1 / (1 + exp(-a)), so a network with a
-single output channel tells two classes apart; Eq. 1 is then called binary cross-entropy.
+**One logit for two classes.** The soft-max of (0, a) is (1 - s, s) with the sigmoid s = 1 / (1 + exp(-a)), so a network
+with a single output channel tells two classes apart; Eq. 1 is then called binary cross-entropy.
 
-**Dice loss** (Milletari et al. 2016, arXiv 1606.04797; not in the paper). Cross-entropy counts pixels; Dice compares areas, so a small
-object weighs as much as a large background. Over all pixels and classes (one class: class 1 only), as milesial/Pytorch-UNet has it:
+**Dice loss** (Milletari et al. 2016, arXiv 1606.04797; not in the paper). Cross-entropy counts pixels; Dice compares
+areas, so a small object weighs as much as a large background. Over all pixels and classes (one class: class 1 only), as
+milesial/Pytorch-UNet has it:
 
     D = 1 - (2 I + eps) / (S + eps),      I = sum of p q,     S = sum of p + sum of q,     eps = 1e-6
     g_k = dD/dp_k = (2 I + eps) / (S + eps)^2 - 2 q_k / (S + eps)
 
-and on through the soft-max, dp_j/da_k = p_j ([j = k] - p_k):    dD/da_k = p_k (g_k - sum over j of p_j g_j);    s (1 - s) g with one logit.
+and on through the soft-max, dp_j/da_k = p_j ([j = k] - p_k):  dD/da_k = p_k (g_k - sum over j of p_j g_j);
+s (1 - s) g with one logit.
 """
 
 import math
@@ -31,7 +33,7 @@ import math
 from npunet.gpu import cuda
 from npunet.machine.backend import array_module
 
-KERNELS = cuda.CudaFile("loss")              # for CuPy arrays: all of Eq. 1 in one pass
+KERNELS = cuda.CudaFile("loss")  # for CuPy arrays: all of Eq. 1 in one pass
 
 DICE_EPS = 1e-6
 
@@ -42,7 +44,7 @@ def softmax(logits):
     The largest logit is subtracted first: the result is the same and nothing overflows.
     """
     xp = array_module(logits)
-    p = _class_planes(logits)                             # (K, ...)
+    p = _class_planes(logits)  # (K, ...)
     p -= p.max(axis=0)
     xp.exp(p, out=p)
     p /= p.sum(axis=0)
@@ -56,7 +58,9 @@ def probabilities(logits):
 
 
 def _class_planes(logits):
-    """(..., K) -> a copy (K, ...): sums over the few classes are then sums of whole planes, many times faster on a CPU."""
+    """(..., K) -> a copy (K, ...):
+    sums over the few classes are then sums of whole planes, many times faster on a CPU.
+    """
     return array_module(logits).moveaxis(logits, -1, 0).copy()
 
 
@@ -76,20 +80,20 @@ def weighted_cross_entropy(logits, labels, weights=None):
 
     logits (N, H, W, K) float; labels (N, H, W) integer, 0 .. K-1; weights (N, H, W) float or None (all 1).
     Returns loss, a 0-d array of the logits' dtype, and dlogits (N, H, W, K).
-    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes (on a GPU, which
-    is not waited for, the loss is NaN then).
+    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes (on
+    a GPU, which is not waited for, the loss is NaN then).
     """
     xp = array_module(logits)
     if cuda.usable(logits):
         return _cross_entropy_kernel(logits, labels, weights)
     _check(logits, labels, weights, logits.shape[-1])
-    shifted = _class_planes(logits)                                    # (K, N, H, W)
+    shifted = _class_planes(logits)  # (K, N, H, W)
     shifted -= shifted.max(axis=0)
     p = xp.exp(shifted)
-    total = p.sum(axis=0)                                              # (N, H, W)
+    total = p.sum(axis=0)  # (N, H, W)
     negative_log_p = xp.log(total) - xp.take_along_axis(shifted, labels[None], 0)[0]
     p /= total
-    p -= labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)              # p - q, the one-hot vector
+    p -= labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)  # p - q, the one-hot vector
     if weights is not None:
         weights = weights.astype(logits.dtype, copy=False)
         negative_log_p *= weights
@@ -104,24 +108,38 @@ def _cross_entropy_kernel(logits, labels, weights):
     _check_shapes(logits, labels, weights)
     labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
     weighted = weights is not None
-    weights = xp.ascontiguousarray(weights.astype(logits.dtype, copy=False)) if weighted else logits     # not read unless weighted
+    weights = (
+        xp.ascontiguousarray(weights.astype(logits.dtype, copy=False)) if weighted else logits
+    )  # not read unless weighted
     blocks = -(-labels.size // cuda.THREADS)
     dlogits, energy = xp.empty(logits.shape, dtype=logits.dtype), xp.empty((), dtype=logits.dtype)
     partial = xp.empty((blocks,), dtype="float64")
-    KERNELS.launch("cross_entropy", labels.size, logits, labels, weights, dlogits, partial, labels.size, logits.shape[-1], int(weighted))
+    KERNELS.launch(
+        "cross_entropy",
+        labels.size,
+        logits,
+        labels,
+        weights,
+        dlogits,
+        partial,
+        labels.size,
+        logits.shape[-1],
+        int(weighted),
+    )
     KERNELS.launch("mean_energy", 1, partial, energy, blocks, labels.size, dtype=logits.dtype)
     return energy, dlogits
 
 
 def binary_cross_entropy(logits, labels, weights=None):
-    """Eq. 1 for two classes and one logit: logits (N, H, W, 1), labels (N, H, W) 0 or 1, weights (N, H, W) or None -> loss, dlogits.
+    """Eq. 1 for two classes and one logit:
+    logits (N, H, W, 1), labels (N, H, W) 0 or 1, weights (N, H, W) or None -> loss, dlogits.
 
-    -log s = log(1 + exp(-a)) and -log(1 - s) = log(1 + exp(a)), both without overflow as max(a, 0) - a l + log(1 + exp(-|a|)).
-    Raises ValueError as `weighted_cross_entropy` does.
+    -log s = log(1 + exp(-a)) and -log(1 - s) = log(1 + exp(a)), both without overflow as max(a, 0) - a l + log(1 +
+    exp(-|a|)). Raises ValueError as `weighted_cross_entropy` does.
     """
     xp = array_module(logits)
     _check(logits, labels, weights, 2)
-    a, q = logits[..., 0], labels.astype(logits.dtype)                 # (N, H, W)
+    a, q = logits[..., 0], labels.astype(logits.dtype)  # (N, H, W)
     small = xp.exp(-abs(a))
     negative_log_p = xp.maximum(a, 0) - a * q + xp.log(1 + small)
     gradient = xp.where(a > 0, 1 / (1 + small), small / (1 + small)) - q
@@ -135,27 +153,32 @@ def binary_cross_entropy(logits, labels, weights=None):
 def dice_loss(logits, labels, weights=None):
     """D and its gradient: logits (N, H, W, K), labels (N, H, W), weights (N, H, W) or None -> loss, dlogits.
 
-    Pixels of weight 0 do not count; other weights mean nothing here. Raises ValueError as `weighted_cross_entropy` does.
+    Pixels of weight 0 do not count; other weights mean nothing here. Raises ValueError as `weighted_cross_entropy`
+    does.
     """
     xp = array_module(logits)
     classes = logits.shape[-1]
     _check(logits, labels, weights, max(classes, 2))
-    p = xp.moveaxis(probabilities(logits), -1, 0)                      # (K or 2, N, H, W)
-    q = labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)               # one-hot
+    p = xp.moveaxis(probabilities(logits), -1, 0)  # (K or 2, N, H, W)
+    q = labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)  # one-hot
     if classes == 1:
-        p, q = p[1:], q[1:]                                            # (1, N, H, W): class 1 alone
+        p, q = p[1:], q[1:]  # (1, N, H, W): class 1 alone
     counted = xp.ones_like(labels, dtype=bool) if weights is None else weights > 0
     intersection = (p * (q & counted)).sum(dtype="float64")
     total = (p * counted).sum(dtype="float64") + (q & counted).sum()
     score = (2 * intersection + DICE_EPS) / (total + DICE_EPS)
-    g = (score - 2 * q) * counted / (total + DICE_EPS)                 # float64
+    g = (score - 2 * q) * counted / (total + DICE_EPS)  # float64
     g = g.astype(logits.dtype)
     dlogits = p * (1 - p) * g if classes == 1 else p * (g - (p * g).sum(axis=0))
-    return _or_nan((1 - score).astype(logits.dtype), labels, max(classes, 2)), xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
+    return _or_nan((1 - score).astype(logits.dtype), labels, max(classes, 2)), xp.ascontiguousarray(
+        xp.moveaxis(dlogits, 0, -1)
+    )
 
 
 def _or_nan(energy, labels, classes):
-    """energy; on a GPU NaN if a label is no class, as loss.cu has it: to raise an error the host would have to wait in every step."""
+    """energy; on a GPU NaN if a label is no class, as loss.cu has it:
+    to raise an error the host would have to wait in every step.
+    """
     if not cuda.on_gpu(energy):
         return energy
     known = ((labels >= 0) & (labels < classes)).all()
@@ -165,15 +188,19 @@ def _or_nan(energy, labels, classes):
 def _check(logits, labels, weights, classes):
     _check_shapes(logits, labels, weights)
     if cuda.on_gpu(logits):
-        return                                           # see _or_nan
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:                # an index out of range would wrap, silently on a GPU
-        raise ValueError(f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
-                         f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0")
+        return  # see _or_nan
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:  # an index out of range would wrap, silently on a GPU
+        raise ValueError(
+            f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
+            f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0"
+        )
 
 
 def _check_shapes(logits, labels, weights):
     if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
-                         f"expected integers of shape {logits.shape[:-1]}")
+        raise ValueError(
+            f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
+            f"expected integers of shape {logits.shape[:-1]}"
+        )
     if weights is not None and weights.shape != labels.shape:
         raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")

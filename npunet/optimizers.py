@@ -11,7 +11,8 @@ Notation: p a parameter, g its gradient, eta the learning rate; all operations e
     Adam      m <- b1 m + (1 - b1) g    s <- b2 s + (1 - b2) g^2
               p <- p - eta * (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps)
 
-Weight decay adds decay * p to g before anything else, which pulls parameters towards 0; it is 0 unless given. All formulas are PyTorch's.
+Weight decay adds decay * p to g before anything else, which pulls parameters towards 0; it is 0 unless given. All
+formulas are PyTorch's.
 
 With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta g each step in the end.
 """
@@ -22,43 +23,49 @@ from npunet.gpu import cuda
 from npunet.machine.backend import array_module, to_cpu
 from npunet.machine.threads import parallel
 
-KERNELS = cuda.CudaFile("optimizers")               # for CuPy arrays: one kernel a parameter, and clipping without the host
-NORM_BLOCKS, NORM_ELEMENTS = 132, 1 << 12                 # a gradient's sum of squares: at most so many blocks, each with so many elements
+KERNELS = cuda.CudaFile("optimizers")  # for CuPy arrays: one kernel a parameter, and clipping without the host
+NORM_BLOCKS, NORM_ELEMENTS = (
+    132,
+    1 << 12,
+)  # a gradient's sum of squares: at most so many blocks, each with so many elements
 
-BLOCK = 1 << 15                                           # elements: value, gradient and a slot or two fill a level-2 cache
+BLOCK = 1 << 15  # elements: value, gradient and a slot or two fill a level-2 cache
 
 
 def _zeros(value):
-    return array_module(value).zeros(value.shape, dtype=value.dtype)          # C order, whatever the order of value
+    return array_module(value).zeros(value.shape, dtype=value.dtype)  # C order, whatever the order of value
 
 
 class Optimizer:
     """parameters: the dict of `UNet.parameters`. `learning_rate` may be changed between steps."""
 
-    slots = ()                                            # names of the running arrays kept for each parameter
-    scale = None                                          # on a GPU: the factor for all gradients, (1,) float64, see optimizers.cu
+    slots = ()  # names of the running arrays kept for each parameter
+    scale = None  # on a GPU: the factor for all gradients, (1,) float64, see optimizers.cu
 
     def __init__(self, parameters, learning_rate, weight_decay=0.0):
         self.parameters, self.learning_rate, self.weight_decay, self.steps = parameters, learning_rate, weight_decay, 0
-        self.arrays = {slot: {name: _zeros(parameter.value) for name, parameter in parameters.items()} for slot in self.slots}
+        self.arrays = {
+            slot: {name: _zeros(parameter.value) for name, parameter in parameters.items()} for slot in self.slots
+        }
 
     def step(self):
         """Update every parameter in place from its .grad."""
         self.steps += 1
-        self.learning_rate = float(self.learning_rate)    # a NumPy float64 would promote float32 arrays
+        self.learning_rate = float(self.learning_rate)  # a NumPy float64 would promote float32 arrays
         for name, parameter in self.parameters.items():
             if cuda.on_gpu(parameter.value):
-                if not parameter.value.flags.c_contiguous:            # weights from another program's file
+                if not parameter.value.flags.c_contiguous:  # weights from another program's file
                     parameter.value = array_module(parameter.value).ascontiguousarray(parameter.value)
                 self._launch(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
             else:
                 self._in_blocks(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
 
     def clip(self, energy, norm):
-        """For parameters on a GPU, without waiting for it: gradients with a norm above ``norm`` (0: any) are scaled down to it by the next step.
+        """For parameters on a GPU, without waiting for it: gradients with a norm above ``norm`` (0:
+        any) are scaled down to it by the next step.
 
-        Returns (2,) float64 on the device: energy and norm of the gradient. If one of them is not finite, this step and all later
-        ones leave everything as it is, until `go_on`.
+        Returns (2,) float64 on the device: energy and norm of the gradient. If one of them is not finite, this step and
+        all later ones leave everything as it is, until `go_on`.
         """
         xp = array_module(energy)
         gradients = [xp.ascontiguousarray(parameter.grad) for parameter in self.parameters.values()]
@@ -67,8 +74,12 @@ class Optimizer:
         blocks = [min(NORM_BLOCKS, -(-gradient.size // NORM_ELEMENTS)) for gradient in gradients]
         partial, report = xp.empty((sum(blocks),), dtype="float64"), xp.empty((2,), dtype="float64")
         for number, gradient in enumerate(gradients):
-            KERNELS.launch("sum_of_squares", 0, gradient, partial, gradient.size, sum(blocks[:number]), grid=(blocks[number],))
-        KERNELS.launch("gradient_scale", 1, partial, energy, report, self.scale, partial.size, float(norm), dtype=energy.dtype)
+            KERNELS.launch(
+                "sum_of_squares", 0, gradient, partial, gradient.size, sum(blocks[:number]), grid=(blocks[number],)
+            )
+        KERNELS.launch(
+            "gradient_scale", 1, partial, energy, report, self.scale, partial.size, float(norm), dtype=energy.dtype
+        )
         return report
 
     def go_on(self, xp):
@@ -80,11 +91,23 @@ class Optimizer:
         if self.scale is None:
             self.go_on(xp)
         name, slots, numbers = self.kernel(*slots)
-        KERNELS.launch(name, value.size, value, xp.ascontiguousarray(grad), *slots, self.scale, value.size, float(self.learning_rate), *map(float, numbers),
-                       float(self.weight_decay))
+        KERNELS.launch(
+            name,
+            value.size,
+            value,
+            xp.ascontiguousarray(grad),
+            *slots,
+            self.scale,
+            value.size,
+            float(self.learning_rate),
+            *map(float, numbers),
+            float(self.weight_decay),
+        )
 
     def forget_gradients(self):
-        """Lets go of all gradients, which the next backward pass fills again: their memory serves for feature maps meanwhile."""
+        """Lets go of all gradients, which the next backward pass fills again:
+        their memory serves for feature maps meanwhile.
+        """
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -95,7 +118,10 @@ class Optimizer:
             return
         flat = [array.reshape(-1) for array in arrays]
         blocks = -(-flat[0].size // BLOCK)
-        parallel(lambda block: self._decay_and_update(*(array[block * BLOCK:(block + 1) * BLOCK] for array in flat)), blocks)
+        parallel(
+            lambda block: self._decay_and_update(*(array[block * BLOCK : (block + 1) * BLOCK] for array in flat)),
+            blocks,
+        )
 
     def _decay_and_update(self, value, grad, *slots):
         if self.weight_decay:
@@ -107,8 +133,9 @@ class Optimizer:
 
         On the CPU these are the live arrays, not copies: write them out, or copy them, before the next step.
         """
-        return {f"{slot}/{name}": to_cpu(array)
-                for slot, arrays in self.arrays.items() for name, array in arrays.items()}, self.steps
+        return {
+            f"{slot}/{name}": to_cpu(array) for slot, arrays in self.arrays.items() for name, array in arrays.items()
+        }, self.steps
 
     def restore(self, state, steps):
         """Go on from what `state` returned. Raises KeyError or ValueError if it belongs to other parameters."""
@@ -155,7 +182,11 @@ class RMSprop(Optimizer):
         value -= self.learning_rate * direction
 
     def kernel(self, square, velocity=None):
-        return "rmsprop", (square, square if velocity is None else velocity), (self.alpha, self.eps, self.momentum)      # not touched without momentum
+        return (
+            "rmsprop",
+            (square, square if velocity is None else velocity),
+            (self.alpha, self.eps, self.momentum),
+        )  # not touched without momentum
 
 
 class Adam(Optimizer):
@@ -172,8 +203,12 @@ class Adam(Optimizer):
         mean += (1 - self.beta1) * grad
         square *= self.beta2
         square += (1 - self.beta2) * grad * grad
-        mean_scale, square_scale = 1 / (1 - self.beta1 ** self.steps), 1 / (1 - self.beta2 ** self.steps)
+        mean_scale, square_scale = 1 / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
         value -= self.learning_rate * mean_scale * mean / (array_module(value).sqrt(square_scale * square) + self.eps)
 
     def kernel(self, mean, square):
-        return "adam", (mean, square), (self.beta1, self.beta2, self.eps, 1 / (1 - self.beta1 ** self.steps), 1 / (1 - self.beta2 ** self.steps))
+        return (
+            "adam",
+            (mean, square),
+            (self.beta1, self.beta2, self.eps, 1 / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)),
+        )

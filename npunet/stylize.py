@@ -1,12 +1,13 @@
 """python -m npunet.stylize train | apply | optimize | download: paint one picture in the style of another.
 
-    train      a generator, on one content picture or on a folder of them: DIR/model.npz, a painter that needs one pass for a picture
+    train      a generator, on one content picture or on a folder of them: DIR/model.npz, a painter that needs one pass
+               for a picture
     apply      such a generator to pictures of any size
     optimize   the pixels of one picture, without a network to train: slower for each picture, and the reference
     download   VGG's weights from torchvision's address
 
-What train and optimize leave in DIR is listed in `npunet.style.run`. Every file is there whole or not at all. Ctrl-C ends after the step and keeps
-the newest; train --resume DIR then goes on to the same bits.
+What train and optimize leave in DIR is listed in `npunet.style.run`. Every file is there whole or not at all. Ctrl-C
+ends after the step and keeps the newest; train --resume DIR then goes on to the same bits.
 """
 
 import argparse
@@ -17,30 +18,34 @@ import numpy as np
 from tqdm import tqdm
 
 from npunet.commands import cli, memory_needs
+from npunet.errors import InputError
 from npunet.files import images
 from npunet.machine import threads
 from npunet.machine.backend import to_cpu, to_device
-from npunet.errors import InputError
 from npunet.optimizers import Adam
 from npunet.predict import check_outputs, find_inputs
-from npunet.style import Generator, Objective, VGG, generator_step, optimize_picture, vgg
+from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
 from npunet.style import memory_needs as style_memory_needs
+from npunet.style.options import GRID, check_numbers, check_same_files, complete, parser, resumed
 from npunet.style.pictures import fitted, random_square, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.weights import fetch
-from npunet.style.options import GRID, check_numbers, check_same_files, complete, parser, resumed
 from npunet.training import Recipe, learning_rate
 
-WARMUP = 20                                               # steps until the learning rate is at its peak, with schedule cosine
+WARMUP = 20  # steps until the learning rate is at its peak, with schedule cosine
 
 
 def main(arguments=None):
     given = vars(parser().parse_args(arguments))
-    command = {"train": train, "apply": apply, "optimize": optimize_one, "download": download_weights}[given.pop("command")]
+    command = {"train": train, "apply": apply, "optimize": optimize_one, "download": download_weights}[
+        given.pop("command")
+    ]
     try:
         finished = command(given)
     except MemoryError:
-        raise InputError("out of memory before the first step; give fewer --base-channels or smaller pictures, or end other programs") from None
+        raise InputError(
+            "out of memory before the first step; give fewer --base-channels or smaller pictures, or end other programs"
+        ) from None
     if finished is False:
         sys.exit(130)
 
@@ -57,13 +62,22 @@ def train(given):
     set_threads(options)
     many = Path(options.content).is_dir()
     if options.batch > 1 and not many:
-        raise InputError(f"--batch {options.batch} needs a folder of pictures as --content; {options.content} is one picture")
+        raise InputError(
+            f"--batch {options.batch} needs a folder of pictures as --content; {options.content} is one picture"
+        )
     paths = find_inputs([options.content])
     if resume is not None:
         check_same_files(config, file_sizes(options, paths), resume)
-    generator = Generator(options.base_channels, colours=options.colours, bilinear=not options.up_convolutions,
-                          device=options.device, seed=options.seed)
-    generator.info = {name: getattr(options, name) for name in ("size", "steps", "content_weight", "style_weight", "variation_weight")}
+    generator = Generator(
+        options.base_channels,
+        colours=options.colours,
+        bilinear=not options.up_convolutions,
+        device=options.device,
+        seed=options.seed,
+    )
+    generator.info = {
+        name: getattr(options, name) for name in ("size", "steps", "content_weight", "style_weight", "variation_weight")
+    }
     shown = fitted(read_picture(paths[0]), options.size, GRID)
     objective = objective_of(options, generator.net.device)
     needs = objective, (options.size, options.size) if many else shown.shape[:2], generator.net, options.batch
@@ -71,17 +85,32 @@ def train(given):
         style = look_at_style(options, objective)
         optimizer, done = Adam(generator.net.parameters, options.learning_rate), 0
         if resume is None:
-            folder = StyleFolder.create(options.out, {"command": "train", "options": vars(options), "network": generator.net.config,
-                                                        "file_sizes": file_sizes(options, paths)})
+            folder = StyleFolder.create(
+                options.out,
+                {
+                    "command": "train",
+                    "options": vars(options),
+                    "network": generator.net.config,
+                    "file_sizes": file_sizes(options, paths),
+                },
+            )
         else:
             done = folder.go_on(generator.net, optimizer, options.steps)
             print(f"going on from step {done}")
-        recipe = Recipe(steps=options.steps, learning_rate=options.learning_rate, schedule=options.schedule,
-                        warmup=WARMUP if options.schedule == "cosine" else 0)
+        recipe = Recipe(
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            schedule=options.schedule,
+            warmup=WARMUP if options.schedule == "cosine" else 0,
+        )
         content = to_device(shown[None], generator.net.device)
         targets = None if many else objective.content_targets(content)
-        print(f"U-Net (style): {generator.net.n_parameters:,} parameters, {'resize' if generator.net.bilinear else 'up'}-convolutions, "
-              f"colours {options.colours}, device {generator.net.device}; {len(paths)} content picture{'s' * (len(paths) > 1)}; results in {folder.path}/")
+        print(
+            f"U-Net (style): {generator.net.n_parameters:,} parameters, "
+            f"{'resize' if generator.net.bilinear else 'up'}-convolutions, "
+            f"colours {options.colours}, device {generator.net.device}; {len(paths)} content "
+            f"picture{'s' * (len(paths) > 1)}; results in {folder.path}/"
+        )
         with Run(folder, options.steps, shown, style, generator, optimizer, done) as run:
             for step in range(done, options.steps):
                 optimizer.learning_rate = learning_rate(recipe, step)
@@ -94,9 +123,14 @@ def train(given):
 
 
 def drawn(paths, options, step):
-    """The batch of one step: random squares of random pictures, (N, size, size, 3). Each step has random numbers of its own."""
+    """The batch of one step: random squares of random pictures, (N, size, size, 3).
+
+    Each step has random numbers of its own.
+    """
     rng = np.random.default_rng([options.seed, step])
-    return np.stack([random_square(read_picture(paths[rng.integers(len(paths))]), options.size, rng) for _ in range(options.batch)])
+    return np.stack(
+        [random_square(read_picture(paths[rng.integers(len(paths))]), options.size, rng) for _ in range(options.batch)]
+    )
 
 
 def optimize_one(given):
@@ -115,11 +149,24 @@ def optimize_one(given):
             noise = np.random.default_rng(options.seed).uniform(0.3, 0.7, content.shape).astype(np.float32)
             start = to_device(noise, objective.vgg.device)
         with Run(folder, options.steps, shown, style) as run:
+
             def report(step, terms, picture):
                 return run.report(step, terms, lambda: to_cpu(picture)[0])
-            optimize_picture(objective, content, start, options.steps, options.method, learning_rate=options.learning_rate, report=report)
+
+            optimize_picture(
+                objective,
+                content,
+                start,
+                options.steps,
+                options.method,
+                learning_rate=options.learning_rate,
+                report=report,
+            )
         if run.paint is None:
-            raise InputError(f"no step from the {options.start} made the loss smaller; expected a --style that differs from the --content, or give --start noise")
+            raise InputError(
+                f"no step from the {options.start} made the loss smaller; expected a --style that differs from the "
+                f"--content, or give --start noise"
+            )
     return run.finished
 
 
@@ -129,12 +176,23 @@ def objective_of(options, device):
         eye = VGG.load(options.weights, device=device)
     else:
         eye = VGG.random(device=device)
-        print("no --weights: a VGG19 with random weights looks on. Expect colours and fine texture of the style, no strokes or larger shapes. "
-              "Trained ones: python -m npunet.stylize download vgg19", file=sys.stderr)
+        print(
+            "no --weights: a VGG19 with random weights looks on. Expect colours and fine texture of the style, no "
+            "strokes or larger shapes. "
+            "Trained ones: python -m npunet.stylize download vgg19",
+            file=sys.stderr,
+        )
     cli.set_tf32(options.tf32, options.device, eye.device)
     counts = vgg.KINDS[eye.kind]
     content_layers = options.content_layers or f"conv3_{counts[2]},conv4_{counts[3]}"
-    return Objective(eye, names(content_layers), names(options.style_layers), options.content_weight, options.style_weight, options.variation_weight)
+    return Objective(
+        eye,
+        names(content_layers),
+        names(options.style_layers),
+        options.content_weight,
+        options.style_weight,
+        options.variation_weight,
+    )
 
 
 def look_at_style(options, objective):
@@ -147,7 +205,7 @@ def look_at_style(options, objective):
 
 
 def names(text):
-    """"conv1_2,conv2_2" -> ("conv1_2", "conv2_2"); "none" -> ()."""
+    """Names from one string: "conv1_2,conv2_2" -> ("conv1_2", "conv2_2"); "none" -> ()."""
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
 
 
@@ -183,7 +241,9 @@ def apply(given):
         try:
             images.write_image(output / f"{path.stem}.png", picture)
         except OSError as error:
-            raise InputError(f"--output {output}: {error.strerror or error}; check the folder and the space left") from None
+            raise InputError(
+                f"--output {output}: {error.strerror or error}; check the folder and the space left"
+            ) from None
     print(f"{len(inputs)} picture{'s' * (len(inputs) > 1)} painted; they are in {output}/")
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from npunet import augmentation, loss, optimizers
-from npunet.gpu import augmentation as gpu_augmentation, cuda
+from npunet.gpu import augmentation as gpu_augmentation
+from npunet.gpu import cuda
 from npunet.machine.backend import array_module, to_cpu, to_device
 
 
@@ -24,20 +25,24 @@ class Recipe:
     """What a training run does; the paper gives tile, batch and momentum, the rest was found by experiment (README)."""
 
     steps: int = 1000
-    tile: int = 572                   # side of the input tile in pixels
-    batch: int = 1                    # tiles a step
-    learning_rate: float = 1e-3       # the peak of the schedule below
+    tile: int = 572  # side of the input tile in pixels
+    batch: int = 1  # tiles a step
+    learning_rate: float = 1e-3  # the peak of the schedule below
     momentum: float = 0.99
-    warmup: int = 20                  # steps until the peak is reached
-    clip: float = 1.0                 # gradients with a larger norm are scaled down to it; 0 for no limit
-    optimizer: str = "adam"           # one of OPTIMIZERS; "sgd" with momentum is the paper's
+    warmup: int = 20  # steps until the peak is reached
+    clip: float = 1.0  # gradients with a larger norm are scaled down to it; 0 for no limit
+    optimizer: str = "adam"  # one of OPTIMIZERS; "sgd" with momentum is the paper's
     weight_decay: float = 0.0
-    loss: str = "cross-entropy"       # one of LOSSES
-    schedule: str = "cosine"          # one of SCHEDULES
+    loss: str = "cross-entropy"  # one of LOSSES
+    schedule: str = "cosine"  # one of SCHEDULES
     seed: int = 0
 
 
-OPTIMIZERS, LOSSES, SCHEDULES = ("sgd", "rmsprop", "adam"), ("cross-entropy", "cross-entropy+dice"), ("cosine", "plateau", "constant")
+OPTIMIZERS, LOSSES, SCHEDULES = (
+    ("sgd", "rmsprop", "adam"),
+    ("cross-entropy", "cross-entropy+dice"),
+    ("cosine", "plateau", "constant"),
+)
 
 
 def make_optimizer(recipe, parameters):
@@ -53,7 +58,8 @@ class NotFinite(ArithmeticError):
 
 
 def learning_rate(recipe, step):
-    """Rises linearly over `warmup` steps, then falls along half a cosine to zero at the last step (schedule "cosine") or stays.
+    """Rises linearly over `warmup` steps, then falls along half a cosine to zero at the last step (schedule "cosine")
+    or stays.
 
     Momentum 0.99 remembers a hundred gradients, and those of an untrained network are the largest: hence the warm-up.
     """
@@ -64,9 +70,11 @@ def learning_rate(recipe, step):
 
 @dataclass
 class Plateau:
-    """Schedule "plateau": a tenth of the learning rate whenever the score has not grown for more than `patience` evaluations.
+    """Schedule "plateau":
+    a tenth of the learning rate whenever the score has not grown for more than `patience` evaluations.
 
-    PyTorch's ReduceLROnPlateau(mode="max", patience=5), as milesial/Pytorch-UNet uses it. `factor` multiplies the learning rate.
+    PyTorch's ReduceLROnPlateau(mode="max", patience=5), as milesial/Pytorch-UNet uses it. `factor` multiplies the
+    learning rate.
     """
 
     factor: float = 1.0
@@ -86,13 +94,16 @@ class Plateau:
 def draw_batch(samples, recipe, output, step, settings):
     """The tiles of one step: images (N, tile, tile, C) float32, labels (N, output, output), weights alike."""
     rng = np.random.default_rng([recipe.seed, step])
-    tiles = [augmentation.draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings)
-             for _ in range(recipe.batch)]
+    tiles = [
+        augmentation.draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings)
+        for _ in range(recipe.batch)
+    ]
     return tuple(array_module(parts[0]).stack(parts) for parts in zip(*tiles))
 
 
 def batches(samples, recipe, output, first_step, settings, workers=1):
-    """Yields the batch of every step from `first_step` on; other threads, ``workers`` of them, draw the next ones meanwhile.
+    """Yields the batch of every step from `first_step` on;
+    other threads, ``workers`` of them, draw the next ones meanwhile.
 
     A step's random numbers are its own, so the batches do not depend on the number of workers.
     """
@@ -107,7 +118,8 @@ def batches(samples, recipe, output, first_step, settings, workers=1):
 def placed(samples, device, settings):
     """The samples where their tiles are drawn best, and how many threads draw them.
 
-    Beside a CPU that computes one thread does. A GPU draws its tiles itself if it can; else the host needs several threads to keep up with it.
+    Beside a CPU that computes one thread does. A GPU draws its tiles itself if it can; else the host needs several
+    threads to keep up with it.
     """
     if device == "cpu":
         return samples, 1
@@ -129,12 +141,13 @@ def energy_of(kind, logits, labels, weights):
 def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy", wait=True):
     """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
 
-    Raises NotFinite, with the parameters as they were, if either is not finite. On a GPU the host waits once, at the end of the step; with
-    wait=False not at all: then both numbers are returned as an array (2,) on the device, see `read_back`. After a step with one that is not finite no
-    step changes anything, so it is enough to look at them now and then.
+    Raises NotFinite, with the parameters as they were, if either is not finite. On a GPU the host waits once, at the
+    end of the step; with wait=False not at all: then both numbers are returned as an array (2,) on the device, see
+    `read_back`. After a step with one that is not finite no step changes anything, so it is enough to look at them now
+    and then.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
-    optimizer.forget_gradients()                          # their memory serves the forward pass
+    optimizer.forget_gradients()  # their memory serves the forward pass
     logits = net.forward(images, train=True)
     energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
@@ -159,13 +172,15 @@ def _update_on_gpu(net, optimizer, images, energy, clip, wait):
     energy, norm = map(float, to_cpu(report))
     if not (np.isfinite(energy) and np.isfinite(norm)):
         optimizer.go_on(array_module(report))
-        optimizer.steps -= 1                              # it did not happen
+        optimizer.steps -= 1  # it did not happen
         raise NotFinite(diagnosis(net, images, energy, norm))
     return energy, norm
 
 
 def read_back(reports):
-    """[(loss, norm), ...] as floats from what `training_step` returned with wait=False for some steps: one transfer, which waits for the last."""
+    """[(loss, norm), ...] as floats from what `training_step` returned with wait=False for some steps:
+    one transfer, which waits for the last.
+    """
     if isinstance(reports[0], tuple):
         return reports
     return to_cpu(array_module(reports[0]).stack(reports)).tolist()
@@ -178,10 +193,15 @@ def gradient_norm(parameters):
 
 
 def diagnosis(net, images, energy, norm):
-    """Which feature map is largest for these images, and what helps: one line. Parameters must be those before the step that went wrong."""
+    """Which feature map is largest for these images, and what helps: one line.
+
+    Parameters must be those before the step that went wrong.
+    """
     images = to_device(images, net.device)
     maps = net.feature_maps(images)
     largest = {name: float(abs(feature_map).max()) for name, feature_map in maps.items()}
     worst = max(largest, key=lambda name: largest[name] if np.isfinite(largest[name]) else np.inf)
-    return (f"loss {energy:g}, gradient norm {norm:g}; largest activation {largest[worst]:g} in {worst}, "
-            f"largest input {float(abs(images).max()):g}; try a tenth of the learning rate or a longer warm-up")
+    return (
+        f"loss {energy:g}, gradient norm {norm:g}; largest activation {largest[worst]:g} in {worst}, "
+        f"largest input {float(abs(images).max()):g}; try a tenth of the learning rate or a longer warm-up"
+    )

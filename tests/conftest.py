@@ -1,4 +1,6 @@
-"""Fixtures for all tests: `xp`, the array module that a test runs on; `gpu`, on which the CUDA kernels run without one, and `rng`."""
+"""Fixtures for all tests: `xp`, the array module that a test runs on;
+`gpu`, on which the CUDA kernels run without one, and `rng`.
+"""
 
 import functools
 
@@ -14,7 +16,8 @@ gpu_problem_once = functools.cache(gpu_problem)
 
 @pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu), "strict"])
 def xp(request):
-    """numpy; cupy, skipped with its reason where no GPU can be used; and a strict stand-in for cupy that runs everywhere.
+    """numpy; cupy, skipped with its reason where no GPU can be used;
+    and a strict stand-in for cupy that runs everywhere.
 
     ``xp.asarray(numpy_array)`` brings test data in, ``npunet.machine.backend.to_cpu`` brings results back.
     """
@@ -26,6 +29,7 @@ def xp(request):
     if problem:
         pytest.skip(problem)
     import cupy
+
     return cupy
 
 
@@ -39,4 +43,4 @@ def gpu(monkeypatch):
 
 @pytest.fixture
 def rng():
-    return np.random.default_rng(20150518)                # the day of the paper's arXiv version
+    return np.random.default_rng(20150518)  # the day of the paper's arXiv version

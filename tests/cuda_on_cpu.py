@@ -1,7 +1,8 @@
 """Runs the package's .cu files on a CPU: `EmulatedModule` stands where backend.cuda_module would give a compiled one.
 
-With the `cuda_on_cpu` fixture (tests/conftest.py has it through `install`) arrays of the strict stand-in count as CuPy arrays, so that
-operations, layers and whole training steps take their GPU path, launch for launch, and only the machine differs.
+With the `cuda_on_cpu` fixture (tests/conftest.py has it through `install`) arrays of the strict stand-in count as CuPy
+arrays, so that operations, layers and whole training steps take their GPU path, launch for launch, and only the machine
+differs.
 """
 
 import ctypes
@@ -15,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import strict_array
 
-from npunet.gpu import cuda
+from npunet.gpu import cuda, kernels
 from npunet.machine import backend
-from npunet.gpu import kernels
 
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
@@ -58,14 +58,33 @@ class EmulatedModule:
             declared = ", ".join(f"{kind} {parameter}" for kind, parameter in parameters)
             passed = ", ".join(parameter for _, parameter in parameters)
             alone = "false" if any(word in body(source, name) for word in WAITS) else "true"
-            text += (f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
-                     f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n")
+            text += (
+                f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
+                f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n"
+            )
         path = Path(_folder.name) / hashlib.sha256(text.encode()).hexdigest()
         if not path.exists():
             cpp = path.with_suffix(".cpp")
             cpp.write_text(text)
-            result = subprocess.run([COMPILER, "-O1", "-std=c++17", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function",
-                                     "-Wno-unused-variable", f"-I{HEADER.parent}", str(cpp), "-o", str(path)], capture_output=True, text=True)
+            result = subprocess.run(
+                [
+                    COMPILER,
+                    "-O1",
+                    "-std=c++17",
+                    "-fPIC",
+                    "-shared",
+                    "-Wall",
+                    "-Wno-unknown-pragmas",
+                    "-Wno-unused-function",
+                    "-Wno-unused-variable",
+                    f"-I{HEADER.parent}",
+                    str(cpp),
+                    "-o",
+                    str(path),
+                ],
+                capture_output=True,
+                text=True,
+            )
             assert result.returncode == 0, result.stderr[:4000]
         self.library = ctypes.CDLL(str(path))
 
@@ -76,23 +95,46 @@ class EmulatedModule:
 
         def launch(grid, block, arguments):
             assert len(arguments) == len(parameters), f"{name} takes {len(parameters)} arguments, got {len(arguments)}"
-            assert len(grid) == len(block) == 3 and block[1:] == (1, 1) and 0 < block[0] <= 1024 and grid[1] <= 65535 and grid[2] <= 65535
+            assert (
+                len(grid) == len(block) == 3
+                and block[1:] == (1, 1)
+                and 0 < block[0] <= 1024
+                and grid[1] <= 65535
+                and grid[2] <= 65535
+            )
             assert block[0] % 32 == 0, "blocks are whole warps"
-            function(*map(ctypes.c_int, grid), ctypes.c_int(block[0]),
-                     *(self._passed(name, kind, value) for (kind, _), value in zip(parameters, arguments)))
+            function(
+                *map(ctypes.c_int, grid),
+                ctypes.c_int(block[0]),
+                *(self._passed(name, kind, value) for (kind, _), value in zip(parameters, arguments)),
+            )
+
         return launch
 
     def _passed(self, name, kind, value):
         kind = kind.replace("const", "").replace("REAL", self.real).strip()
-        dtypes = {"float": np.float32, "double": np.float64, "int": np.int32, "unsigned char": np.uint8, "long long": np.int64, "unsigned int": np.uint32, "unsigned long long": np.uint64}
+        dtypes = {
+            "float": np.float32,
+            "double": np.float64,
+            "int": np.int32,
+            "unsigned char": np.uint8,
+            "long long": np.int64,
+            "unsigned int": np.uint32,
+            "unsigned long long": np.uint64,
+        }
         expected = np.dtype(dtypes[kind.rstrip("* ")])
         if kind.endswith("*"):
             assert isinstance(value, strict_array.ndarray), f"{name}: {kind} got {value!r}"
             assert value.dtype == expected and value.flags.c_contiguous, f"{name}: {kind} got {value.dtype}"
             return ctypes.c_void_p(value._data.ctypes.data)
         assert isinstance(value, np.generic) and value.dtype == expected, f"{name}: {kind} got {value!r}"
-        return {"float": ctypes.c_float, "double": ctypes.c_double, "int": ctypes.c_int, "unsigned int": ctypes.c_uint,
-                "unsigned long long": ctypes.c_ulonglong}[kind](value.item())
+        return {
+            "float": ctypes.c_float,
+            "double": ctypes.c_double,
+            "int": ctypes.c_int,
+            "unsigned int": ctypes.c_uint,
+            "unsigned long long": ctypes.c_ulonglong,
+        }[kind](value.item())
 
 
 def install(monkeypatch):
@@ -100,5 +142,7 @@ def install(monkeypatch):
     monkeypatch.setattr(cuda, "_modules", {})
     monkeypatch.setattr(cuda, "is_device_array", lambda x: isinstance(x, strict_array.ndarray))
     monkeypatch.setattr(backend, "cuda_module", EmulatedModule)
-    monkeypatch.setattr(kernels, "BLOCKS", 24)        # a small GPU: what costs time here are blocks whose threads wait for each other
+    monkeypatch.setattr(
+        kernels, "BLOCKS", 24
+    )  # a small GPU: what costs time here are blocks whose threads wait for each other
     return strict_array

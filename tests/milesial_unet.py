@@ -1,4 +1,6 @@
-"""The network of github.com/milesial/Pytorch-UNet, written once more with PyTorch's modules from its published structure: an oracle."""
+"""The network of github.com/milesial/Pytorch-UNet, written once more with PyTorch's modules from its published
+structure: an oracle.
+"""
 
 import torch
 from torch import nn
@@ -7,8 +9,14 @@ from torch import nn
 class DoubleConv(nn.Module):
     def __init__(self, inputs, outputs, middle):
         super().__init__()
-        self.double_conv = nn.Sequential(nn.Conv2d(inputs, middle, 3, padding=1, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
-                                         nn.Conv2d(middle, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        self.double_conv = nn.Sequential(
+            nn.Conv2d(inputs, middle, 3, padding=1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(),
+            nn.Conv2d(middle, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        )
 
     def forward(self, x):
         return self.double_conv(x)

@@ -1,8 +1,9 @@
 """A stand-in for CuPy on machines without a GPU: NumPy underneath, but as unforgiving as CuPy, or more so.
 
-What it refuses is what breaks when "CuPy is NumPy" is taken for granted: implicit conversion to NumPy, NumPy arrays mixed into
-arithmetic or indexing, NumPy functions on device arrays, device scalars as indices. Reductions give 0-d arrays, never scalars.
-`npunet.machine.backend.array_module` finds this module through the class's __module__, as it finds cupy.
+What it refuses is what breaks when "CuPy is NumPy" is taken for granted: implicit conversion to NumPy, NumPy arrays
+mixed into arithmetic or indexing, NumPy functions on device arrays, device scalars as indices. Reductions give 0-d
+arrays, never scalars. `npunet.machine.backend.array_module` finds this module through the class's __module__, as it
+finds cupy.
 """
 
 import operator
@@ -16,7 +17,7 @@ SCALARS = (bool, int, float, np.generic)
 class ndarray:
     """Wraps a NumPy array. `get()` is the only way out."""
 
-    __array_ufunc__ = None                                # np.exp(x) raises; numpy_array + x asks x, which refuses
+    __array_ufunc__ = None  # np.exp(x) raises; numpy_array + x asks x, which refuses
     __hash__ = None
 
     def __init__(self, data):
@@ -29,12 +30,14 @@ class ndarray:
         raise TypeError("implicit conversion of a device array to NumPy; use npunet.machine.backend.to_cpu")
 
     def __array_function__(self, function, kinds, arguments, keywords):
-        raise TypeError(f"numpy.{function.__name__} called with a device array; use array_module(x).{function.__name__}")
+        raise TypeError(
+            f"numpy.{function.__name__} called with a device array; use array_module(x).{function.__name__}"
+        )
 
     def __getitem__(self, index):
         index = _unwrap_index(index)
         item = self._data[index]
-        if isinstance(item, np.generic):                  # CuPy gives a 0-d view
+        if isinstance(item, np.generic):  # CuPy gives a 0-d view
             item = self._data[(index if isinstance(index, tuple) else (index,)) + (...,)]
         return ndarray(item)
 
@@ -95,6 +98,7 @@ def _method(name):
     def method(self, *arguments, **keywords):
         keywords = {key: _unwrap(value) if key == "out" else value for key, value in keywords.items()}
         return _wrap(getattr(self._data, name)(*arguments, **keywords))
+
     return method
 
 
@@ -102,6 +106,7 @@ def _binary(function, reflected=False):
     def method(self, other):
         other = _unwrap(other)
         return _wrap(function(other, self._data) if reflected else function(self._data, other))
+
     return method
 
 
@@ -109,12 +114,28 @@ def _in_place(function):
     def method(self, other):
         function(self._data, _unwrap(other))
         return self
+
     return method
 
 
 for _name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides"):
     setattr(ndarray, _name, property(operator.attrgetter(f"_data.{_name}")))
-for _name in ("astype", "reshape", "ravel", "transpose", "swapaxes", "copy", "sum", "mean", "max", "min", "all", "any", "argmax", "fill"):
+for _name in (
+    "astype",
+    "reshape",
+    "ravel",
+    "transpose",
+    "swapaxes",
+    "copy",
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "all",
+    "any",
+    "argmax",
+    "fill",
+):
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"):
     _plain, _function = _name.rstrip("_"), getattr(operator, _name)
@@ -129,6 +150,7 @@ for _name in ("neg", "abs", "invert"):
 
 def _function(numpy_function):
     """``numpy_function`` for device arrays only: sequences of them are taken, NumPy arrays are refused."""
+
     def strip(value):
         if isinstance(value, np.ndarray):
             raise TypeError(f"{numpy_function.__name__}: a NumPy array among device arrays")
@@ -140,6 +162,7 @@ def _function(numpy_function):
         out = keywords.get("out")
         result = numpy_function(*strip(arguments), **{key: strip(value) for key, value in keywords.items()})
         return out if out is not None else _wrap(result)
+
     function.__name__ = numpy_function.__name__
     return function
 
@@ -151,10 +174,22 @@ def asarray(x, dtype=None):
 
 array = asarray
 ndindex, newaxis = np.ndindex, None
-bool_, int8, int32, int64, uint8, float32, float64 = np.bool_, np.int8, np.int32, np.int64, np.uint8, np.float32, np.float64
-for _name in ("empty zeros ones full tanh arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum multiply add "
-              "subtract divide exp log sqrt abs isfinite matmul dot tensordot einsum where concatenate stack take_along_axis sum "
-              "mean max min argmax vdot copyto broadcast_to pad moveaxis swapaxes transpose").split():
+bool_, int8, int32, int64, uint8, float32, float64 = (
+    np.bool_,
+    np.int8,
+    np.int32,
+    np.int64,
+    np.uint8,
+    np.float32,
+    np.float64,
+)
+for _name in (
+    "empty zeros ones full tanh arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum "
+    "multiply add "
+    "subtract divide exp log sqrt abs isfinite matmul dot tensordot einsum where concatenate stack take_along_axis sum "
+    "mean max min argmax vdot copyto broadcast_to pad moveaxis swapaxes transpose"
+).split():
     globals()[_name] = _function(getattr(np, _name))
-lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(
-    sliding_window_view=_function(np.lib.stride_tricks.sliding_window_view)))
+lib = types.SimpleNamespace(
+    stride_tricks=types.SimpleNamespace(sliding_window_view=_function(np.lib.stride_tricks.sliding_window_view))
+)

@@ -1,4 +1,6 @@
-"""What the tests of npunet.style share: a VGG of few channels, and the real data where it is; PyTorch's twin is in style_twin.py."""
+"""What the tests of npunet.style share: a VGG of few channels, and the real data where it is;
+PyTorch's twin is in style_twin.py.
+"""
 
 from pathlib import Path
 
@@ -16,8 +18,10 @@ def small_vgg(monkeypatch, kind="vgg19", dtype="float64", seed=0, xp=np):
     monkeypatch.setattr(vgg, "CHANNELS", (2, 3, 4, 5, 5))
     eye = VGG.random(kind, seed, dtype=dtype)
     rng = np.random.default_rng(seed)
-    eye.weights = {name: (xp.asarray(weight), xp.asarray(0.1 * rng.standard_normal(bias.shape).astype(dtype)))
-                   for name, (weight, bias) in eye.weights.items()}
+    eye.weights = {
+        name: (xp.asarray(weight), xp.asarray(0.1 * rng.standard_normal(bias.shape).astype(dtype)))
+        for name, (weight, bias) in eye.weights.items()
+    }
     return eye
 
 
@@ -25,4 +29,3 @@ def real_vgg(dtype="float32"):
     if not REAL_WEIGHTS.exists():
         pytest.skip("../shared/data/vgg19 is not there")
     return VGG.load(REAL_WEIGHTS, dtype=dtype)
-

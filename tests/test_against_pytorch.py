@@ -1,4 +1,6 @@
-"""PyTorch as a second, independent program: the same network from its own functions gives the same logits, gradients and training."""
+"""PyTorch as a second, independent program:
+the same network from its own functions gives the same logits, gradients and training.
+"""
 
 import numpy as np
 import pytest
@@ -9,14 +11,18 @@ from npunet.gradient_check import relative_error
 from npunet.layers import Parameter
 from npunet.loss import weighted_cross_entropy
 from npunet.ops import dropout_backward
-from npunet.optimizers import Adam, RMSprop, SGD
+from npunet.optimizers import SGD, Adam, RMSprop
 
-torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
+torch = pytest.importorskip(
+    "torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests'
+)
 functional = torch.nn.functional
 
 
 def to_torch(name, value):
-    """npunet's layout to PyTorch's: convolutions (kh, kw, C, K) -> (K, C, kh, kw), up-convolutions -> (C, K, kh, kw)."""
+    """npunet's layout to PyTorch's:
+    convolutions (kh, kw, C, K) -> (K, C, kh, kw), up-convolutions -> (C, K, kh, kw).
+    """
     tensor = torch.tensor(value)
     if value.ndim == 4:
         tensor = tensor.permute(2, 3, 0, 1) if ".up." in name else tensor.permute(3, 2, 0, 1)
@@ -35,7 +41,10 @@ def torch_parameters(net):
 
 
 def torch_unet(x, p, depth, variant, masks=None):
-    """Fig. 1 once more, from the paper and not from npunet/unet.py. x (N, C, H, W); masks: what dropout multiplies with, by level."""
+    """Fig. 1 once more, from the paper and not from npunet/unet.py. x (N, C, H, W); masks:
+    what dropout multiplies with, by level.
+    """
+
     def conv(x, name, padding=0):
         return functional.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"], padding=padding)
 
@@ -55,7 +64,7 @@ def torch_unet(x, p, depth, variant, masks=None):
         if variant == "release":
             x = functional.relu(x)
         border = (skips[level].shape[2] - x.shape[2]) // 2
-        x = torch.cat([x, skips[level][:, :, border:border + x.shape[2], border:border + x.shape[3]]], dim=1)
+        x = torch.cat([x, skips[level][:, :, border : border + x.shape[2], border : border + x.shape[3]]], dim=1)
         x = double(x, f"expansive.{level}")
     return conv(x, "output")
 
@@ -81,19 +90,29 @@ def problem(dtype, variant="paper", depth=2, dropout=0.0, in_channels=2, n_class
     size = {2: 60, 4: 188}[depth]
     output = output_size(size, depth)
     x = rng.standard_normal((2, size, size, in_channels)).astype(dtype)
-    return net, x, rng.integers(0, n_classes, (2, output, output)), rng.uniform(0.5, 10, (2, output, output)).astype(dtype)
+    return (
+        net,
+        x,
+        rng.integers(0, n_classes, (2, output, output)),
+        rng.uniform(0.5, 10, (2, output, output)).astype(dtype),
+    )
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("float64", 1e-10)])
-@pytest.mark.parametrize("variant, depth, dropout", [("paper", 2, 0.0), ("release", 2, 0.0), ("paper", 2, 0.5), ("release", 2, 0.5),
-                                                     ("paper", 4, 0.0)])
+@pytest.mark.parametrize(
+    "variant, depth, dropout",
+    [("paper", 2, 0.0), ("release", 2, 0.0), ("paper", 2, 0.5), ("release", 2, 0.5), ("paper", 4, 0.0)],
+)
 def test_logits_and_all_gradients(variant, depth, dropout, dtype, tolerance):
     net, x, labels, weights = problem(dtype, variant, depth, dropout, base_channels=6 if depth == 2 else 3)
     maps = list(net.feature_maps(x).items())
-    before_dropout = [array for name, array in maps if name.endswith("dropout")]                     # one for each level
+    before_dropout = [array for name, array in maps if name.endswith("dropout")]  # one for each level
     logits = net.forward(x, train=True)
-    masks = {level: channels_first(dropout_backward(np.ones_like(before), layer.context))
-             for level, (before, layer) in enumerate(zip(before_dropout, net.dropouts, strict=True)) if not isinstance(layer.context, str)}
+    masks = {
+        level: channels_first(dropout_backward(np.ones_like(before), layer.context))
+        for level, (before, layer) in enumerate(zip(before_dropout, net.dropouts, strict=True))
+        if not isinstance(layer.context, str)
+    }
     assert bool(masks) == (dropout > 0)
     loss, dlogits = weighted_cross_entropy(logits, labels, weights)
     dx = net.backward(dlogits)
@@ -129,16 +148,25 @@ def test_ten_losses_of_a_training(variant, dtype, tolerance):
         theirs.step()
         expected.append(energy.item())
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
-    assert losses[-1] < 0.98 * losses[0]                                     # something was learnt meanwhile, so there was something to compare
+    assert losses[-1] < 0.98 * losses[0]  # something was learnt meanwhile, so there was something to compare
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
-@pytest.mark.parametrize("ours, theirs, options", [
-    (SGD, torch.optim.SGD, dict(momentum=0.99)), (SGD, torch.optim.SGD, dict(momentum=0.0)),
-    (RMSprop, torch.optim.RMSprop, {}), (RMSprop, torch.optim.RMSprop, dict(alpha=0.9, eps=1e-3)),
-    (RMSprop, torch.optim.RMSprop, dict(momentum=0.9)), (RMSprop, torch.optim.RMSprop, dict(momentum=0.999, weight_decay=0.1)),
-    (SGD, torch.optim.SGD, dict(momentum=0.9, weight_decay=0.1)), (Adam, torch.optim.Adam, dict(weight_decay=0.1)),
-    (Adam, torch.optim.Adam, {}), (Adam, torch.optim.Adam, dict(eps=1e-2))])
+@pytest.mark.parametrize(
+    "ours, theirs, options",
+    [
+        (SGD, torch.optim.SGD, dict(momentum=0.99)),
+        (SGD, torch.optim.SGD, dict(momentum=0.0)),
+        (RMSprop, torch.optim.RMSprop, {}),
+        (RMSprop, torch.optim.RMSprop, dict(alpha=0.9, eps=1e-3)),
+        (RMSprop, torch.optim.RMSprop, dict(momentum=0.9)),
+        (RMSprop, torch.optim.RMSprop, dict(momentum=0.999, weight_decay=0.1)),
+        (SGD, torch.optim.SGD, dict(momentum=0.9, weight_decay=0.1)),
+        (Adam, torch.optim.Adam, dict(weight_decay=0.1)),
+        (Adam, torch.optim.Adam, {}),
+        (Adam, torch.optim.Adam, dict(eps=1e-2)),
+    ],
+)
 def test_ten_steps_of_each_optimiser(ours, theirs, options, dtype, tolerance):
     rng = np.random.default_rng(0)
     parameter = Parameter(rng.standard_normal((4, 5)).astype(dtype))
@@ -155,6 +183,7 @@ def test_ten_steps_of_each_optimiser(ours, theirs, options, dtype, tolerance):
 def test_tied_maxima_share_their_winner_with_pytorch():
     """Both give the gradient of a tie to the first maximum, row by row."""
     from npunet.ops import max_pool2d, max_pool2d_backward
+
     rng = np.random.default_rng(2)
     x, dy = rng.integers(0, 3, (2, 8, 8, 4)).astype("float64"), rng.standard_normal((2, 4, 4, 4))
     _, ctx = max_pool2d(x)

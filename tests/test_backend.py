@@ -1,4 +1,6 @@
-"""Devices: the arrays decide, a missing GPU is explained in one line, nothing but backend.py imports CuPy and nothing PyTorch."""
+"""Devices: the arrays decide, a missing GPU is explained in one line, nothing but backend.py imports CuPy and nothing
+PyTorch.
+"""
 
 import ast
 import subprocess
@@ -11,8 +13,8 @@ import pytest
 import strict_array
 
 import npunet
-from npunet.machine import backend
 from npunet.errors import InputError
+from npunet.machine import backend
 
 PACKAGE = Path(npunet.__file__).parent
 
@@ -24,26 +26,37 @@ def imported_packages(path):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             yield node.module.partition(".")[0]
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__"):
-            yield from (argument.value.partition(".")[0] for argument in node.args
-                        if isinstance(argument, ast.Constant) and isinstance(argument.value, str))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            yield from (
+                argument.value.partition(".")[0]
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+            )
 
 
 def test_who_imports_what():
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 15
-    importers = {name: {str(path.relative_to(PACKAGE)) for path in files if name in imported_packages(path)}
-                 for name in ("cupy", "torch", "torchvision", "tensorflow", "jax", "skimage", "numpy")}
+    importers = {
+        name: {str(path.relative_to(PACKAGE)) for path in files if name in imported_packages(path)}
+        for name in ("cupy", "torch", "torchvision", "tensorflow", "jax", "skimage", "numpy")
+    }
     assert importers.pop("cupy") == {"machine/backend.py"}
-    assert len(importers.pop("numpy")) > 5                                   # the scan does see imports
+    assert len(importers.pop("numpy")) > 5  # the scan does see imports
     assert importers == dict.fromkeys(importers, set())
 
 
 def test_importing_npunet_needs_neither_gpu_nor_cupy_nor_torch():
-    program = ("import sys\n"
-               "for name in ('cupy', 'torch', 'skimage'): sys.modules[name] = None      # importing them now raises ImportError\n"
-               "import npunet; net = npunet.UNet(base_channels=2, depth=1)\n"
-               "print(net.n_parameters)")
+    program = (
+        "import sys\n"
+        "for name in ('cupy', 'torch', 'skimage'): sys.modules[name] = None      # importing them now raises "
+        "ImportError\n"
+        "import npunet; net = npunet.UNet(base_channels=2, depth=1)\n"
+        "print(net.n_parameters)"
+    )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
     assert done.returncode == 0 and int(done.stdout) > 0, done.stderr
 
@@ -73,6 +86,7 @@ def fake_cupy(monkeypatch, count=1, error=None):
         if isinstance(error, Exception):
             raise error
         return count
+
     module = types.ModuleType("cupy")
     module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=get_device_count))
     module.arange = strict_array.arange
@@ -83,7 +97,12 @@ def fake_cupy(monkeypatch, count=1, error=None):
 def test_a_gpu_that_cannot_be_used_is_explained_in_one_line(monkeypatch, error):
     fake_cupy(monkeypatch, error=error)
     problem = backend.gpu_problem()
-    assert "\n" not in problem and "cannot use a GPU" in problem and type(error).__name__ in problem and "pip install" in problem
+    assert (
+        "\n" not in problem
+        and "cannot use a GPU" in problem
+        and type(error).__name__ in problem
+        and "pip install" in problem
+    )
 
 
 def test_no_cupy_no_gpu_and_a_cupy_that_works(monkeypatch):
@@ -96,9 +115,14 @@ def test_no_cupy_no_gpu_and_a_cupy_that_works(monkeypatch):
     assert "not installed" in backend.gpu_problem() and "pip install" in backend.gpu_problem()
 
 
-@pytest.mark.parametrize("raised, words", [("ImportError('libcuda.so.1 is missing')", "cannot be imported (ImportError: libcuda.so.1"),
-                                           ("AttributeError('numpy')", "cannot be imported (AttributeError"),
-                                           ("ModuleNotFoundError('cupy')", "not installed")])
+@pytest.mark.parametrize(
+    "raised, words",
+    [
+        ("ImportError('libcuda.so.1 is missing')", "cannot be imported (ImportError: libcuda.so.1"),
+        ("AttributeError('numpy')", "cannot be imported (AttributeError"),
+        ("ModuleNotFoundError('cupy')", "not installed"),
+    ],
+)
 def test_a_cupy_that_fails_to_import(monkeypatch, tmp_path, raised, words):
     (tmp_path / "cupy.py").write_text(f"raise {raised}")
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
@@ -117,11 +141,26 @@ def test_auto_falls_back_aloud_and_gpu_refuses(monkeypatch, capsys):
         backend.resolve_device("tpu")
 
 
-@pytest.mark.parametrize("misuse", [
-    lambda x: np.asarray(x), lambda x: np.exp(x), lambda x: np.sum(x), lambda x: np.concatenate([x, x]), lambda x: np.ones(3) + x,
-    lambda x: x + np.ones(3), lambda x: x[np.array([0, 1])], lambda x: x.__iadd__(np.ones(3)), lambda x: [0, 1][x[0].astype(int)],
-    lambda x: strict_array.maximum(x, np.ones(3)), lambda x: x.__setitem__(0, np.ones(1)), lambda x: np.maximum(np.ones(3), x),
-    lambda x: np.ones(3).__iadd__(x), lambda x: np.zeros(3).__setitem__(slice(None), x), lambda x: range(x[0].astype(int))])
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda x: np.asarray(x),
+        lambda x: np.exp(x),
+        lambda x: np.sum(x),
+        lambda x: np.concatenate([x, x]),
+        lambda x: np.ones(3) + x,
+        lambda x: x + np.ones(3),
+        lambda x: x[np.array([0, 1])],
+        lambda x: x.__iadd__(np.ones(3)),
+        lambda x: [0, 1][x[0].astype(int)],
+        lambda x: strict_array.maximum(x, np.ones(3)),
+        lambda x: x.__setitem__(0, np.ones(1)),
+        lambda x: np.maximum(np.ones(3), x),
+        lambda x: np.ones(3).__iadd__(x),
+        lambda x: np.zeros(3).__setitem__(slice(None), x),
+        lambda x: range(x[0].astype(int)),
+    ],
+)
 def test_the_stand_in_refuses_what_cupy_refuses(misuse):
     with pytest.raises(TypeError):
         misuse(strict_array.asarray([1.0, 2.0, 3.0]))

@@ -1,12 +1,14 @@
-"""Batch normalisation beyond the contract of all operations: batches, large means, bands and what its gradient cannot contain."""
+"""Batch normalisation beyond the contract of all operations:
+batches, large means, bands and what its gradient cannot contain.
+"""
 
 import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.machine.backend import to_cpu
 from npunet.gradient_check import check_gradients, relative_error
 from npunet.machine import bands
+from npunet.machine.backend import to_cpu
 from npunet.ops.batch_norm import batch_norm_definition
 
 

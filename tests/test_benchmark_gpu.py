@@ -1,4 +1,6 @@
-"""benchmarks/gpu.py without a GPU: one line and exit status 2; and its parts on the CPU at a tiny size, where a part that fails stops nothing."""
+"""benchmarks/gpu.py without a GPU: one line and exit status 2;
+and its parts on the CPU at a tiny size, where a part that fails stops nothing.
+"""
 
 import itertools
 import json
@@ -14,8 +16,8 @@ import tifffile
 
 from benchmarks import gpu, gpu_report
 from benchmarks.gpu_profile import where_time_goes
-from npunet.machine.backend import gpu_problem
 from npunet.errors import InputError
+from npunet.machine.backend import gpu_problem
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,25 +57,55 @@ def options(tmp_path, rng):
     (tmp_path / "data").mkdir()
     labels = np.kron(rng.integers(0, 2, (22, 6, 6)), np.ones((8, 8), int)).astype("uint8") * 255
     tifffile.imwrite(tmp_path / "data" / "train-labels.tif", labels)
-    tifffile.imwrite(tmp_path / "data" / "train-volume.tif", (labels // 2 + rng.integers(0, 60, labels.shape)).astype("uint8"))
-    found = gpu.parser().parse_args(["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--minutes", "0.01", "--seconds", "600"])
-    found.command, found.tile, found.base_channels, found.probe, found.picture, found.picture_tile, found.part_seconds = "a test", 204, 1, 64 * 20, 20, 204, 0.01
+    tifffile.imwrite(
+        tmp_path / "data" / "train-volume.tif", (labels // 2 + rng.integers(0, 60, labels.shape)).astype("uint8")
+    )
+    found = gpu.parser().parse_args(
+        ["--out", str(tmp_path), "--data", str(tmp_path / "data"), "--minutes", "0.01", "--seconds", "600"]
+    )
+    (
+        found.command,
+        found.tile,
+        found.base_channels,
+        found.probe,
+        found.picture,
+        found.picture_tile,
+        found.part_seconds,
+    ) = "a test", 204, 1, 64 * 20, 20, 204, 0.01
     return found
 
 
 def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "torch_peer", lambda mode, task, *_: dict(error="no GPU") if "compile" in mode else dict(layers=[]) if task == "layers" else
-                        dict(train_ms=5.0, train_times_ms=[5.0], peak_bytes=1, version="2"))
+    monkeypatch.setattr(
+        gpu,
+        "torch_peer",
+        lambda mode, task, *_: (
+            dict(error="no GPU")
+            if "compile" in mode
+            else dict(layers=[])
+            if task == "layers"
+            else dict(train_ms=5.0, train_times_ms=[5.0], peak_bytes=1, version="2")
+        ),
+    )
     monkeypatch.setattr(gpu, "GPU_ALGORITHMS", {})
     monkeypatch.setattr(gpu, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
     found = gpu.run(Cpu(), options)
     assert list(found) == list(gpu.PARTS)
     assert not [part["error"] for part in found.values() if isinstance(part.get("error"), str)]
-    assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]         # NumPy against NumPy
+    assert (
+        max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]
+    )  # NumPy against NumPy
     assert found["training steps"]["error"] == 0 and found["training steps"]["error_after_moving"] == 0
-    assert found["full size"]["PyTorch TF32 compiled"] == {"error": "no GPU"} and found["full size"]["npunet TF32"]["train_ms"] > 0
+    assert (
+        found["full size"]["PyTorch TF32 compiled"] == {"error": "no GPU"}
+        and found["full size"]["npunet TF32"]["train_ms"] > 0
+    )
     layers, step = found["profile"]["TF32"]["layers"], found["profile"]["TF32"]["step_ms"]
-    assert min(layers["contracting.0.conv1"]) > 0 and layers["contracting.0.dropout"][0] < step and "| expansive.0.concat |" in (tmp_path / "report.md").read_text()
+    assert (
+        min(layers["contracting.0.conv1"]) > 0
+        and layers["contracting.0.dropout"][0] < step
+        and "| expansive.0.concat |" in (tmp_path / "report.md").read_text()
+    )
     assert found["isbi"]["steps"] >= 12 and 0 <= found["isbi"]["scores"]["v_rand"] <= 1
     assert json.loads((tmp_path / "results.json").read_text())["parts"].keys() == found.keys()
     text = (tmp_path / "report.md").read_text()
@@ -88,7 +120,10 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(options, tmp_path):
 
     found = gpu.run(Cpu(), options, {"first": fails, "second": lambda *_: dict(value=1.5)})
     assert found == {"first": {"error": "ValueError: two"}, "second": {"value": 1.5}}
-    assert "failed: ValueError: two" in (tmp_path / "report.md").read_text() and "- value: 1.5" in (tmp_path / "report.md").read_text()
+    assert (
+        "failed: ValueError: two" in (tmp_path / "report.md").read_text()
+        and "- value: 1.5" in (tmp_path / "report.md").read_text()
+    )
     options.seconds = 10
     assert gpu.run(Cpu(), options, {"late": fails}) == {"late": {"error": "skipped, out of time"}}
 
@@ -100,26 +135,43 @@ def test_a_report_that_fails_stops_nothing(options, tmp_path):
 
 
 def test_what_was_promised_is_compared_with_what_was_measured():
-    found = {"full size": {"npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0), "PyTorch TF32": dict(train_ms=10.0),
-                           "PyTorch float32": dict(train_ms=11.0)}, "isbi": dict(scores=dict(v_rand=0.98))}
+    found = {
+        "full size": {
+            "npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0),
+            "PyTorch TF32": dict(train_ms=10.0),
+            "PyTorch float32": dict(train_ms=11.0),
+        },
+        "isbi": dict(scores=dict(v_rand=0.98)),
+    }
     assert [(name, reached) for name, _, _, reached in gpu_report.bars(found)] == [
-        ("step over PyTorch's eager TF32", True), ("... and over its float32", False), ("steps a second", True), ("512 x 512 ms", False), ("v_rand", True)]
+        ("step over PyTorch's eager TF32", True),
+        ("... and over its float32", False),
+        ("steps a second", True),
+        ("512 x 512 ms", False),
+        ("v_rand", True),
+    ]
     assert gpu_report.bars({}) == [] and gpu_report.bars({"full size": {"error": "x"}}) == []
 
 
 def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):
-    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, stdout="", stderr=""))
+    monkeypatch.setattr(
+        gpu.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, stdout="", stderr="")
+    )
     assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "ended without an answer"}
 
     def late(command, **keywords):
         raise subprocess.TimeoutExpired(command, keywords["timeout"])
+
     monkeypatch.setattr(gpu.subprocess, "run", late)
     assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "no answer within 5 s"}
     assert gpu.torch_peer("tf32", "steps", 188, 1, 1, -20) == {"error": "skipped, out of time"}
 
 
 def test_a_peer_that_is_late_is_believed_as_far_as_it_came(monkeypatch):
-    run, before = subprocess.run, [sys.executable, "-c", "import time; print('{\"train_ms\": 5.0}', flush=True); time.sleep(60)"]
+    run, before = (
+        subprocess.run,
+        [sys.executable, "-c", "import time; print('{\"train_ms\": 5.0}', flush=True); time.sleep(60)"],
+    )
     monkeypatch.setattr(gpu.subprocess, "run", lambda command, **keywords: run(before, **keywords))
     assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 3) == {"train_ms": 5.0}
 
@@ -127,7 +179,7 @@ def test_a_peer_that_is_late_is_believed_as_far_as_it_came(monkeypatch):
 def test_the_peers_leave_time_for_the_training(options, monkeypatch):
     monkeypatch.setattr(gpu, "write", lambda found, options: None)
     options.minutes, options.seconds, seen = 2.5, 480, []
-    part = lambda device, options: seen.append((options.reserved, round(options.time_left() / 10))) or {}           # noqa: E731
+    part = lambda device, options: seen.append((options.reserved, round(options.time_left() / 10))) or {}  # noqa: E731
     gpu.run(Cpu(), options, {"full size": part, "isbi": part, "layers": part})
     assert seen == [(210, 48), (0, 48), (0, 48)]
 
@@ -135,8 +187,15 @@ def test_the_peers_leave_time_for_the_training(options, monkeypatch):
 def test_without_a_gpu_it_is_one_line_and_status_2():
     if gpu_problem() is None:
         pytest.skip("there is a GPU")
-    result = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1 and "benchmarks.gpu: CuPy" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (
+        result.returncode == 2
+        and result.stdout == ""
+        and len(result.stderr.splitlines()) == 1
+        and "benchmarks.gpu: CuPy" in result.stderr
+    )
 
 
 def test_a_part_that_is_not_known(monkeypatch):
@@ -146,10 +205,13 @@ def test_a_part_that_is_not_known(monkeypatch):
 
 
 def test_the_profile_counts_every_launch(gpu, monkeypatch):
-    """On a clock that ticks once at each look, a layer's time is the number of looks within; afterwards nothing is left of the wrapping."""
+    """On a clock that ticks once at each look, a layer's time is the number of looks within;
+    afterwards nothing is left of the wrapping.
+    """
     from npunet import unet
     from npunet.gpu import cuda
     from npunet.layers import Convolution
+
     ticks = itertools.count()
     device = SimpleNamespace(mark=lambda: next(ticks), between=lambda start, stop: stop - start)
     monkeypatch.setattr(unet, "resolve_device", lambda name: name)
@@ -157,6 +219,10 @@ def test_the_profile_counts_every_launch(gpu, monkeypatch):
     net, launch = unet.UNet(1, 2, 8, 1, device="gpu"), cuda.CudaFile.launch
     x = gpu.asarray(np.zeros((1, 20, 20, 1), "float32"))
     found = where_time_goes(device, net, lambda: net.forward(x, train=True), runs=2)
-    assert found["layers"]["output"] == [1, 0] and found["kernels"]["widen"] == [1, 1] and found["kernels"]["batched_matmul"][0] == 5
+    assert (
+        found["layers"]["output"] == [1, 0]
+        and found["kernels"]["widen"] == [1, 1]
+        and found["kernels"]["batched_matmul"][0] == 5
+    )
     assert found["step_ms"] == 1 + 2 * sum(count for count, _ in found["kernels"].values())
     assert cuda.CudaFile.launch is launch and type(net.output) is Convolution and "forward" not in vars(net.output)

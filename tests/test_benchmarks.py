@@ -1,4 +1,6 @@
-"""The side-by-side runs at tiny sizes: what they compare is the same network, and a peer that is absent or fails is a line, not a crash."""
+"""The side-by-side runs at tiny sizes:
+what they compare is the same network, and a peer that is absent or fails is a line, not a crash.
+"""
 
 import io
 import json
@@ -16,7 +18,23 @@ from npunet.errors import InputError
 def test_a_run_writes_text_json_and_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(side_by_side, "RESULTS", tmp_path)
     monkeypatch.setattr(side_by_side, "gemm_peak", lambda: 100.0)
-    monkeypatch.setattr(sys, "argv", ["train_step", "--tiles", "188", "--base-channels", "1", "--rounds", "2", "--peers", "npunet,DeZero", "--out", "found"])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "train_step",
+            "--tiles",
+            "188",
+            "--base-channels",
+            "1",
+            "--rounds",
+            "2",
+            "--peers",
+            "npunet,DeZero",
+            "--out",
+            "found",
+        ],
+    )
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None if name == "dezero" else object())
     side_by_side.run("train", "a test", "train_step")
     assert "absent: dezero is not installed" in capsys.readouterr().out
@@ -46,7 +64,9 @@ def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeyp
     class Fake(side_by_side.Peer):
         def __init__(self, name, *_):
             self.name, self.times, self.cpu, self.error, self.peak, self.count = name, [], [], None, None, 0
-            self.process = type("Process", (), dict(stdin=io.BytesIO(), kill=lambda self: None, communicate=lambda self: None))()
+            self.process = type(
+                "Process", (), dict(stdin=io.BytesIO(), kill=lambda self: None, communicate=lambda self: None)
+            )()
 
         def _answer(self):
             turns.append(self.name)
@@ -60,7 +80,9 @@ def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeyp
     monkeypatch.setattr(side_by_side, "WARM_UP", 2)
     found = side_by_side.measure(["a", "b", "c"], "train", 188, 1, rounds=2)
     assert turns == ["a", "b", "c", "a", "b", "c", "a", "c", "a", "c"]
-    assert found["a"].times == [3.0, 4.0] and found["b"].error == "gone" and found["b"].times == []     # the warm-up does not count
+    assert (
+        found["a"].times == [3.0, 4.0] and found["b"].error == "gone" and found["b"].times == []
+    )  # the warm-up does not count
 
 
 def test_a_peer_without_its_program_answers_with_its_error(monkeypatch):
@@ -71,19 +93,25 @@ def test_a_peer_without_its_program_answers_with_its_error(monkeypatch):
 
 
 def test_operations_of_direct_convolution_by_hand():
-    net = 2 * (2 * 186 * 186 * 9)                         # the first layer alone, 1 -> 2 channels, two operations for each product
+    net = 2 * (2 * 186 * 186 * 9)  # the first layer alone, 1 -> 2 channels, two operations for each product
     forward = side_by_side.direct_operations("infer", 188, 2)
     assert side_by_side.direct_operations("train", 188, 2) == 3 * forward - net
     assert side_by_side.direct_operations("train", 572, 64) == pytest.approx(1.0e12, rel=0.1)
 
 
 def test_layers_of_the_convolution_benchmark_are_those_of_the_network():
-    weights = [p.value.shape for name, p in UNet(base_channels=64).parameters.items() if name.endswith("weight") and ".up." not in name]
+    weights = [
+        p.value.shape
+        for name, p in UNet(base_channels=64).parameters.items()
+        if name.endswith("weight") and ".up." not in name
+    ]
     assert [(kernel, kernel, c, k) for _, c, k, kernel in convolution.layers(572)] == weights
 
 
 def test_pytorch_runs_the_same_network():
-    torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
+    torch = pytest.importorskip(
+        "torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests'
+    )
     ours, theirs = UNet(base_channels=2, seed=3), networks.torch_unet(2).eval()
     with torch.no_grad():
         for parameter, target in zip(ours.parameters.values(), ordered(theirs)):

@@ -1,4 +1,6 @@
-"""Prediction of an image from a memory-mapped TIFF: its memory is that of a tile, not of the image (§2, "arbitrarily large images")."""
+"""Prediction of an image from a memory-mapped TIFF:
+its memory is that of a tile, not of the image (§2, "arbitrarily large images").
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,7 @@ def test_own_memory_does_not_grow_with_the_image(tmp_path):
         folder = tmp_path / str(side)
         folder.mkdir()
         found[side] = measure(side, 1, 1, 516, folder, largest_png=0)
-        assert (folder / "found" / "big.tif").stat().st_size > side ** 2
+        assert (folder / "found" / "big.tif").stat().st_size > side**2
     assert found[6000]["anonymous"] - found[1000]["anonymous"] < 15e6
 
 

@@ -1,4 +1,6 @@
-"""Checkpoints: what comes back is what was saved, half a file is never left, and every other file is refused in one line."""
+"""Checkpoints: what comes back is what was saved, half a file is never left, and every other file is refused in one
+line.
+"""
 
 import json
 import os
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 
 from npunet import UNet
-from npunet.files import checkpoint
 from npunet.errors import InputError
+from npunet.files import checkpoint
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_round_trip(tmp_path, variant, dtype, rng):
         assert again.parameters[name].value.dtype == dtype
     x = rng.standard_normal((1, 44, 44, 3))
     np.testing.assert_array_equal(again.forward(x), net.forward(x))
-    again.save(str(tmp_path / "second.npz"))                                 # a str is as good as a Path
+    again.save(str(tmp_path / "second.npz"))  # a str is as good as a Path
     assert sorted(os.listdir(tmp_path)) == ["any name, no ending", "second.npz"]
 
 
@@ -67,25 +69,33 @@ def test_the_file_is_plain_zip_json_and_npy_without_pickles(saved):
 
 
 def test_entries_and_header_come_back(tmp_path, rng):
-    entries = {"header": {"step": 3, "name": "Zellen µm"}, "optimizer/velocity/a": rng.standard_normal((2, 3)), "flag": np.array(True)}
+    entries = {
+        "header": {"step": 3, "name": "Zellen µm"},
+        "optimizer/velocity/a": rng.standard_normal((2, 3)),
+        "flag": np.array(True),
+    }
     checkpoint.save(tmp_path / "c.npz", entries, best=0.5)
     again = checkpoint.load(tmp_path / "c.npz")
     assert again.pop("header") == {"format": checkpoint.FORMAT, "step": 3, "name": "Zellen µm", "best": 0.5}
     assert again.keys() == {"optimizer/velocity/a", "flag"}
     np.testing.assert_array_equal(again["optimizer/velocity/a"], entries["optimizer/velocity/a"])
-    assert entries["header"] == {"step": 3, "name": "Zellen µm"}             # the caller's dict is as it was
+    assert entries["header"] == {"step": 3, "name": "Zellen µm"}  # the caller's dict is as it was
 
 
 def test_cut_short_anywhere(saved, tmp_path):
     whole = saved[1].read_bytes()
     cut = tmp_path / "cut.npz"
-    for length in sorted({0, 1, 3, 4, 30, 100, len(whole) - 1, len(whole) - 22, *range(0, len(whole), len(whole) // 40)}):
+    for length in sorted(
+        {0, 1, 3, 4, 30, 100, len(whole) - 1, len(whole) - 22, *range(0, len(whole), len(whole) // 40)}
+    ):
         cut.write_bytes(whole[:length])
         assert_refused(cut, "cannot be read as a checkpoint")
 
 
 def test_damaged_anywhere(saved, tmp_path):
-    """One byte changed: either refused in one line or, where the byte says nothing (times, padding), the same network."""
+    """One byte changed:
+    either refused in one line or, where the byte says nothing (times, padding), the same network.
+    """
     net, path = saved
     whole, damaged = bytearray(path.read_bytes()), tmp_path / "damaged.npz"
     refused = 0
@@ -152,8 +162,11 @@ def test_a_pickle_is_never_executed(tmp_path):
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "trap"),)
-    for name, write in (("pickle", lambda file: pickle.dump(Trap(), file)),
-                        ("npz", lambda file: np.savez(file, header=np.array([Trap()], dtype=object)))):
+
+    for name, write in (
+        ("pickle", lambda file: pickle.dump(Trap(), file)),
+        ("npz", lambda file: np.savez(file, header=np.array([Trap()], dtype=object))),
+    ):
         with open(tmp_path / name, "wb") as file:
             write(file)
         assert_refused(tmp_path / name)
@@ -169,12 +182,17 @@ def test_a_file_that_does_not_fit_its_own_configuration(saved, tmp_path):
     entries = checkpoint.network_entries(net)
 
     def write(**changes):
-        checkpoint.save(tmp_path / "bad.npz", {name: value for name, value in (entries | changes).items() if value is not None})
+        checkpoint.save(
+            tmp_path / "bad.npz", {name: value for name, value in (entries | changes).items() if value is not None}
+        )
         return tmp_path / "bad.npz"
 
     assert_refused(write(**{"parameter/output.bias": None}), "output.bias")
     assert_refused(write(**{"parameter/extra.weight": np.zeros(2)}), "extra.weight")
-    assert_refused(write(**{"parameter/output.weight": np.zeros((1, 1, 2, 4), "float32")}), r"output.weight has shape \(1, 1, 2, 4\) instead of")
+    assert_refused(
+        write(**{"parameter/output.weight": np.zeros((1, 1, 2, 4), "float32")}),
+        r"output.weight has shape \(1, 1, 2, 4\) instead of",
+    )
     assert_refused(write(header={}), "header")
     assert_refused(write(header={"network": None}), "header")
     assert_refused(write(header={"network": net.config | {"colour": "red"}}), "colour")
@@ -191,7 +209,7 @@ def test_a_directory_in_the_place_of_the_file_is_left_alone(saved, tmp_path):
 def test_folders_that_cannot_be_written_to(saved, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     places = [tmp_path / "missing" / "net.npz", saved[1] / "net.npz", ""]
-    if os.geteuid() != 0:                                                    # root may write everywhere
+    if os.geteuid() != 0:  # root may write everywhere
         places.append(tmp_path / "locked" / "net.npz")
     for place in places:
         with pytest.raises(InputError, match="could not be written") as error:
@@ -200,7 +218,9 @@ def test_folders_that_cannot_be_written_to(saved, tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["savez", "fsync", "replace"])
-@pytest.mark.parametrize("raised, expected", [(OSError(28, "No space left on device"), InputError), (KeyboardInterrupt(), KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    "raised, expected", [(OSError(28, "No space left on device"), InputError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(saved, monkeypatch, failing, raised, expected):
     net, path = saved
     before = path.read_bytes()
@@ -209,6 +229,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(saved, mon
         if failing == "savez":
             file.write(b"half a file")
         raise raised
+
     monkeypatch.setattr(np if failing == "savez" else os, failing, fail)
     with pytest.raises(expected):
         net.save(path)
@@ -218,11 +239,13 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(saved, mon
 def test_a_killed_process_leaves_the_old_file(saved):
     net, path = saved
     before = path.read_bytes()
-    program = ("import os, sys, npunet\n"
-               "os.fsync = lambda descriptor: os._exit(9)                     # dies when all is written, nothing renamed\n"
-               "npunet.UNet(base_channels=2, depth=1).save(sys.argv[1])")
+    program = (
+        "import os, sys, npunet\n"
+        "os.fsync = lambda descriptor: os._exit(9)                     # dies when all is written, nothing renamed\n"
+        "npunet.UNet(base_channels=2, depth=1).save(sys.argv[1])"
+    )
     assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == 9
     assert path.read_bytes() == before
-    net.save(path)                                                           # what it left behind is in nobody's way
+    net.save(path)  # what it left behind is in nobody's way
     assert os.listdir(path.parent) == ["net.npz"]
     UNet.load(path)

@@ -30,7 +30,9 @@ def folder(tmp_path, monkeypatch, rng):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_tf32_needs_a_gpu(folder, monkeypatch, name):
     main, arguments = COMMANDS[name]
-    with pytest.raises(InputError, match="^--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it$"):
+    with pytest.raises(
+        InputError, match="^--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it$"
+    ):
         main([*arguments.split(), "--tf32"])
 
 
@@ -44,7 +46,7 @@ def test_every_command_asks_before_it_computes(folder, monkeypatch, name):
         raise Asked(*arguments)
 
     monkeypatch.setattr(cli, "set_tf32", asked)
-    monkeypatch.setattr("npunet.ops.conv2d", None)                           # whoever computes first fails on this
+    monkeypatch.setattr("npunet.ops.conv2d", None)  # whoever computes first fails on this
     main, arguments = COMMANDS[name]
     for given, on in (["--tf32"], True), ([], False):
         with pytest.raises(Asked) as error:
@@ -55,5 +57,10 @@ def test_every_command_asks_before_it_computes(folder, monkeypatch, name):
 def test_it_is_set_on_a_gpu_only(monkeypatch):
     found = []
     monkeypatch.setattr(cli, "use_tf32", found.append)
-    cli.set_tf32(True, "gpu", "gpu"), cli.set_tf32(False, "auto", "gpu"), cli.set_tf32(True, "auto", "cpu"), cli.set_tf32(False, "cpu", "cpu")
+    (
+        cli.set_tf32(True, "gpu", "gpu"),
+        cli.set_tf32(False, "auto", "gpu"),
+        cli.set_tf32(True, "auto", "cpu"),
+        cli.set_tf32(False, "cpu", "cpu"),
+    )
     assert found == [True, False]

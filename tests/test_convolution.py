@@ -29,7 +29,9 @@ def arrays(shape, kh, kw, outputs, padding, dtype=np.float64, seed=0):
     x = rng.normal(size=shape).astype(dtype)
     weight = rng.normal(size=(kh, kw, shape[3], outputs)).astype(dtype)
     bias = rng.normal(size=outputs).astype(dtype)
-    dy = rng.normal(size=(shape[0], shape[1] + 2 * padding - kh + 1, shape[2] + 2 * padding - kw + 1, outputs)).astype(dtype)
+    dy = rng.normal(size=(shape[0], shape[1] + 2 * padding - kh + 1, shape[2] + 2 * padding - kw + 1, outputs)).astype(
+        dtype
+    )
     return x, weight, bias, dy
 
 
@@ -53,7 +55,10 @@ def test_naive_is_scipys_correlation(case):
     for n in range(shape[0]):
         for k in range(outputs):
             image = np.pad(x[n], ((padding, padding), (padding, padding), (0, 0)))
-            expected = sum(signal.correlate2d(image[:, :, c], weight[:, :, c, k], mode="valid") for c in range(shape[3])) + bias[k]
+            expected = (
+                sum(signal.correlate2d(image[:, :, c], weight[:, :, c, k], mode="valid") for c in range(shape[3]))
+                + bias[k]
+            )
             np.testing.assert_allclose(y[n, :, :, k], expected, rtol=0, atol=1e-12)
 
 
@@ -138,7 +143,9 @@ def test_contract(name, dtype):
     gradients = conv2d_backward(strided[3], ctx)
     np.testing.assert_array_equal(y, np.maximum(plain, 0))
     assert all(a.dtype == dtype for a in (y, *gradients))
-    none, dweight, dbias = conv2d_backward(dy, conv2d(x, weight, bias, padding=1, relu=True, algorithm=name)[1], need_dx=False)
+    none, dweight, dbias = conv2d_backward(
+        dy, conv2d(x, weight, bias, padding=1, relu=True, algorithm=name)[1], need_dx=False
+    )
     assert none is None
     np.testing.assert_array_equal(dweight, gradients[1])
     np.testing.assert_array_equal(dbias, gradients[2])
@@ -159,8 +166,9 @@ def test_results_are_the_same_bits_each_time(name):
 
 @pytest.mark.parametrize("shape, outputs", [((1, 70, 300, 8), 40), ((2, 12, 13, 70), 150)])
 def test_many_bands_and_many_channels_in_float32(shape, outputs):
-    """Sizes at which every algorithm works in several bands, or several blocks of channels. Reference: im2col in float64.
-    No ReLU: a value that rounds to the other side of zero would send its whole gradient another way."""
+    """Sizes at which every algorithm works in several bands, or several blocks of channels. Reference:
+    im2col in float64. No ReLU: a value that rounds to the other side of zero would send its whole gradient another way.
+    """
     x, weight, bias, dy = arrays(shape, 3, 3, outputs, 1)
     y, ctx = conv2d(x, weight, bias, padding=1, algorithm="im2col")
     expected = (y, *conv2d_backward(dy, ctx))
@@ -171,26 +179,34 @@ def test_many_bands_and_many_channels_in_float32(shape, outputs):
             assert relative(found, wanted) < ({"winograd_6x6": 2e-5, "winograd_5x5": 1e-5}.get(name, 5e-6))
 
 
-@pytest.mark.parametrize("shape, kh, outputs", [((1, 572, 572, 1), 3, 64), ((1, 66, 66, 512), 3, 512), ((1, 388, 388, 64), 1, 2)])
+@pytest.mark.parametrize(
+    "shape, kh, outputs", [((1, 572, 572, 1), 3, 64), ((1, 66, 66, 512), 3, 512), ((1, 388, 388, 64), 1, 2)]
+)
 def test_auto_chooses_a_known_algorithm(shape, kh, outputs):
     assert choose(shape, (kh, kh, shape[3], outputs), 0, "cpu") in FAST
     assert choose(shape, (kh, kh, shape[3], outputs), 0, "gpu") in FAST
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(x=np.zeros((5, 5, 2))), "expected (N, H, W, C)"),
-    (dict(weight=np.zeros((3, 3, 3, 4))), "x has 2 channels but weight expects 3"),
-    (dict(weight=np.zeros((2, 2, 2, 4))), "expected odd sizes"),
-    (dict(bias=np.zeros(3)), "expected (4,)"),
-    (dict(x=np.zeros((1, 5, 5, 2), np.float32)), "one dtype"),
-    (dict(x=np.zeros((1, 5, 5, 2), np.uint8)), "float32 or float64"),
-    (dict(x=np.zeros((1, 2, 5, 2))), "smaller than the 3x3 kernel"),
-    (dict(padding=-1), "0 or more"),
-    (dict(algorithm="fft"), "not known"),
-    (dict(weight=np.zeros((1, 1, 2, 4)), algorithm="winograd"), "cannot do 1x1 kernels"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(x=np.zeros((5, 5, 2))), "expected (N, H, W, C)"),
+        (dict(weight=np.zeros((3, 3, 3, 4))), "x has 2 channels but weight expects 3"),
+        (dict(weight=np.zeros((2, 2, 2, 4))), "expected odd sizes"),
+        (dict(bias=np.zeros(3)), "expected (4,)"),
+        (dict(x=np.zeros((1, 5, 5, 2), np.float32)), "one dtype"),
+        (dict(x=np.zeros((1, 5, 5, 2), np.uint8)), "float32 or float64"),
+        (dict(x=np.zeros((1, 2, 5, 2))), "smaller than the 3x3 kernel"),
+        (dict(padding=-1), "0 or more"),
+        (dict(algorithm="fft"), "not known"),
+        (dict(weight=np.zeros((1, 1, 2, 4)), algorithm="winograd"), "cannot do 1x1 kernels"),
+    ],
+)
 def test_bad_input_is_refused_with_one_line(change, words):
-    arguments = dict(x=np.zeros((1, 5, 5, 2)), weight=np.zeros((3, 3, 2, 4)), bias=np.zeros(4), padding=0, algorithm="auto") | change
+    arguments = (
+        dict(x=np.zeros((1, 5, 5, 2)), weight=np.zeros((3, 3, 2, 4)), bias=np.zeros(4), padding=0, algorithm="auto")
+        | change
+    )
     with pytest.raises(InputError) as error:
         conv2d(arguments.pop("x"), arguments.pop("weight"), arguments.pop("bias"), **arguments)
     assert words in str(error.value) and "\n" not in str(error.value)

@@ -23,7 +23,11 @@ def test_an_odd_border_loses_the_extra_row_at_the_end(xp):
 
 def test_backward_is_the_adjoint(xp, rng):
     """<crop_concat(u, s), dy> = <u, du> + <s, ds>: cropping and zero-padding are adjoint."""
-    upsampled, skip, dy = rng.standard_normal((2, 3, 4, 2)), rng.standard_normal((2, 8, 7, 3)), rng.standard_normal((2, 3, 4, 5))
+    upsampled, skip, dy = (
+        rng.standard_normal((2, 3, 4, 2)),
+        rng.standard_normal((2, 8, 7, 3)),
+        rng.standard_normal((2, 3, 4, 5)),
+    )
     y, ctx = crop_concat(xp.asarray(upsampled), xp.asarray(skip))
     dupsampled, dskip = (to_cpu(gradient) for gradient in crop_concat_backward(xp.asarray(dy), ctx))
     assert np.sum(to_cpu(y) * dy) == pytest.approx(np.sum(upsampled * dupsampled) + np.sum(skip * dskip), rel=1e-12)

@@ -1,12 +1,14 @@
-"""A tile that is drawn on the GPU is the tile that is drawn on the CPU; the kernels run on a CPU here (cuda_on_cpu.py)."""
+"""A tile that is drawn on the GPU is the tile that is drawn on the CPU;
+the kernels run on a CPU here (cuda_on_cpu.py).
+"""
 
 import numpy as np
 import pytest
 
-from npunet.gpu import augmentation as gpu_augmentation
 from npunet.augmentation import NO_AUGMENTATION, Settings, draw_tile
-from npunet.machine.backend import to_cpu
 from npunet.datasets.dataset import Sample
+from npunet.gpu import augmentation as gpu_augmentation
+from npunet.machine.backend import to_cpu
 from npunet.training import Recipe, batches, placed
 
 
@@ -20,13 +22,24 @@ def gpu(gpu, monkeypatch):
 
 def section(rng, channels, ignore=False, height=37, width=52):
     labels = rng.integers(0, 3, (height, width))
-    return Sample("one", rng.random((height, width, channels), dtype="float32"), labels, labels.astype("int32"),
-                  rng.random((height, width)) < 0.3 if ignore else None)
+    return Sample(
+        "one",
+        rng.random((height, width, channels), dtype="float32"),
+        labels,
+        labels.astype("int32"),
+        rng.random((height, width)) < 0.3 if ignore else None,
+    )
 
 
-@pytest.mark.parametrize("channels, ignore, settings", [
-    (1, False, Settings(w0=0.0)), (3, True, Settings(w0=0.0, class_weights=(0.5, 2.0, 1.0))), (1, False, Settings(w0=0.0, grey=0.0, elastic=30.0)),
-    (1, True, Settings(w0=0.0, elastic=0.0, rotation=0.0, shift=False))])
+@pytest.mark.parametrize(
+    "channels, ignore, settings",
+    [
+        (1, False, Settings(w0=0.0)),
+        (3, True, Settings(w0=0.0, class_weights=(0.5, 2.0, 1.0))),
+        (1, False, Settings(w0=0.0, grey=0.0, elastic=30.0)),
+        (1, True, Settings(w0=0.0, elastic=0.0, rotation=0.0, shift=False)),
+    ],
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_tile_on_both_devices(gpu, rng, channels, ignore, settings, seed):
     """The tile is larger than the section, so that it is mirrored on all sides, more than once."""
@@ -43,8 +56,9 @@ def test_the_same_tile_on_both_devices(gpu, rng, channels, ignore, settings, see
 
 def test_without_augmentation_it_is_the_section_itself(gpu, rng):
     sample = section(rng, 1)
-    image, labels, weights = draw_tile(gpu_augmentation.moved(sample), 36, 36, rng, NO_AUGMENTATION.__class__(
-        **(vars(NO_AUGMENTATION) | dict(w0=0.0))))
+    image, labels, weights = draw_tile(
+        gpu_augmentation.moved(sample), 36, 36, rng, NO_AUGMENTATION.__class__(**(vars(NO_AUGMENTATION) | dict(w0=0.0)))
+    )
     np.testing.assert_allclose(to_cpu(image), sample.image[:36, 8:44], atol=1e-6)
     np.testing.assert_array_equal(to_cpu(labels), sample.labels[:36, 8:44])
     assert (to_cpu(weights) == 1).all()

@@ -1,6 +1,7 @@
 """Every .cu file compiles for the GPUs that npunet supports, where a compiler is there; no GPU is needed.
 
-CUDA 12's compilers know compute capability 7.0 to 9.0; CUDA 13's begin at 7.5, so 7.0 is compiled only where a CUDA 12 compiler is found.
+CUDA 12's compilers know compute capability 7.0 to 9.0; CUDA 13's begin at 7.5, so 7.0 is compiled only where a CUDA 12
+compiler is found.
 """
 
 import shutil
@@ -14,15 +15,21 @@ from npunet.gpu import cuda
 
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
-NARROW = [dict(FEW=few, SIDE=side) for few, side in ((1, 3), (3, 3), (2, 1))]      # grey images, RGB, two classes
+NARROW = [dict(FEW=few, SIDE=side) for few, side in ((1, 3), (3, 3), (2, 1))]  # grey images, RGB, two classes
 SOURCES = [(path, numbers) for path in FILES for numbers in (NARROW if path.name == "few_channels.cu" else [{}])]
-each_source = pytest.mark.parametrize("path, numbers", SOURCES, ids=lambda part: part.name if isinstance(part, Path) else "-".join(map(str, part.values())))
+each_source = pytest.mark.parametrize(
+    "path, numbers",
+    SOURCES,
+    ids=lambda part: part.name if isinstance(part, Path) else "-".join(map(str, part.values())),
+)
 NVCC = shutil.which("nvcc")
 CAPABILITIES = (70, 75, 80, 86, 89, 90)
 
 
 def nvcc_knows():
-    """The first and the last capability, and 8.0, where tensor cores learned TF32: nvcc takes a second for each, NVRTC below does them all."""
+    """The first and the last capability, and 8.0, where tensor cores learned TF32:
+    nvcc takes a second for each, NVRTC below does them all.
+    """
     listed = subprocess.run([NVCC, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
     known = [capability for capability in CAPABILITIES if f"compute_{capability}" in listed]
     return sorted({known[0], 80, known[-1]})
@@ -32,6 +39,7 @@ def nvrtc():
     """CuPy's binding to NVRTC, or None: it is there with CuPy and its toolkit parts, GPU or not."""
     try:
         from cupy.cuda import nvrtc
+
         nvrtc.getVersion()
         return nvrtc
     except Exception:
@@ -39,7 +47,7 @@ def nvrtc():
 
 
 def test_there_are_kernels():
-    assert FILES and all("extern \"C\" __global__ void" in path.read_text() for path in FILES)
+    assert FILES and all('extern "C" __global__ void' in path.read_text() for path in FILES)
 
 
 @each_source
@@ -47,8 +55,19 @@ def test_nvcc_compiles(path, numbers, tmp_path):
     if NVCC is None:
         pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
     targets = [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in nvcc_knows()]
-    command = [NVCC, "-cubin" if len(targets) == 1 else "-fatbin", *cuda.options("float32", **numbers), *targets, "--Werror", "all-warnings",
-               "-Xptxas", "-v", str(path), "-o", str(tmp_path / "kernels.bin")]
+    command = [
+        NVCC,
+        "-cubin" if len(targets) == 1 else "-fatbin",
+        *cuda.options("float32", **numbers),
+        *targets,
+        "--Werror",
+        "all-warnings",
+        "-Xptxas",
+        "-v",
+        str(path),
+        "-o",
+        str(tmp_path / "kernels.bin"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     spilled = [line for line in result.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
@@ -61,7 +80,7 @@ def test_nvrtc_compiles(path, numbers, dtype):
     """As CuPy will do it, for every capability that this NVRTC supports."""
     compiler = nvrtc()
     if compiler is None:
-        pytest.skip("NVRTC is not here; pip install \"cupy-cuda12x[ctk]\" brings it")
+        pytest.skip('NVRTC is not here; pip install "cupy-cuda12x[ctk]" brings it')
     supported = [capability for capability in CAPABILITIES if capability in compiler.getSupportedArchs()]
     assert supported
     for capability in supported:

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.gpu import cuda
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
-from npunet.gpu import kernels
 from npunet.gpu import convolution as algorithms
+from npunet.gpu import cuda, kernels
 from npunet.gpu import few_channels as gpu_few_channels
+from npunet.machine.backend import to_cpu
 from npunet.ops.conv_algorithms import naive, winograd
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}          # of the largest value
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}  # of the largest value
 
 
 def close(mine, expected, dtype):
@@ -25,15 +24,19 @@ def close(mine, expected, dtype):
 
 def check(gpu, rng, algorithm, dtype, n, height, width, c, k, padding, relu=True, bias=True, kernel=3, need_dx=True):
     """Forward and all gradients of one convolution: `algorithm` on the device, im2col in NumPy as the other."""
-    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)           # noqa: E731
+    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)  # noqa: E731
     x, weight, offset = draw(n, height, width, c), draw(kernel, kernel, c, k), draw(k) if bias else None
     options = dict(padding=padding, relu=relu)
     expected, expected_ctx = ops.conv2d(x, weight, offset, algorithm="im2col", **options)
-    y, ctx = ops.conv2d(gpu.asarray(x), gpu.asarray(weight), gpu.asarray(offset) if bias else None, algorithm=algorithm, **options)
+    y, ctx = ops.conv2d(
+        gpu.asarray(x), gpu.asarray(weight), gpu.asarray(offset) if bias else None, algorithm=algorithm, **options
+    )
     close(y, expected, dtype)
     dy = draw(*expected.shape)
-    ctx = ctx._replace(y=gpu.asarray(expected) if relu else None)            # rounding must not decide where the ReLU is open
-    for mine, wanted in zip(ops.conv2d_backward(gpu.asarray(dy), ctx, need_dx), ops.conv2d_backward(dy, expected_ctx, need_dx), strict=True):
+    ctx = ctx._replace(y=gpu.asarray(expected) if relu else None)  # rounding must not decide where the ReLU is open
+    for mine, wanted in zip(
+        ops.conv2d_backward(gpu.asarray(dy), ctx, need_dx), ops.conv2d_backward(dy, expected_ctx, need_dx), strict=True
+    ):
         if wanted is None:
             assert mine is None
         else:
@@ -41,21 +44,33 @@ def check(gpu, rng, algorithm, dtype, n, height, width, c, k, padding, relu=True
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n, height, width, c, k, padding", [
-    (1, 6, 6, 8, 4, 0), (1, 7, 12, 5, 3, 0), (2, 9, 8, 3, 6, 1), (1, 3, 3, 1, 1, 0), (1, 4, 5, 2, 2, 2), (2, 5, 4, 2, 3, 4)])
+@pytest.mark.parametrize(
+    "n, height, width, c, k, padding",
+    [
+        (1, 6, 6, 8, 4, 0),
+        (1, 7, 12, 5, 3, 0),
+        (2, 9, 8, 3, 6, 1),
+        (1, 3, 3, 1, 1, 0),
+        (1, 4, 5, 2, 2, 2),
+        (2, 5, 4, 2, 3, 4),
+    ],
+)
 def test_winograd(gpu, rng, dtype, n, height, width, c, k, padding):
     check(gpu, rng, "winograd_cuda", dtype, n, height, width, c, k, padding)
     check(gpu, rng, "winograd_cuda", dtype, n, height, width, c, k, padding, relu=False, bias=False)
 
 
 def test_winograd_in_chunks_and_shared_out(gpu, rng, monkeypatch):
-    monkeypatch.setattr(algorithms, "WORKSPACE", 7 * 36 * 5 * 8)             # seven tiles at a time
+    monkeypatch.setattr(algorithms, "WORKSPACE", 7 * 36 * 5 * 8)  # seven tiles at a time
     monkeypatch.setattr(algorithms, "LEAST_TILES", 2)
     assert algorithms.products(7, 2, 3) == 3
     check(gpu, rng, "winograd_cuda", "float64", 2, 14, 18, 2, 3, 1)
 
 
-@pytest.mark.parametrize("count, c, k, splits", [(20164, 64, 64, 8), (20164, 128, 64, 8), (256, 1024, 1024, 1), (100, 64, 64, 1), (600, 64, 64, 2)])
+@pytest.mark.parametrize(
+    "count, c, k, splits",
+    [(20164, 64, 64, 8), (20164, 128, 64, 8), (256, 1024, 1024, 1), (100, 64, 64, 1), (600, 64, 64, 2)],
+)
 def test_how_tiles_are_shared_out(count, c, k, splits):
     assert algorithms.products(count, c, k) == splits
 
@@ -63,12 +78,20 @@ def test_how_tiles_are_shared_out(count, c, k, splits):
 def test_the_transforms_are_those_of_the_cpu(gpu):
     """Each one-dimensional transform, on unit vectors, is the matrix of winograd.py."""
     source = algorithms.KERNELS.source
-    wanted = {"times_bt": winograd.F4.bt, "times_g": winograd.F4.g, "times_gt": winograd.F4.g.T, "times_at": winograd.F4.at, "times_a": winograd.F4.at.T}
+    wanted = {
+        "times_bt": winograd.F4.bt,
+        "times_g": winograd.F4.g,
+        "times_gt": winograd.F4.g.T,
+        "times_at": winograd.F4.at,
+        "times_a": winograd.F4.at.T,
+    }
     assert set(wanted) == set(re.findall(r"void (times_\w+)\(", source))
     for name, matrix in wanted.items():
         rows, columns = matrix.shape
         call = "REAL out[6]; times_g<1>(in, out);" if name == "times_g" else f"REAL* out = in; {name}<1>(in);"
-        probe = source + f"""
+        probe = (
+            source
+            + f"""
 extern "C" __global__ void probe(const REAL* x, REAL* y) {{
     REAL in[6];
     for (int i = 0; i < {columns}; ++i) in[i] = x[i];
@@ -76,6 +99,7 @@ extern "C" __global__ void probe(const REAL* x, REAL* y) {{
     for (int i = 0; i < {rows}; ++i) y[i] = out[i];
 }}
 """
+        )
         run = cuda_on_cpu.EmulatedModule(probe, ("-DREAL=double",)).get_function("probe")
         for unit in range(columns):
             x, y = gpu.asarray(np.eye(columns)[unit]), gpu.asarray(np.zeros(rows))
@@ -92,24 +116,64 @@ def test_only_for_device_arrays(gpu, rng):
 
 
 def test_auto_on_a_gpu(gpu, rng):
-    for c, k, kernel, wanted in ((1, 16, 3, "few_channels_cuda"), (3, 8, 3, "few_channels_cuda"), (16, 2, 1, "few_channels_cuda"), (1, 8, 5, "im2col"),
-                                 (16, 8, 3, "winograd_cuda"), (16, 8, 1, "im2col"), (16, 2, 5, "shifted_gemm")):
-        _, ctx = ops.conv2d(gpu.asarray(rng.standard_normal((1, 8, 8, c))), gpu.asarray(rng.standard_normal((kernel, kernel, c, k))))
+    for c, k, kernel, wanted in (
+        (1, 16, 3, "few_channels_cuda"),
+        (3, 8, 3, "few_channels_cuda"),
+        (16, 2, 1, "few_channels_cuda"),
+        (1, 8, 5, "im2col"),
+        (16, 8, 3, "winograd_cuda"),
+        (16, 8, 1, "im2col"),
+        (16, 2, 5, "shifted_gemm"),
+    ):
+        _, ctx = ops.conv2d(
+            gpu.asarray(rng.standard_normal((1, 8, 8, c))), gpu.asarray(rng.standard_normal((kernel, kernel, c, k)))
+        )
         assert ctx.algorithm == wanted, (c, k, kernel)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kernel, n, height, width, c, k, padding", [
-    (3, 1, 21, 18, 1, 64, 0), (3, 2, 9, 8, 3, 40, 1), (3, 1, 3, 4, 7, 9, 2), (3, 2, 7, 6, 3, 33, 3), (1, 1, 5, 6, 2, 16, 0),           # few in
-    (1, 2, 17, 9, 64, 2, 0), (1, 1, 4, 5, 70, 2, 1), (3, 1, 8, 9, 35, 3, 1), (3, 2, 5, 4, 8, 1, 0), (1, 1, 1, 1, 1, 1, 0)])            # few out
+@pytest.mark.parametrize(
+    "kernel, n, height, width, c, k, padding",
+    [
+        (3, 1, 21, 18, 1, 64, 0),
+        (3, 2, 9, 8, 3, 40, 1),
+        (3, 1, 3, 4, 7, 9, 2),
+        (3, 2, 7, 6, 3, 33, 3),
+        (1, 1, 5, 6, 2, 16, 0),  # few in
+        (1, 2, 17, 9, 64, 2, 0),
+        (1, 1, 4, 5, 70, 2, 1),
+        (3, 1, 8, 9, 35, 3, 1),
+        (3, 2, 5, 4, 8, 1, 0),
+        (1, 1, 1, 1, 1, 1, 0),
+    ],
+)  # few out
 def test_few_channels(gpu, rng, dtype, kernel, n, height, width, c, k, padding):
     check(gpu, rng, "few_channels_cuda", dtype, n, height, width, c, k, padding, kernel=kernel)
-    check(gpu, rng, "few_channels_cuda", dtype, n, height, width, c, k, padding, relu=False, bias=False, kernel=kernel, need_dx=False)
+    check(
+        gpu,
+        rng,
+        "few_channels_cuda",
+        dtype,
+        n,
+        height,
+        width,
+        c,
+        k,
+        padding,
+        relu=False,
+        bias=False,
+        kernel=kernel,
+        need_dx=False,
+    )
 
 
 @pytest.mark.parametrize("c, k, kernel", [(3, 5, 3), (9, 2, 1), (8, 3, 3)])
 def test_few_channels_against_the_definition_and_finite_differences(gpu, rng, c, k, kernel):
-    x, weight, bias = rng.standard_normal((2, 4, 5, c)), rng.standard_normal((kernel, kernel, c, k)), rng.standard_normal(k)
+    x, weight, bias = (
+        rng.standard_normal((2, 4, 5, c)),
+        rng.standard_normal((kernel, kernel, c, k)),
+        rng.standard_normal(k),
+    )
     padding = kernel // 2
     y, ctx = ops.conv2d(*map(gpu.asarray, (x, weight, bias)), padding=padding, algorithm="few_channels_cuda")
     close(y, naive.forward(x, weight, bias, padding, False), "float64")
@@ -140,7 +204,9 @@ def test_few_channels_says_what_it_cannot_do(gpu, rng):
     with pytest.raises(InputError, match="works on CuPy arrays"):
         ops.conv2d(x, weight, algorithm="few_channels_cuda")
     with pytest.raises(InputError, match="cannot do 5x5 kernels"):
-        ops.conv2d(gpu.asarray(x[..., :1]), gpu.asarray(rng.standard_normal((5, 5, 1, 9))), algorithm="few_channels_cuda")
+        ops.conv2d(
+            gpu.asarray(x[..., :1]), gpu.asarray(rng.standard_normal((5, 5, 1, 9))), algorithm="few_channels_cuda"
+        )
 
 
 def tf32(values):
@@ -149,14 +215,20 @@ def tf32(values):
     return bits.view(np.float32)
 
 
-@pytest.mark.parametrize("n, height, width, c, k, padding", [(1, 14, 15, 16, 16, 0), (2, 9, 8, 32, 128, 1), (1, 3, 3, 16, 80, 0), (1, 5, 4, 48, 16, 2),
-                                                                 (3, 4, 6, 128, 128, 1)])
+@pytest.mark.parametrize(
+    "n, height, width, c, k, padding",
+    [(1, 14, 15, 16, 16, 0), (2, 9, 8, 32, 128, 1), (1, 3, 3, 16, 80, 0), (1, 5, 4, 48, 16, 2), (3, 4, 6, 128, 128, 1)],
+)
 def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
     """With operands that TF32 holds exactly only the order of the sums differs, so the usual tolerance holds."""
-    monkeypatch.setattr(algorithms, "LEAST_PIXELS", 30)      # several shares of the pixels
+    monkeypatch.setattr(algorithms, "LEAST_PIXELS", 30)  # several shares of the pixels
     launched, launch = [], cuda.CudaFile.launch
-    monkeypatch.setattr(cuda.CudaFile, "launch", lambda self, name, *rest, **how: launched.append(name) or launch(self, name, *rest, **how))
-    if c == k == 128:                                        # as if this image filled a GPU with large blocks
+    monkeypatch.setattr(
+        cuda.CudaFile,
+        "launch",
+        lambda self, name, *rest, **how: launched.append(name) or launch(self, name, *rest, **how),
+    )
+    if c == k == 128:  # as if this image filled a GPU with large blocks
         monkeypatch.setattr(algorithms, "WANTED_BLOCKS", 2)
     normal = rng.standard_normal
 
@@ -166,11 +238,17 @@ def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
     check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding)
     check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding, relu=False, bias=False)
     size = 128 if c == k == 128 else 64
-    assert {f"convolve_{size}", f"tap_gradient_{size}"} <= set(launched) and not {f"convolve_{192 - size}", f"tap_gradient_{192 - size}"} & set(launched)
+    assert {f"convolve_{size}", f"tap_gradient_{size}"} <= set(launched) and not {
+        f"convolve_{192 - size}",
+        f"tap_gradient_{192 - size}",
+    } & set(launched)
 
 
 def test_tensor_cores_round_to_ten_bits(gpu, rng):
-    x, weight = rng.standard_normal((1, 6, 6, 16)).astype("float32"), rng.standard_normal((3, 3, 16, 16)).astype("float32")
+    x, weight = (
+        rng.standard_normal((1, 6, 6, 16)).astype("float32"),
+        rng.standard_normal((3, 3, 16, 16)).astype("float32"),
+    )
     y, _ = ops.conv2d(gpu.asarray(x), gpu.asarray(weight), algorithm="tensor_cores")
     exact, _ = ops.conv2d(tf32(x).astype("float64"), tf32(weight).astype("float64"))
     close(y, exact.astype("float32"), "float32")

@@ -1,14 +1,16 @@
-"""The CUDA kernels, run on a CPU by cuda_on_cpu.py, compute what the array expressions compute. Says nothing about any GPU's speed."""
+"""The CUDA kernels, run on a CPU by cuda_on_cpu.py, compute what the array expressions compute.
+
+Says nothing about any GPU's speed.
+"""
 
 import numpy as np
 import pytest
 
 from npunet import loss, ops, optimizers
-from npunet.gpu import cuda
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
+from npunet.gpu import cuda, kernels
 from npunet.layers import Parameter
-from npunet.gpu import kernels
+from npunet.machine.backend import to_cpu
 
 TOLERANCE = {"float32": dict(rtol=2e-6, atol=2e-6), "float64": dict(rtol=1e-12, atol=1e-13)}
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -22,7 +24,9 @@ def same(mine, expected, dtype):
 @each_dtype
 @pytest.mark.parametrize("channels, pixels", [(1, 700), (2, 5), (5, 2000), (64, 1100), (300, 9), (600, 3)])
 def test_bias_relu_and_their_gradient(gpu, rng, dtype, channels, pixels):
-    z, bias, dy = (rng.standard_normal(shape).astype(dtype) for shape in ((pixels, channels), channels, (pixels, channels)))
+    z, bias, dy = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((pixels, channels), channels, (pixels, channels))
+    )
     for relu in (False, True):
         y = gpu.asarray(z)
         kernels.bias_relu(y, gpu.asarray(bias), relu)
@@ -31,7 +35,12 @@ def test_bias_relu_and_their_gradient(gpu, rng, dtype, channels, pixels):
         dz, dbias = kernels.mask_and_sum(gpu.asarray(dy), y if relu else None)
         masked = dy * (expected > 0) if relu else dy
         same(dz, masked, dtype)
-        np.testing.assert_allclose(to_cpu(dbias), masked.sum(axis=0, dtype="float64"), rtol=1e-5 if dtype == "float32" else 1e-11, atol=1e-4 if dtype == "float32" else 1e-12)
+        np.testing.assert_allclose(
+            to_cpu(dbias),
+            masked.sum(axis=0, dtype="float64"),
+            rtol=1e-5 if dtype == "float32" else 1e-11,
+            atol=1e-4 if dtype == "float32" else 1e-12,
+        )
     y = gpu.asarray(z)
     kernels.bias_relu(y, None, True)
     same(y, np.maximum(z, 0), dtype)
@@ -45,16 +54,23 @@ def test_relu_keeps_nan(gpu):
 
 @each_dtype
 def test_up_convolution(gpu, rng, dtype):
-    """Its products are CuPy's; the gradient of its bias is the kernel's, because CuPy adds up the first axis of few columns with few threads."""
+    """Its products are CuPy's;
+    the gradient of its bias is the kernel's, because CuPy adds up the first axis of few columns with few threads.
+    """
     x, weight, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 3, 5, 6), (2, 2, 6, 4), (4,)))
     for offset in (bias, None):
         y, ctx = ops.up_conv2d(gpu.asarray(x), gpu.asarray(weight), None if offset is None else gpu.asarray(offset))
         expected, expected_ctx = ops.up_conv2d(x, weight, offset)
         dy = rng.standard_normal(expected.shape).astype(dtype)
-        pairs = [(y, expected), *zip(ops.up_conv2d_backward(gpu.asarray(dy), ctx), ops.up_conv2d_backward(dy, expected_ctx))]
+        pairs = [
+            (y, expected),
+            *zip(ops.up_conv2d_backward(gpu.asarray(dy), ctx), ops.up_conv2d_backward(dy, expected_ctx)),
+        ]
         assert len(pairs) == 4 and (pairs[-1][0] is None) == (offset is None)
-        for mine, wanted in pairs[:3 if offset is None else 4]:
-            np.testing.assert_allclose(to_cpu(mine), wanted, rtol=0, atol=(1e-5 if dtype == "float32" else 1e-12) * abs(wanted).max())
+        for mine, wanted in pairs[: 3 if offset is None else 4]:
+            np.testing.assert_allclose(
+                to_cpu(mine), wanted, rtol=0, atol=(1e-5 if dtype == "float32" else 1e-12) * abs(wanted).max()
+            )
 
 
 @each_dtype
@@ -66,19 +82,28 @@ def test_batch_norm(gpu, rng, dtype, relu, n, height, width, channels):
     y, ctx = ops.batch_norm(*map(gpu.asarray, (x, scale, shift)), relu=relu)
     expected, expected_ctx = ops.batch_norm(*(array.astype("float64") for array in (x, scale, shift)), relu=relu)
     dy = rng.standard_normal(expected.shape).astype(dtype)
-    ctx = ctx._replace(y=gpu.asarray(expected.astype(dtype)) if relu else None)          # rounding must not decide where the ReLU is open
+    ctx = ctx._replace(
+        y=gpu.asarray(expected.astype(dtype)) if relu else None
+    )  # rounding must not decide where the ReLU is open
     found = [y, ctx.mean, ctx.variance, *ops.batch_norm_backward(gpu.asarray(dy), ctx)]
-    wanted = [expected, expected_ctx.mean, expected_ctx.variance, *ops.batch_norm_backward(dy.astype("float64"), expected_ctx)]
+    wanted = [
+        expected,
+        expected_ctx.mean,
+        expected_ctx.variance,
+        *ops.batch_norm_backward(dy.astype("float64"), expected_ctx),
+    ]
     for mine, other in zip(found, wanted, strict=True):
         assert mine.shape == other.shape
-        np.testing.assert_allclose(to_cpu(mine), other, rtol=0, atol=(5e-6 if dtype == "float32" else 1e-12) * max(1, abs(other).max()))
+        np.testing.assert_allclose(
+            to_cpu(mine), other, rtol=0, atol=(5e-6 if dtype == "float32" else 1e-12) * max(1, abs(other).max())
+        )
     assert [array.dtype for array in found] == [dtype, "float64", "float64", dtype, dtype, dtype]
     again, _ = ops.batch_norm(*map(gpu.asarray, (x, scale, shift)), ctx.mean, ctx.variance, relu=relu)
-    np.testing.assert_array_equal(to_cpu(again), to_cpu(y))                              # what `Layer.forward_again` relies on
+    np.testing.assert_array_equal(to_cpu(again), to_cpu(y))  # what `Layer.forward_again` relies on
 
 
 def test_batch_norm_of_a_large_mean(gpu, rng):
-    x = (1e6 + rng.standard_normal((1, 40, 30, 3)))
+    x = 1e6 + rng.standard_normal((1, 40, 30, 3))
     mean, variance = kernels.moments(gpu.asarray(x))
     np.testing.assert_allclose(to_cpu(mean), x.mean(axis=(0, 1, 2)), rtol=1e-13)
     np.testing.assert_allclose(to_cpu(variance), x.var(axis=(0, 1, 2)), rtol=1e-9)
@@ -89,7 +114,11 @@ def test_what_a_kernel_cannot_count_is_refused(gpu, monkeypatch):
     monkeypatch.setattr(cuda, "LARGEST", 11)
     y = gpu.asarray(np.ones((3, 4)))
     for launch in (lambda: kernels.bias_relu(y, None, True), lambda: kernels.BIAS_RELU.launch("relu_only", 1, y, 1)):
-        with pytest.raises(InputError, match="^a feature map or sum of 12 numbers is more than a CUDA kernel counts, 11; give a smaller tile or batch$"):
+        with pytest.raises(
+            InputError,
+            match="^a feature map or sum of 12 numbers is more than a CUDA kernel counts, 11; give a smaller tile or "
+            "batch$",
+        ):
             launch()
     with pytest.raises(ValueError, match="not C-contiguous"):
         kernels.BIAS_RELU.launch("relu_only", 1, y[:, ::2], 1)
@@ -104,7 +133,9 @@ def test_max_pooling_with_many_ties(gpu, rng, dtype, shape):
     assert isinstance(ctx, kernels.Winners)
     same(y, expected, dtype)
     dy = rng.standard_normal(expected.shape).astype(dtype)
-    np.testing.assert_array_equal(to_cpu(ops.max_pool2d_backward(gpu.asarray(dy), ctx)), ops.max_pool2d_backward(dy, expected_ctx))
+    np.testing.assert_array_equal(
+        to_cpu(ops.max_pool2d_backward(gpu.asarray(dy), ctx)), ops.max_pool2d_backward(dy, expected_ctx)
+    )
     dskip = rng.standard_normal(shape).astype(dtype)
     mine = ops.max_pool2d_backward(gpu.asarray(dy), ctx, gpu.asarray(dskip))
     np.testing.assert_array_equal(to_cpu(mine), ops.max_pool2d_backward(dy, expected_ctx, dskip))
@@ -115,10 +146,12 @@ def test_max_pooling_with_many_ties(gpu, rng, dtype, shape):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_energy_and_its_gradient(gpu, rng, dtype, classes, weighted):
     logits = (5 * rng.standard_normal((2, 17, 19, classes))).astype(dtype)
-    logits[0, 0, 0] = [1000, *[-1000] * (classes - 1)]                       # nothing overflows
+    logits[0, 0, 0] = [1000, *[-1000] * (classes - 1)]  # nothing overflows
     labels = rng.integers(0, classes, (2, 17, 19))
     weights = rng.random(labels.shape, dtype="float32") if weighted else None
-    energy, dlogits = loss.weighted_cross_entropy(gpu.asarray(logits), gpu.asarray(labels), gpu.asarray(weights) if weighted else None)
+    energy, dlogits = loss.weighted_cross_entropy(
+        gpu.asarray(logits), gpu.asarray(labels), gpu.asarray(weights) if weighted else None
+    )
     expected, expected_dlogits = loss.weighted_cross_entropy(logits, labels, weights)
     assert energy.shape == ()
     np.testing.assert_allclose(float(energy), float(expected), rtol=1e-5 if dtype == "float32" else 1e-12)
@@ -131,7 +164,9 @@ def test_a_label_that_is_no_class_makes_the_energy_nan(gpu):
     energy, _ = loss.weighted_cross_entropy(gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels))
     assert np.isnan(float(energy))
     with pytest.raises(ValueError, match="expected the same shape"):
-        loss.weighted_cross_entropy(gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels), gpu.asarray(np.ones((1, 4, 3))))
+        loss.weighted_cross_entropy(
+            gpu.asarray(np.zeros((1, 4, 4, 2))), gpu.asarray(labels), gpu.asarray(np.ones((1, 4, 3)))
+        )
 
 
 @each_dtype
@@ -151,8 +186,12 @@ def test_the_other_energies_do_not_wait(gpu, rng, monkeypatch, dtype, energy, cl
     same(dmine, dexpected, dtype)
 
 
-OPTIMIZERS = {"sgd": lambda p: optimizers.SGD(p, 0.1, weight_decay=0.01), "adam": lambda p: optimizers.Adam(p, 0.1, weight_decay=0.01),
-              "rmsprop": lambda p: optimizers.RMSprop(p, 0.1), "rmsprop momentum": lambda p: optimizers.RMSprop(p, 0.1, momentum=0.9)}
+OPTIMIZERS = {
+    "sgd": lambda p: optimizers.SGD(p, 0.1, weight_decay=0.01),
+    "adam": lambda p: optimizers.Adam(p, 0.1, weight_decay=0.01),
+    "rmsprop": lambda p: optimizers.RMSprop(p, 0.1),
+    "rmsprop momentum": lambda p: optimizers.RMSprop(p, 0.1, momentum=0.9),
+}
 
 
 def parameters(xp, rng, dtype):
@@ -183,14 +222,16 @@ def test_clipping_on_the_device(gpu, rng):
     mine = parameters(gpu, rng, "float64")
     before = {name: to_cpu(parameter.value) for name, parameter in mine.items()}
     gradients = {name: to_cpu(parameter.grad) for name, parameter in mine.items()}
-    norm = np.sqrt(sum((gradient ** 2).sum() for gradient in gradients.values()))
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
     optimizer = optimizers.SGD(mine, 1.0, momentum=0.0)
     for clip, factor in ((norm / 2, 0.5), (0, 1), (2 * norm, 1)):
         energy, found = to_cpu(optimizer.clip(gpu.asarray(0.25), clip))
         assert energy == 0.25 and found == pytest.approx(norm, rel=1e-13)
         optimizer.step()
         for name, parameter in mine.items():
-            np.testing.assert_allclose(to_cpu(parameter.value), before[name] - factor * gradients[name], rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(
+                to_cpu(parameter.value), before[name] - factor * gradients[name], rtol=1e-12, atol=1e-14
+            )
             parameter.value = gpu.asarray(before[name])
 
 
@@ -206,7 +247,7 @@ def test_after_a_number_that_is_not_finite_nothing_moves(gpu, rng, bad_energy, b
     assert not np.isfinite(to_cpu(optimizer.clip(gpu.asarray(np.float32(bad_energy)), 1.0))).all()
     optimizer.step()
     mine["bias"].grad = good
-    optimizer.clip(gpu.asarray(np.float32(1)), 1.0)                          # good again, but nobody has looked yet
+    optimizer.clip(gpu.asarray(np.float32(1)), 1.0)  # good again, but nobody has looked yet
     optimizer.step()
     for name, parameter in mine.items():
         np.testing.assert_array_equal(to_cpu(parameter.value), before[name])

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from npunet import optimizers, train, unet
-from npunet.commands import cli, memory_needs
-from npunet.files import images
-from npunet.gpu import augmentation as gpu_augmentation, cuda
 from npunet.augmentation import Settings
-from npunet.machine.backend import to_cpu
+from npunet.commands import cli, memory_needs
 from npunet.datasets import synthetic
 from npunet.errors import InputError
+from npunet.files import images
+from npunet.gpu import augmentation as gpu_augmentation
+from npunet.gpu import cuda
+from npunet.machine.backend import to_cpu
 from npunet.ops import dropout_backward
 from npunet.training import NotFinite, Recipe, batches, placed, read_back, training_step
 
@@ -33,8 +34,11 @@ def make(device, variant="paper", **options):
 
 def batch(rng, net, size):
     output = net.output_size(size)
-    return (rng.standard_normal((1, size, size, 1)).astype("float32"), rng.integers(0, 2, (1, output, output)),
-            rng.random((1, output, output), dtype="float32") + 0.5)
+    return (
+        rng.standard_normal((1, size, size, 1)).astype("float32"),
+        rng.integers(0, 2, (1, output, output)),
+        rng.random((1, output, output), dtype="float32") + 0.5,
+    )
 
 
 @pytest.mark.parametrize("variant, size", [("paper", 44), ("release", 44), ("pytorch-unet", 32)])
@@ -48,7 +52,9 @@ def test_a_training_step(gpu, rng, variant, size):
         np.testing.assert_allclose(mine, other, rtol=2e-4)
     for name, parameter in nets[1].parameters.items():
         scale = abs(parameter.value).max() + 1e-3
-        np.testing.assert_allclose(to_cpu(nets[0].parameters[name].value), parameter.value, rtol=0, atol=1e-4 * scale, err_msg=name)
+        np.testing.assert_allclose(
+            to_cpu(nets[0].parameters[name].value), parameter.value, rtol=0, atol=1e-4 * scale, err_msg=name
+        )
 
 
 def test_the_kernels_are_really_used(gpu, rng, monkeypatch):
@@ -62,8 +68,26 @@ def test_the_kernels_are_really_used(gpu, rng, monkeypatch):
     monkeypatch.setattr(cuda.CudaFile, "launch", noted)
     net = make("gpu")
     training_step(net, optimizers.Adam(net.parameters, 1e-3), *batch(rng, net, 44), clip=1.0)
-    assert launched >= {"widen", "narrow", "tap_sums", "dropout", "mask_and_sum", "add_up", "max_pool", "max_pool_backward", "input_transform",
-                        "output_transform", "weight_transform", "gradient_transform", "weight_gradient", "cross_entropy", "mean_energy", "sum_of_squares", "gradient_scale", "adam"}
+    assert launched >= {
+        "widen",
+        "narrow",
+        "tap_sums",
+        "dropout",
+        "mask_and_sum",
+        "add_up",
+        "max_pool",
+        "max_pool_backward",
+        "input_transform",
+        "output_transform",
+        "weight_transform",
+        "gradient_transform",
+        "weight_gradient",
+        "cross_entropy",
+        "mean_energy",
+        "sum_of_squares",
+        "gradient_scale",
+        "adam",
+    }
 
 
 def test_without_waiting(gpu, rng):
@@ -71,7 +95,9 @@ def test_without_waiting(gpu, rng):
     steps = [optimizers.Adam(net.parameters, 1e-3) for net in nets]
     tile = batch(rng, nets[0], 44)
     report = training_step(nets[0], steps[0], *tile, clip=1.0, wait=False)
-    assert isinstance(report, gpu.ndarray) and tuple(to_cpu(report)) == training_step(nets[1], steps[1], *tile, clip=1.0)
+    assert isinstance(report, gpu.ndarray) and tuple(to_cpu(report)) == training_step(
+        nets[1], steps[1], *tile, clip=1.0
+    )
     for name, parameter in nets[1].parameters.items():
         np.testing.assert_array_equal(to_cpu(nets[0].parameters[name].value), to_cpu(parameter.value))
 
@@ -104,6 +130,7 @@ def test_dropout_masks_and_weights_are_the_same_on_both_devices(gpu, rng):
 
 def test_a_checkpoint_goes_from_one_device_to_the_other(gpu, rng, tmp_path):
     from npunet.files import checkpoint
+
     mine = make("gpu")
     training_step(mine, optimizers.Adam(mine.parameters, 1e-2), *batch(rng, mine, 44))
     mine.save(tmp_path / "net.npz")
@@ -112,7 +139,24 @@ def test_a_checkpoint_goes_from_one_device_to_the_other(gpu, rng, tmp_path):
     np.testing.assert_allclose(to_cpu(mine.forward(gpu.asarray(x))), other.forward(x), atol=2e-5)
 
 
-SMALL = ["--base-channels", "8", "--depth", "1", "--tile", "36", "--held-out", "1", "--evaluate-every", "2", "--threads", "1", "--grey", "0", "--elastic", "3"]
+SMALL = [
+    "--base-channels",
+    "8",
+    "--depth",
+    "1",
+    "--tile",
+    "36",
+    "--held-out",
+    "1",
+    "--evaluate-every",
+    "2",
+    "--threads",
+    "1",
+    "--grey",
+    "0",
+    "--elastic",
+    "3",
+]
 
 
 @pytest.fixture
@@ -137,7 +181,11 @@ def folder(tmp_path):
 
 
 def losses(run):
-    return [record["loss"] for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "loss" in record]
+    return [
+        record["loss"]
+        for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        if "loss" in record
+    ]
 
 
 @pytest.mark.parametrize("border", [[], ["--w0", "10"]])
@@ -152,23 +200,37 @@ def test_a_run_begun_on_the_gpu_goes_on_on_the_cpu(command, folder, tmp_path, ca
 
 
 def test_losses_are_read_together_and_all_of_them(command, gpu, folder, tmp_path, monkeypatch, capsys):
-    """Nine steps, evaluated after five, read every three: after 3, 5, 8, 9. Nothing else comes to the host in between."""
+    """Nine steps, evaluated after five, read every three: after 3, 5, 8, 9.
+
+    Nothing else comes to the host in between.
+    """
     monkeypatch.setattr(train, "READ_EVERY", 3)
     read, evaluated = [], []
     read_back, evaluate = train.read_back, train.Session.evaluate
     monkeypatch.setattr(train, "read_back", lambda reports: read.append(len(reports)) or read_back(reports))
-    monkeypatch.setattr(train.Session, "evaluate", lambda self, bar: evaluated.append(len(losses(self.run.path))) or evaluate(self, bar))
+    monkeypatch.setattr(
+        train.Session, "evaluate", lambda self, bar: evaluated.append(len(losses(self.run.path))) or evaluate(self, bar)
+    )
     options = ["--data", str(folder), *SMALL, "--steps", "9", "--evaluate-every", "5"]
     command([*options, "--device", "gpu", "--out", str(tmp_path / "gpu")])
-    assert read == [3, 2, 3, 1] and evaluated == [5, 9]                      # a checkpoint's steps are all recorded
+    assert read == [3, 2, 3, 1] and evaluated == [5, 9]  # a checkpoint's steps are all recorded
     command([*options, "--out", str(tmp_path / "cpu")])
     assert read[4:] == [1] * 9
-    mine, other = ([json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("gpu", "cpu"))
-    assert [record["step"] for record in mine] == [record["step"] for record in other] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 9]
+    mine, other = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("gpu", "cpu")
+    )
+    assert (
+        [record["step"] for record in mine] == [record["step"] for record in other] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 9]
+    )
     for a, b in zip(mine, other):
         assert a.keys() == b.keys()
         if "loss" in a:
-            assert a["learning_rate"] == b["learning_rate"] and a["loss"] == pytest.approx(b["loss"], rel=5e-3) and a["seconds"] >= 0
+            assert (
+                a["learning_rate"] == b["learning_rate"]
+                and a["loss"] == pytest.approx(b["loss"], rel=5e-3)
+                and a["seconds"] >= 0
+            )
 
 
 def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folder, tmp_path, monkeypatch):
@@ -184,8 +246,27 @@ def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folde
 
     monkeypatch.setattr(train, "training_step", spoiled)
     monkeypatch.setattr(train, "READ_EVERY", 6)
-    with pytest.raises(InputError, match=r"^step 4: loss (nan|inf).*largest activation \d.*; no checkpoint yet$") as error, np.errstate(all="ignore"):
-        command(["--data", str(folder), *SMALL, "--steps", "8", "--evaluate-every", "8", "--device", "gpu", "--out", str(tmp_path / "run")])
+    with (
+        pytest.raises(
+            InputError, match=r"^step 4: loss (nan|inf).*largest activation \d.*; no checkpoint yet$"
+        ) as error,
+        np.errstate(all="ignore"),
+    ):
+        command(
+            [
+                "--data",
+                str(folder),
+                *SMALL,
+                "--steps",
+                "8",
+                "--evaluate-every",
+                "8",
+                "--device",
+                "gpu",
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
     assert "\n" not in str(error.value) and len(losses(tmp_path / "run")) == 3 and kept["count"] == 6
     net, before = kept["parameters"]
     for name, parameter in net.parameters.items():
@@ -206,12 +287,26 @@ def test_ctrl_c_keeps_every_step_that_was_done(command, gpu, folder, tmp_path, m
 
     monkeypatch.setattr(train, "training_step", interrupted)
     with pytest.raises(SystemExit):
-        command(["--data", str(folder), *SMALL, "--steps", "8", "--evaluate-every", "8", "--device", "gpu", "--out", str(tmp_path / "run")])
+        command(
+            [
+                "--data",
+                str(folder),
+                *SMALL,
+                "--steps",
+                "8",
+                "--evaluate-every",
+                "8",
+                "--device",
+                "gpu",
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
     assert len(losses(tmp_path / "run")) == 4 and "stopped after step 4" in capsys.readouterr().out
 
 
 def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch):
-    class OutOfMemoryError(MemoryError):                                     # as cupy.cuda.memory's is
+    class OutOfMemoryError(MemoryError):  # as cupy.cuda.memory's is
         pass
 
     def full(self, *arguments, **keywords):
@@ -219,12 +314,28 @@ def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch
 
     monkeypatch.setattr(cuda.CudaFile, "launch", full)
     with pytest.raises(InputError, match="^out of memory at tile 36 with 8 base channels; .* should fit$"):
-        command(["--data", str(folder), *SMALL, "--w0", "10", "--steps", "2", "--device", "gpu", "--out", str(tmp_path / "run")])
+        command(
+            [
+                "--data",
+                str(folder),
+                *SMALL,
+                "--w0",
+                "10",
+                "--steps",
+                "2",
+                "--device",
+                "gpu",
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
 
 
 @pytest.fixture
 def crossings(gpu, monkeypatch):
-    """What crosses the bus from now on: bytes of each array that goes to the device, and how each result comes back or is waited for."""
+    """What crosses the bus from now on:
+    bytes of each array that goes to the device, and how each result comes back or is waited for.
+    """
     found = {"there": [], "back": []}
     asarray = gpu.asarray
 
@@ -235,16 +346,20 @@ def crossings(gpu, monkeypatch):
 
     monkeypatch.setattr(gpu, "asarray", counted)
     for name in ("get", "__float__", "__int__", "__bool__"):
+
         def waits(self, name=name, method=getattr(gpu.ndarray, name)):
             found["back"].append(name)
             return method(self)
+
         monkeypatch.setattr(gpu.ndarray, name, waits)
     return found
 
 
 @pytest.mark.parametrize("drawn_by, settings", [("gpu", Settings(w0=0.0)), ("host", Settings(w0=10.0))])
 def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, monkeypatch):
-    """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until somebody asks for the losses."""
+    """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until
+    somebody asks for the losses.
+    """
     monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x))
     monkeypatch.setattr(gpu_augmentation, "_bases", {})
     samples, workers = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu", settings)
@@ -255,11 +370,14 @@ def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, m
     for batch in batches(samples, recipe, output, 0, settings, workers):
         reports.append(training_step(net, optimizer, *batch, clip=1.0, wait=False))
     if drawn_by == "gpu":
-        bases = crossings["there"].pop(1), crossings["there"].pop(1)         # grid_basis of tile and output: once for all steps
+        bases = (
+            crossings["there"].pop(1),
+            crossings["there"].pop(1),
+        )  # grid_basis of tile and output: once for all steps
         assert bases == (3 * 8 * 20, 3 * 8 * output)
-    sample = [24 * 8] if drawn_by == "gpu" else [20 ** 2 * 4, output ** 2 * 8, output ** 2 * 4]              # image, labels, weights
+    sample = [24 * 8] if drawn_by == "gpu" else [20**2 * 4, output**2 * 8, output**2 * 4]  # image, labels, weights
     assert crossings["there"] == 10 * sample and crossings["back"] == []
     energies = [energy for energy, _ in read_back(reports)]
     assert crossings["back"] == ["get"] and len(energies) == 10 and np.isfinite(energies).all()
     training_step(net, optimizer, *batch, clip=1.0)
-    assert crossings["back"] == ["get", "get"]                               # who waits for each step waits once
+    assert crossings["back"] == ["get", "get"]  # who waits for each step waits once

@@ -1,4 +1,6 @@
-"""Folders of images and masks: each layout and reading on files made here, each mistake of a user against its one line."""
+"""Folders of images and masks:
+each layout and reading on files made here, each mistake of a user against its one line.
+"""
 
 from pathlib import Path
 
@@ -51,10 +53,21 @@ TWO = ((2, 2), (20, 30))
 
 # Layouts -------------------------------------------------------------------------------------------------------------
 
+
 def test_folder_of_pairs(tmp_path):
-    root = _folder(tmp_path / "mine", {"a.png": GREY, "b.tif": GREY[:30]}, {"a.tif": _squares(*TWO, value=255), "b.png": _squares((5, 5), value=255)[:30]})
+    root = _folder(
+        tmp_path / "mine",
+        {"a.png": GREY, "b.tif": GREY[:30]},
+        {"a.tif": _squares(*TWO, value=255), "b.png": _squares((5, 5), value=255)[:30]},
+    )
     data = datasets.load(root)
-    assert (data.name, data.n_classes, data.kind, data.class_values, data.in_channels) == ("mine", 2, "binary", (0, 255), 1)
+    assert (data.name, data.n_classes, data.kind, data.class_values, data.in_channels) == (
+        "mine",
+        2,
+        "binary",
+        (0, 255),
+        1,
+    )
     first, second = data.samples
     assert (first.name, second.name) == ("a", "b") and first.ignore is None
     assert first.image.shape == (40, 50, 1) and first.image.dtype == np.float32
@@ -65,8 +78,18 @@ def test_folder_of_pairs(tmp_path):
     assert second.labels.shape == (30, 50) and second.instances.max() == 1
 
 
-@pytest.mark.parametrize("image, mask", [("a.png", "a_mask.gif"), ("a.jpg", "a-label.png"), ("a_image.png", "a_mask.png"), ("img_7.png", "mask_7.png"),
-                                         ("a.png", "a.png"), ("t000.tif", "t000_SEG.tif"), ("a.b_1.png", "a.b_1_masks.tif")])
+@pytest.mark.parametrize(
+    "image, mask",
+    [
+        ("a.png", "a_mask.gif"),
+        ("a.jpg", "a-label.png"),
+        ("a_image.png", "a_mask.png"),
+        ("img_7.png", "mask_7.png"),
+        ("a.png", "a.png"),
+        ("t000.tif", "t000_SEG.tif"),
+        ("a.b_1.png", "a.b_1_masks.tif"),
+    ],
+)
 def test_names_that_pair(tmp_path, image, mask):
     root = _folder(tmp_path / "d", {image: GREY}, {mask: _squares(*TWO, value=255)})
     (root / "images" / ".hidden.png").write_text("not an image")
@@ -123,6 +146,7 @@ def test_channels_of_a_folder_agree(tmp_path, rng):
 
 # What mask values mean -----------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("value", [1, 255, 7])
 def test_two_values_are_binary(value):
     (pair,), n_classes, kind, _ = interpret([("m", _squares(*TWO, value=value))])
@@ -137,16 +161,16 @@ def test_binary_components_are_4_connected():
     np.testing.assert_array_equal(labels, diagonal > 0)
 
 
-CORNERS = [(row, column) for row in (1, 9, 17, 25, 33) for column in (1, 9, 17, 25)]         # room for 20 squares
+CORNERS = [(row, column) for row in (1, 9, 17, 25, 33) for column in (1, 9, 17, 25)]  # room for 20 squares
 
 
 def test_many_numbered_pieces_are_instances():
     first, second = _squares(*CORNERS, value=range(1, 21)), _squares(*CORNERS[:3], value=[5, 9, 200])
-    first[0:2, 40:42] = 20                                                                   # one of them in two pieces
+    first[0:2, 40:42] = 20  # one of them in two pieces
     pairs, n_classes, kind, values = interpret([("a", first), ("b", second)])
     assert (n_classes, kind, values) == (2, "instances", None)
     np.testing.assert_array_equal(pairs[0][1], first)
-    np.testing.assert_array_equal(pairs[1][1], _squares(*CORNERS[:3], value=[1, 2, 3]))      # renumbered 1..n in each image
+    np.testing.assert_array_equal(pairs[1][1], _squares(*CORNERS[:3], value=[1, 2, 3]))  # renumbered 1..n in each image
     np.testing.assert_array_equal(pairs[1][0], second > 0)
 
 
@@ -156,20 +180,24 @@ def test_few_values_in_many_pieces_are_classes():
     assert (n_classes, kind, values) == (3, "classes", (0, 127, 255))
     np.testing.assert_array_equal(labels, _squares(*CORNERS, value=[1, 2] * 10))
     assert instances.max() == 20 and (instances > 0).sum() == (mask > 0).sum()
-    for number in range(1, 21):                                                              # each piece is one instance of one class
+    for number in range(1, 21):  # each piece is one instance of one class
         assert len(np.unique(labels[instances == number])) == 1 and ndimage.label(instances == number)[1] == 1
 
 
 AMBIGUOUS = {
     "three cells or three classes": _squares(*CORNERS[:3], value=[1, 2, 3]),
     "labels from 1": _squares(*TWO) + 1,
-    "jpeg": np.minimum(_squares(*CORNERS, value=range(235, 255)) + np.indices((40, 50)).sum(0) % 5, 255).astype(np.uint8),
+    "jpeg": np.minimum(_squares(*CORNERS, value=range(235, 255)) + np.indices((40, 50)).sum(0) % 5, 255).astype(
+        np.uint8
+    ),
 }
 
 
 @pytest.mark.parametrize("mask", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
 def test_ambiguous_values_are_asked_about(mask):
-    with pytest.raises(InputError, match="the file and the other masks .* --labels binary .* --labels instances .* --labels classes") as caught:
+    with pytest.raises(
+        InputError, match="the file and the other masks .* --labels binary .* --labels instances .* --labels classes"
+    ) as caught:
         interpret([("the file", mask)])
     assert "\n" not in str(caught.value)
 
@@ -215,15 +243,22 @@ def test_coloured_masks(tmp_path):
     colours[1:, 0], colours[1:, 1] = range(100, 120), range(20, 0, -1)
     cells, kinds = colours[_squares(*CORNERS, value=range(1, 21))], colours[_squares(*CORNERS, value=[1, 2] * 10)]
     grey_rgb = np.repeat(_squares(*TWO, value=255)[..., None], 3, axis=2)
-    read = {name: datasets.load(_folder(tmp_path / name, {"a.png": GREY}, {"a.png": mask}))
-            for name, mask in (("cells", cells), ("kinds", kinds), ("grey", grey_rgb))}
-    assert {name: data.kind for name, data in read.items()} == {"cells": "instances", "kinds": "classes", "grey": "binary"}
+    read = {
+        name: datasets.load(_folder(tmp_path / name, {"a.png": GREY}, {"a.png": mask}))
+        for name, mask in (("cells", cells), ("kinds", kinds), ("grey", grey_rgb))
+    }
+    assert {name: data.kind for name, data in read.items()} == {
+        "cells": "instances",
+        "kinds": "classes",
+        "grey": "binary",
+    }
     np.testing.assert_array_equal(read["cells"].samples[0].instances, _squares(*CORNERS, value=range(1, 21)))
     np.testing.assert_array_equal(read["kinds"].samples[0].labels, _squares(*CORNERS, value=[1, 2] * 10))
     np.testing.assert_array_equal(read["grey"].samples[0].labels, _squares(*TWO))
 
 
 # Mistakes ------------------------------------------------------------------------------------------------------------
+
 
 def _refused(root, *words):
     with pytest.raises(InputError) as caught:
@@ -242,11 +277,28 @@ def test_folders_that_are_wrong(tmp_path):
     (tmp_path / "empty").mkdir()
     _refused(tmp_path / "empty", "no folder images/", "found nothing")
     _refused(_folder(tmp_path / "no pictures", {}, {"a.png": mask}), "images: no image in it")
-    _refused(_folder(tmp_path / "unpaired", {"a.png": GREY, "b.png": GREY}, {"a.png": mask}), "images/b.png", "1 images without mask")
-    _refused(_folder(tmp_path / "unpaired2", {"a.png": GREY}, {"a.png": mask, "c.png": mask}), "masks/c.png", "1 masks without image")
-    _refused(_folder(tmp_path / "twice", {"a.png": GREY, "a.tif": GREY}, {"a.png": mask}), "a.tif", "same name as a.png")
-    _refused(_folder(tmp_path / "sizes", {"a.png": GREY[:30]}, {"a.png": mask}), "masks/a.png", "40 x 50", "images/a.png has 30 x 50")
-    _refused(_folder(tmp_path / "pages", {"a.tif": np.stack([GREY] * 4)}, {"a.png": mask}), "masks/a.png: 1 pages", "has 4")
+    _refused(
+        _folder(tmp_path / "unpaired", {"a.png": GREY, "b.png": GREY}, {"a.png": mask}),
+        "images/b.png",
+        "1 images without mask",
+    )
+    _refused(
+        _folder(tmp_path / "unpaired2", {"a.png": GREY}, {"a.png": mask, "c.png": mask}),
+        "masks/c.png",
+        "1 masks without image",
+    )
+    _refused(
+        _folder(tmp_path / "twice", {"a.png": GREY, "a.tif": GREY}, {"a.png": mask}), "a.tif", "same name as a.png"
+    )
+    _refused(
+        _folder(tmp_path / "sizes", {"a.png": GREY[:30]}, {"a.png": mask}),
+        "masks/a.png",
+        "40 x 50",
+        "images/a.png has 30 x 50",
+    )
+    _refused(
+        _folder(tmp_path / "pages", {"a.tif": np.stack([GREY] * 4)}, {"a.png": mask}), "masks/a.png: 1 pages", "has 4"
+    )
     _refused(_folder(tmp_path / "black", {"a.png": GREY}, {"a.png": 0 * mask}), "masks/a.png", "every pixel")
     broken = _folder(tmp_path / "broken", {"a.png": GREY}, {"a.png": mask})
     (broken / "masks" / "a.png").write_bytes(b"PNG?")
@@ -255,11 +307,14 @@ def test_folders_that_are_wrong(tmp_path):
 
 # Data sets -----------------------------------------------------------------------------------------------------------
 
+
 def test_split_holds_out_the_last_as_one_block():
     data = datasets.Dataset("d", [datasets.Sample(str(i), None, None, None) for i in range(24)], 2)
     for held_out, expected in ((4, 4), (0.25, 6), (0.01, 1), (0, 0), (23, 23)):
         training, rest = data.split(held_out)
-        assert [s.name for s in training.samples + rest.samples] == [str(i) for i in range(24)] and len(rest) == expected
+        assert [s.name for s in training.samples + rest.samples] == [str(i) for i in range(24)] and len(
+            rest
+        ) == expected
         assert training.n_classes == rest.n_classes == 2
     for wrong in (24, -1, 1.5, 1.0 * 30):
         with pytest.raises(InputError, match=r"of the 24 images of d; expected 0 to 23"):
@@ -271,8 +326,15 @@ def test_description_tells_polarity_shares_and_darkness(tmp_path):
     dark_cells = np.where(mask, 50, 200).astype(np.uint8)
     data = datasets.load(_folder(tmp_path / "mine", {"a.png": dark_cells}, {"a.png": mask}))
     text = datasets.describe(data)
-    for words in ("mine: 1 images, 40 x 50, 1 channel", "grey values 0.20 to 0.78", "binary (mask values 0 255)", "96.4% of the pixels, mean grey value 0.78",
-                  "3.6% of the pixels, mean grey value 0.20", "objects are darker", "instances: 2 to 2 an image, of 36 pixels"):
+    for words in (
+        "mine: 1 images, 40 x 50, 1 channel",
+        "grey values 0.20 to 0.78",
+        "binary (mask values 0 255)",
+        "96.4% of the pixels, mean grey value 0.78",
+        "3.6% of the pixels, mean grey value 0.20",
+        "objects are darker",
+        "instances: 2 to 2 an image, of 36 pixels",
+    ):
         assert words in text
     assert "WARNING" not in text
     almost_black = datasets.load(_folder(tmp_path / "dark", {"a.png": mask // 255}, {"a.png": mask}))
@@ -284,13 +346,21 @@ def test_description_tells_polarity_shares_and_darkness(tmp_path):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("name, images, shape, kind, most", [("isbi2012", 24, (512, 512), "binary", 137), ("dsb2018_nuclei", 60, (256, 256), "instances", 86),
-                                                             ("phase_contrast", 10, (768, 768), "instances", 81)])
+@pytest.mark.parametrize(
+    "name, images, shape, kind, most",
+    [
+        ("isbi2012", 24, (512, 512), "binary", 137),
+        ("dsb2018_nuclei", 60, (256, 256), "instances", 86),
+        ("phase_contrast", 10, (768, 768), "instances", 81),
+    ],
+)
 def test_real_pictures(name, images, shape, kind, most):
     if not (SHARED / name).is_dir():
         pytest.skip(f"real pictures not found at ../shared/data/{name}")
     data = datasets.load(SHARED / name)
     assert (len(data), data.kind, data.n_classes, data.in_channels) == (images, kind, 2, 1)
     assert all(s.labels.shape == shape for s in data.samples)
-    assert max(int(s.instances.max()) for s in data.samples) == most       # as counted with tifffile, Pillow and scipy.ndimage.label
+    assert (
+        max(int(s.instances.max()) for s in data.samples) == most
+    )  # as counted with tifffile, Pillow and scipy.ndimage.label
     assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.std() > 0.01 for s in data.samples)

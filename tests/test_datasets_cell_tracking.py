@@ -17,8 +17,8 @@ def _boxes(*boxes, shape=(40, 50)):
     return mask
 
 
-FIRST, SECOND = (7, 5, 15, 5, 15), (3, 5, 15, 15, 25)                   # two cells that touch
-MARKERS = _boxes((1, 8, 10, 8, 10), (2, 8, 10, 18, 20))                # one in each
+FIRST, SECOND = (7, 5, 15, 5, 15), (3, 5, 15, 15, 25)  # two cells that touch
+MARKERS = _boxes((1, 8, 10, 8, 10), (2, 8, 10, 18, 20))  # one in each
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def challenge(tmp_path):
 def test_only_annotated_frames_become_samples(challenge):
     challenge("01_GT/SEG/man_seg001.tif", _boxes(FIRST, SECOND))
     challenge("01_GT/SEG/man_seg003.tif", _boxes(SECOND))
-    challenge("01_ST/SEG/man_seg000.tif", _boxes(FIRST))                # silver truth is computed, not drawn
+    challenge("01_ST/SEG/man_seg000.tif", _boxes(FIRST))  # silver truth is computed, not drawn
     challenge("02/t0000.tif", np.full((40, 50), 99, np.uint8))
-    root = challenge("02_GT/SEG/man_seg0000.tif", _boxes(FIRST))        # long sequences have four digits
+    root = challenge("02_GT/SEG/man_seg0000.tif", _boxes(FIRST))  # long sequences have four digits
     data = datasets.load(root)
     assert [s.name for s in data.samples] == ["01/t001", "01/t003", "02/t0000"]
     assert (data.kind, data.n_classes, data.in_channels) == ("instances", 2, 1)
@@ -57,15 +57,17 @@ def test_markers_without_a_drawn_cell_make_a_frame_partly_annotated(challenge):
         root = challenge(f"01_GT/TRA/man_track00{frame}.tif", MARKERS)
     complete, partly = datasets.load(root).samples
     assert complete.ignore is None
-    np.testing.assert_array_equal(partly.ignore, _boxes((1, *FIRST[1:])) == 0)       # nothing is known outside the drawn cell
+    np.testing.assert_array_equal(
+        partly.ignore, _boxes((1, *FIRST[1:])) == 0
+    )  # nothing is known outside the drawn cell
     np.testing.assert_array_equal(partly.labels, _boxes((1, *FIRST[1:])))
 
 
 def test_a_marker_that_reaches_out_of_its_cell_a_little_is_annotated(challenge):
     challenge("01_GT/SEG/man_seg000.tif", _boxes(FIRST))
-    root = challenge("01_GT/TRA/man_track000.tif", _boxes((1, 4, 9, 8, 10)))         # a fifth of it outside
+    root = challenge("01_GT/TRA/man_track000.tif", _boxes((1, 4, 9, 8, 10)))  # a fifth of it outside
     assert datasets.load(root).samples[0].ignore is None
-    challenge("01_GT/TRA/man_track000.tif", _boxes((1, 1, 9, 8, 10)))                # half of it outside is still enough
+    challenge("01_GT/TRA/man_track000.tif", _boxes((1, 1, 9, 8, 10)))  # half of it outside is still enough
     assert datasets.load(root).samples[0].ignore is None
     challenge("01_GT/TRA/man_track000.tif", _boxes((1, 0, 9, 8, 10)))
     assert datasets.load(root).samples[0].ignore is not None
@@ -75,7 +77,7 @@ def test_annotators_who_disagree(challenge):
     challenge("01_GT/SEG/man_seg000.tif", _boxes(FIRST, SECOND))
     root = challenge("01_GT/SEG_B/man_seg000.tif", _boxes((1, 6, 15, 5, 15), (2, 5, 15, 15, 25)))
     (sample,) = datasets.load(root).samples
-    np.testing.assert_array_equal(sample.ignore, _boxes((1, 5, 6, 5, 15)) > 0)       # the row that only one of them drew
+    np.testing.assert_array_equal(sample.ignore, _boxes((1, 5, 6, 5, 15)) > 0)  # the row that only one of them drew
     np.testing.assert_array_equal(sample.instances, _boxes((2, 6, 15, 5, 15), (1, 5, 15, 15, 25)))
 
 
@@ -85,13 +87,16 @@ def test_an_annotated_frame_without_cells(challenge):
     assert not sample.instances.any() and sample.ignore is None
 
 
-@pytest.mark.parametrize("path, mask, words", [
-    ("01_GT/SEG/man_seg009.tif", _boxes(FIRST), "t009.tif: no such file"),
-    ("01_GT/SEG/man_seg000.tif", _boxes(FIRST, shape=(30, 50)), "man_seg000.tif: 30 x 50 pixels, but"),
-    ("01_GT/SEG/man_seg_000_004.tif", _boxes(FIRST), "three-dimensional"),
-    ("01_GT/SEG/man_seg000.tif", np.stack([_boxes(FIRST)] * 5), "5 pages"),
-    ("01_GT/SEG/readme.tif", _boxes(FIRST), "no man_seg"),
-])
+@pytest.mark.parametrize(
+    "path, mask, words",
+    [
+        ("01_GT/SEG/man_seg009.tif", _boxes(FIRST), "t009.tif: no such file"),
+        ("01_GT/SEG/man_seg000.tif", _boxes(FIRST, shape=(30, 50)), "man_seg000.tif: 30 x 50 pixels, but"),
+        ("01_GT/SEG/man_seg_000_004.tif", _boxes(FIRST), "three-dimensional"),
+        ("01_GT/SEG/man_seg000.tif", np.stack([_boxes(FIRST)] * 5), "5 pages"),
+        ("01_GT/SEG/readme.tif", _boxes(FIRST), "no man_seg"),
+    ],
+)
 def test_what_cannot_be_read(challenge, path, mask, words):
     root = challenge(path, mask)
     with pytest.raises(InputError, match=words):
@@ -101,11 +106,14 @@ def test_what_cannot_be_read(challenge, path, mask, words):
 def test_labels_must_be_instances(challenge):
     root = challenge("01_GT/SEG/man_seg000.tif", _boxes(FIRST))
     assert len(datasets.load(root, labels="instances")) == 1
-    with pytest.raises(InputError, match="--labels classes, but the masks of the cell tracking challenge are instances"):
+    with pytest.raises(
+        InputError, match="--labels classes, but the masks of the cell tracking challenge are instances"
+    ):
         datasets.load(root, labels="classes")
 
 
 # 2018 Data Science Bowl ----------------------------------------------------------------------------------------------
+
 
 def _nucleus(root, image, objects, name="0a7e"):
     for part, files in (("images", {name: image}), ("masks", objects)):
@@ -117,9 +125,12 @@ def _nucleus(root, image, objects, name="0a7e"):
 
 def test_one_file_an_object(tmp_path):
     alpha = np.full((40, 50, 4), 255, np.uint8)
-    alpha[..., :3] = 80                                                # as in the challenge: RGBA, but grey
-    objects = {"aa": _boxes((255, 5, 15, 5, 15)).astype(np.uint8), "bb": _boxes((255, 5, 15, 14, 25)).astype(np.uint8),
-               "cc": _boxes((255, 6, 7, 6, 7)).astype(np.uint8)}       # overlaps; is hidden
+    alpha[..., :3] = 80  # as in the challenge: RGBA, but grey
+    objects = {
+        "aa": _boxes((255, 5, 15, 5, 15)).astype(np.uint8),
+        "bb": _boxes((255, 5, 15, 14, 25)).astype(np.uint8),
+        "cc": _boxes((255, 6, 7, 6, 7)).astype(np.uint8),
+    }  # overlaps; is hidden
     root = _nucleus(tmp_path / "stage1_train", alpha, objects)
     _nucleus(root, alpha, {"dd": _boxes((255, 1, 5, 1, 5)).astype(np.uint8)}, "1b")
     data = datasets.load(root)

@@ -14,8 +14,8 @@ import tifffile
 from npunet import datasets
 from npunet.datasets import __main__ as command
 from npunet.datasets import named
-from npunet.files import download
 from npunet.errors import InputError
+from npunet.files import download
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -78,6 +78,7 @@ def _names(folder):
 
 # A file --------------------------------------------------------------------------------------------------------------
 
+
 def test_a_file_arrives_whole(server, tmp_path):
     found = download.download(server.url + "/a", tmp_path / "a", _sum(server.content))
     assert (tmp_path / "a").read_bytes() == server.content and found == _sum(server.content)
@@ -95,7 +96,7 @@ def test_it_goes_on_in_the_next_run_too(server, tmp_path):
     server.breaks = [100_000, 50_000, 0, 0]
     with pytest.raises(InputError, match="broke off at 150000 bytes .*run it again to go on"):
         download.download(server.url + "/a", tmp_path / "a")
-    assert _names(tmp_path) == ["a.part"]                              # never under its own name
+    assert _names(tmp_path) == ["a.part"]  # never under its own name
     server.asked.clear()
     download.download(server.url + "/a", tmp_path / "a", _sum(server.content))
     assert server.asked == ["bytes=150000-"] and (tmp_path / "a").read_bytes() == server.content
@@ -108,7 +109,7 @@ def test_a_server_that_cannot_resume_starts_again(server, tmp_path):
 
 
 def test_everything_was_there_but_the_name(server, tmp_path):
-    (tmp_path / "a.part").write_bytes(server.content)                  # stopped between the last byte and the renaming
+    (tmp_path / "a.part").write_bytes(server.content)  # stopped between the last byte and the renaming
     download.download(server.url + "/a", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == server.content
 
@@ -145,6 +146,7 @@ def test_no_server(tmp_path, monkeypatch):
 
 # A data set ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def isbi(server, tmp_path, monkeypatch):
     """The set isbi2012, small, on that server, as its archive is laid out: one folder with the stacks inside."""
@@ -167,8 +169,8 @@ def isbi(server, tmp_path, monkeypatch):
 def test_a_named_set_is_fetched_once(server, isbi, tmp_path, capsys):
     data = datasets.load("isbi2012")
     assert (data.name, len(data), data.kind) == ("isbi2012", 3, "binary")
-    assert "non-commercial" in capsys.readouterr().out                 # its terms, before it is fetched
-    assert _names(tmp_path / "data") == ["isbi2012"]                   # no archive, no half-unpacked folder
+    assert "non-commercial" in capsys.readouterr().out  # its terms, before it is fetched
+    assert _names(tmp_path / "data") == ["isbi2012"]  # no archive, no half-unpacked folder
     note = (tmp_path / "data" / "isbi2012" / "SOURCE.txt").read_text()
     assert isbi.url in note and _sum(server.content) in note and "cite" in note
     datasets.load("isbi2012")
@@ -189,7 +191,7 @@ def test_what_arrives_is_no_archive(isbi, server, tmp_path):
 
 def test_a_damaged_archive_is_not_half_unpacked(isbi, server, tmp_path):
     content = bytearray(server.content)
-    content[len(content) // 4] ^= 255                                  # a byte of the stored volume; the zip's CRC notices
+    content[len(content) // 4] ^= 255  # a byte of the stored volume; the zip's CRC notices
     server.content = bytes(content)
     with pytest.raises(InputError, match="not a sound zip archive"):
         datasets.load("isbi2012")
@@ -198,7 +200,9 @@ def test_a_damaged_archive_is_not_half_unpacked(isbi, server, tmp_path):
 
 def test_errors_say_how_to_get_it_by_hand(isbi, server, tmp_path, monkeypatch):
     monkeypatch.setitem(named.SETS, "isbi2012", dataclasses.replace(isbi, url=server.url + "/missing"))
-    with pytest.raises(InputError, match="answers 404.*by hand: https://imagej.net.*train-volume.tif and train-labels.tif"):
+    with pytest.raises(
+        InputError, match="answers 404.*by hand: https://imagej.net.*train-volume.tif and train-labels.tif"
+    ):
         datasets.load("isbi2012")
     monkeypatch.setitem(named.SETS, "isbi2012", dataclasses.replace(isbi, url=None))
     with pytest.raises(InputError, match="no direct address; get it from https://imagej.net"):
@@ -223,5 +227,10 @@ def test_the_command_lists_and_fetches(isbi, tmp_path, capsys):
 
 def test_every_set_says_where_it_comes_from():
     for source in named.SETS.values():
-        assert (source.url or source.page).startswith("https://") and source.page.startswith("https://") and source.cite and source.terms
+        assert (
+            (source.url or source.page).startswith("https://")
+            and source.page.startswith("https://")
+            and source.cite
+            and source.terms
+        )
         assert source.sha256 is None or len(source.sha256) == 64

@@ -1,4 +1,6 @@
-"""The drawn sections: exact truth, same seed same bits, and hard enough that grey values alone do not give them away."""
+"""The drawn sections:
+exact truth, same seed same bits, and hard enough that grey values alone do not give them away.
+"""
 
 import hashlib
 
@@ -23,7 +25,7 @@ def test_what_a_section_is(sections):
         assert sample.labels.shape == (256, 256) and sample.labels.dtype == np.int64
         assert sample.instances.dtype == np.int32
         assert 0 <= sample.image.min() and sample.image.max() <= 1
-        stored = sample.image * 255                                    # 8 bits, as in the real files
+        stored = sample.image * 255  # 8 bits, as in the real files
         np.testing.assert_allclose(stored, np.round(stored), atol=1e-4)
 
 
@@ -32,9 +34,9 @@ def test_truth_is_exact(sections):
         np.testing.assert_array_equal(sample.labels, sample.instances > 0)
         components, count = ndimage.label(sample.labels)
         assert count == sample.instances.max() > 12
-        assert len(np.unique(sample.instances)) == count + 1           # no number is left out
+        assert len(np.unique(sample.instances)) == count + 1  # no number is left out
         pairs = np.unique(np.stack([components.ravel(), sample.instances.ravel()]), axis=1)
-        assert pairs.shape[1] == count + 1                             # components and instances are the same partition
+        assert pairs.shape[1] == count + 1  # components and instances are the same partition
         assert np.bincount(sample.instances.ravel())[1:].min() > 0
 
 
@@ -45,7 +47,7 @@ def test_same_seed_same_bits_whatever_is_drawn_beside():
     two, three, other = synthetic(2, 96, seed=1), synthetic(3, 96, seed=1), synthetic(2, 96, seed=2)
     assert [digest(s) for s in two.samples] == [digest(s) for s in three.samples[:2]]
     digests = {digest(s) for s in three.samples + other.samples}
-    assert len(digests) == 5                                           # sections and seeds differ
+    assert len(digests) == 5  # sections and seeds differ
 
 
 def test_statistics_are_those_of_isbi_sections(sections):
@@ -58,7 +60,9 @@ def test_statistics_are_those_of_isbi_sections(sections):
 
 
 def test_organelles_are_as_dark_as_membranes(sections):
-    """Deep inside cells, where no membrane reaches, a few per cent of the pixels are as dark as the average membrane (under 2 without organelles)."""
+    """Deep inside cells, where no membrane reaches, a few per cent of the pixels are as dark as the average membrane
+    (under 2 without organelles).
+    """
     shares = []
     for sample in sections.samples:
         grey = ndimage.gaussian_filter(sample.image[..., 0], 1)
@@ -69,7 +73,9 @@ def test_organelles_are_as_dark_as_membranes(sections):
 
 @pytest.mark.parametrize("blur", [0, 1, 2, 3])
 def test_no_threshold_finds_the_membranes(sections, blur):
-    """Best threshold on the (blurred) grey value, chosen with the truth in hand: 0.83 balanced on ISBI, and not more here."""
+    """Best threshold on the (blurred) grey value, chosen with the truth in hand:
+    0.83 balanced on ISBI, and not more here.
+    """
     labels = np.concatenate([s.labels.ravel() for s in sections.samples]) == 1
     grey = np.concatenate([ndimage.gaussian_filter(s.image[..., 0], blur).ravel() for s in sections.samples])
     thresholds = np.linspace(0, 1, 101)

@@ -8,47 +8,54 @@ import pytest
 from PIL import Image
 
 from npunet import InputError, UNet, evaluate, tiling
-from npunet.files import images
 from npunet.datasets import Sample
+from npunet.files import images
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def sample(labels, name="a", ignore=None, instances=None):
     labels = np.asarray(labels, np.int64)
-    return Sample(name, np.zeros((*labels.shape, 1), np.float32), labels, np.asarray(labels if instances is None else instances, np.int32), ignore)
+    return Sample(
+        name,
+        np.zeros((*labels.shape, 1), np.float32),
+        labels,
+        np.asarray(labels if instances is None else instances, np.int32),
+        ignore,
+    )
 
 
 def certain(classes, n_classes=2):
-    return np.eye(n_classes, dtype=np.float32)[np.asarray(classes)]            # (H, W, K)
+    return np.eye(n_classes, dtype=np.float32)[np.asarray(classes)]  # (H, W, K)
 
 
 def score(one, probability, quick=True):
     return evaluate.score_samples([one], [probability], quick)[0][0]
 
 
-TRUTH = [[0, 1, 1, 1],
-         [0, 0, 1, 1]]
-FOUND = [[0, 0, 1, 1],
-         [1, 0, 1, 1]]
+TRUTH = [[0, 1, 1, 1], [0, 0, 1, 1]]
+FOUND = [[0, 0, 1, 1], [1, 0, 1, 1]]
 
 
 def test_pixel_scores_by_hand():
     """Class 1: 4 pixels in both, 1 missed, 1 invented. Class 0: 2 in both, 1 and 1."""
     assert score(sample(TRUTH), certain(FOUND)) == pytest.approx(
-        {"pixel_accuracy": 6 / 8, "mean_iou": (4 / 6 + 2 / 4) / 2, "iou": 4 / 6, "dice": 8 / 10})
+        {"pixel_accuracy": 6 / 8, "mean_iou": (4 / 6 + 2 / 4) / 2, "iou": 4 / 6, "dice": 8 / 10}
+    )
 
 
 def test_ignored_pixels_do_not_count():
     ignore = np.array(TRUTH) != np.array(FOUND)
     assert set(score(sample(TRUTH, ignore=ignore), certain(FOUND)).values()) == {1.0}
     ignore[:] = False
-    ignore[0, 1] = True                                   # the missed pixel
+    ignore[0, 1] = True  # the missed pixel
     assert score(sample(TRUTH, ignore=ignore), certain(FOUND))["iou"] == pytest.approx(4 / 5)
 
 
 def test_ignored_pixels_do_not_count_in_the_challenges_scores_either():
-    """Two cells and a bridge between them, merged by the prediction; without annotation of the bridge they are as they should be."""
+    """Two cells and a bridge between them, merged by the prediction;
+    without annotation of the bridge they are as they should be.
+    """
     truth = np.zeros((9, 13), int)
     truth[2:7, 2:6] = truth[2:7, 7:11] = 1
     found = truth.copy()
@@ -57,10 +64,18 @@ def test_ignored_pixels_do_not_count_in_the_challenges_scores_either():
     bridge[4, 6] = True
     instances = truth * np.where(np.arange(13) < 6, 1, 2)
     merged = score(sample(truth, instances=instances), certain(found), quick=False)
-    assert merged["v_rand"] == pytest.approx(2 * (2 * 20 ** 2) / (40 ** 2 + 2 * 20 ** 2))      # one region of 40 for two cells of 20
+    assert merged["v_rand"] == pytest.approx(
+        2 * (2 * 20**2) / (40**2 + 2 * 20**2)
+    )  # one region of 40 for two cells of 20
     assert merged["warping_error"] > 0 and merged["rand_error"] > 0 and merged["v_info"] < 1
     right = score(sample(truth, ignore=bridge, instances=instances), certain(found), quick=False)
-    assert (right["v_rand"], right["v_info"], right["rand_error"], right["warping_error"], right["pixel_error"]) == (1, 1, 0, 0, 0)
+    assert (right["v_rand"], right["v_info"], right["rand_error"], right["warping_error"], right["pixel_error"]) == (
+        1,
+        1,
+        0,
+        0,
+        0,
+    )
 
 
 def test_cells_that_touch_are_told_apart_by_their_instances():
@@ -68,13 +83,15 @@ def test_cells_that_touch_are_told_apart_by_their_instances():
     labels[0] = 0
     instances = labels * np.where(np.arange(8) < 4, 1, 2)
     whole = score(sample(labels, instances=instances), certain(labels), quick=False)
-    assert whole["iou"] == 1 and whole["v_rand"] == pytest.approx(2 * (2 * 12 ** 2) / (24 ** 2 + 2 * 12 ** 2))
+    assert whole["iou"] == 1 and whole["v_rand"] == pytest.approx(2 * (2 * 12**2) / (24**2 + 2 * 12**2))
 
 
 def test_several_classes_with_one_absent():
     truth, found = [[0, 1, 2, 2]], [[0, 1, 1, 2]]
-    scores = score(sample(truth), certain(found, n_classes=4))                 # class 3 occurs nowhere and has no IoU
-    assert scores == pytest.approx({"pixel_accuracy": 3 / 4, "mean_iou": (1 + 1 / 2 + 1 / 2) / 3, "iou": 1 / 2, "dice": 2 / 3})
+    scores = score(sample(truth), certain(found, n_classes=4))  # class 3 occurs nowhere and has no IoU
+    assert scores == pytest.approx(
+        {"pixel_accuracy": 3 / 4, "mean_iou": (1 + 1 / 2 + 1 / 2) / 3, "iou": 1 / 2, "dice": 2 / 3}
+    )
 
 
 def test_no_object_at_all_and_nothing_annotated():
@@ -91,13 +108,17 @@ def test_one_threshold_for_all_images():
     """Image a is right between 0.3 and 0.9, image b between 0.1 and 0.5: together only 0.3 and 0.4 will do."""
     truth = np.zeros((6, 6), int)
     truth[1:5, 1:5] = 1
-    probabilities = [np.stack([1 - p, p], axis=2).astype(np.float32) for p in (np.where(truth, 0.95, 0.25), np.where(truth, 0.45, 0.05))]
+    probabilities = [
+        np.stack([1 - p, p], axis=2).astype(np.float32)
+        for p in (np.where(truth, 0.95, 0.25), np.where(truth, 0.45, 0.05))
+    ]
     scores, thresholds = evaluate.score_samples([sample(truth), sample(truth, "b")], probabilities)
     assert set(thresholds) == set(evaluate.CHALLENGE) and thresholds["pixel_error"] == 0.3
     assert [of["pixel_error"] for of in scores] == [0, 0]
 
 
 # With a network -------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def net():
@@ -123,7 +144,17 @@ def test_evaluate_predicts_and_averages(net):
     assert scores["pixel_accuracy"] == pytest.approx(np.mean(accuracies))
     full, probabilities = evaluate.evaluate(net, samples, 44, augment=True)
     np.testing.assert_array_equal(probabilities[1], tiling.predict(net, samples[1].image, 44, augment=True))
-    assert list(full) == ["pixel_accuracy", "mean_iou", "iou", "dice", "pixel_error", "rand_error", "warping_error", "v_rand", "v_info"]
+    assert list(full) == [
+        "pixel_accuracy",
+        "mean_iou",
+        "iou",
+        "dice",
+        "pixel_error",
+        "rand_error",
+        "warping_error",
+        "v_rand",
+        "v_info",
+    ]
     assert all(0 <= value <= 1 for value in full.values())
 
 
@@ -155,7 +186,9 @@ def folder(tmp_path, net):
 
 
 def run(folder, *options):
-    evaluate.main(["--model", str(folder / "run" / "best.npz"), "--data", str(folder / "data"), "--tile", "44", *options])
+    evaluate.main(
+        ["--model", str(folder / "run" / "best.npz"), "--data", str(folder / "data"), "--tile", "44", *options]
+    )
 
 
 @pytest.mark.parametrize("held_out, names", [("run", "bc"), ("all", "abc"), ("1", "c"), ("3", "abc")])
@@ -184,7 +217,11 @@ def test_auto_tile_covers_the_images(folder):
 def test_a_network_is_scored_at_the_scale_it_was_trained_at(folder, capsys):
     """As config.json says, unless told otherwise; what it finds is enlarged and compared with the masks as they are."""
     reports = {}
-    for name, trained, options in (("told", 1.0, ["--scale", "0.5"]), ("known", 0.5, []), ("whole", 0.5, ["--scale", "1"])):
+    for name, trained, options in (
+        ("told", 1.0, ["--scale", "0.5"]),
+        ("known", 0.5, []),
+        ("whole", 0.5, ["--scale", "1"]),
+    ):
         (folder / "run" / "config.json").write_text(json.dumps({"options": {"scale": trained}}))
         run(folder, *options, "--json", str(folder / "scores.json"))
         reports[name] = json.loads((folder / "scores.json").read_text())
@@ -199,9 +236,16 @@ def test_a_model_without_its_run_is_scored_on_everything(folder, capsys):
     assert "all 3 images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options, words", [
-    (["--held-out", "4"], "expected all, run, or how many of the last images, 1 to 3"), (["--held-out", "0"], "1 to 3"),
-    (["--held-out", "some"], "1 to 3"), (["--tile", "45"], "nearest are 44 and 46"), (["--scale", "2"], "--scale is 2.0")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--held-out", "4"], "expected all, run, or how many of the last images, 1 to 3"),
+        (["--held-out", "0"], "1 to 3"),
+        (["--held-out", "some"], "1 to 3"),
+        (["--tile", "45"], "nearest are 44 and 46"),
+        (["--scale", "2"], "--scale is 2.0"),
+    ],
+)
 def test_bad_options(folder, options, words):
     with pytest.raises(InputError, match=words):
         run(folder, *options)
@@ -213,7 +257,16 @@ def test_nan_becomes_null(tmp_path):
 
 
 def test_from_the_command_line(folder):
-    command = [sys.executable, "-m", "npunet.evaluate", "--model", str(folder / "run" / "best.npz"), "--tile", "44", "--data"]
+    command = [
+        sys.executable,
+        "-m",
+        "npunet.evaluate",
+        "--model",
+        str(folder / "run" / "best.npz"),
+        "--tile",
+        "44",
+        "--data",
+    ]
     good = subprocess.run([*command, str(folder / "data")], capture_output=True, text=True)
     assert good.returncode == 0 and "pixel_accuracy" in good.stdout
     bad = subprocess.run([*command, str(folder / "nowhere")], capture_output=True, text=True)
@@ -221,10 +274,22 @@ def test_from_the_command_line(folder):
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not (SHARED / "isbi2012").is_dir(), reason="needs the ISBI 2012 sections in ../shared/data/isbi2012")
+@pytest.mark.skipif(
+    not (SHARED / "isbi2012").is_dir(), reason="needs the ISBI 2012 sections in ../shared/data/isbi2012"
+)
 def test_real_sections(tmp_path):
     UNet(1, 2, base_channels=1, depth=1).save(tmp_path / "model.npz")
-    evaluate.main(["--model", str(tmp_path / "model.npz"), "--data", str(SHARED / "isbi2012"), "--held-out", "1",
-                   "--json", str(tmp_path / "scores.json")])
+    evaluate.main(
+        [
+            "--model",
+            str(tmp_path / "model.npz"),
+            "--data",
+            str(SHARED / "isbi2012"),
+            "--held-out",
+            "1",
+            "--json",
+            str(tmp_path / "scores.json"),
+        ]
+    )
     row = json.loads((tmp_path / "scores.json").read_text())["per_image"][0]
     assert all(0 <= row[name] <= 1 for name in ("pixel_accuracy", *evaluate.CHALLENGE))

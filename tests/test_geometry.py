@@ -1,4 +1,6 @@
-"""Sizes: against brute force, against the live network's shapes, and the receptive field against the live network's gradient."""
+"""Sizes: against brute force, against the live network's shapes, and the receptive field against the live network's
+gradient.
+"""
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ DEPTHS = [1, 2, 3, 4, 5]
 
 
 def walk(size, depth, padding):
-    """Output side or None, by following the sizes of single layers recursively: another way to say it than geometry's loops."""
-    inner = size - 2 * (2 - 2 * padding)                                     # two 3x3 convolutions
+    """Output side or None, by following the sizes of single layers recursively:
+    another way to say it than geometry's loops.
+    """
+    inner = size - 2 * (2 - 2 * padding)  # two 3x3 convolutions
     if inner < 1:
         return None
     if depth == 0:
@@ -45,7 +49,9 @@ def test_every_size_up_to_700(depth, padding):
 def test_input_size_for_an_output(depth, padding):
     valid = geometry.valid_input_sizes(900, depth, padding)
     for output in range(1, 200):
-        assert geometry.input_size_for(output, depth, padding) == next(n for n in valid if walk(n, depth, padding) >= output)
+        assert geometry.input_size_for(output, depth, padding) == next(
+            n for n in valid if walk(n, depth, padding) >= output
+        )
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -65,15 +71,22 @@ def test_messages_name_the_nearest_sizes():
 def test_the_live_network_has_these_sizes(depth):
     net = UNet(1, 2, 1, depth)
     for size in geometry.valid_input_sizes(130, depth)[:3]:
-        assert net.forward(np.zeros((1, size, size, 1), "float32")).shape == (1, net.output_size(size), geometry.output_size(size, depth), 2)
+        assert net.forward(np.zeros((1, size, size, 1), "float32")).shape == (
+            1,
+            net.output_size(size),
+            geometry.output_size(size, depth),
+            2,
+        )
 
 
 def seen_sides(depth, images=24):
-    """Sides of the square of input pixels whose gradient is not zero, for each output pixel of one period, united over random images."""
+    """Sides of the square of input pixels whose gradient is not zero, for each output pixel of one period, united over
+    random images.
+    """
     net = UNet(1, 1, 2, depth, dropout=0.0, dtype="float64")
     for parameter in net.parameters.values():
-        parameter.value[...] = np.abs(parameter.value)                       # positive everywhere: nothing cancels, no ReLU is off
-    period = 2 ** depth
+        parameter.value[...] = np.abs(parameter.value)  # positive everywhere: nothing cancels, no ReLU is off
+    period = 2**depth
     size = geometry.smallest_valid_size(depth) + 4 * period
     x = np.random.default_rng(0).uniform(0, 1, (images, size, size, 1))
     middle = geometry.output_size(size, depth) // 2
@@ -83,7 +96,7 @@ def seen_sides(depth, images=24):
         dlogits = np.zeros_like(logits)
         dlogits[:, pixel, pixel] = 1
         gradient = np.abs(net.backward(dlogits)[..., 0]).max(axis=0)
-        seen = gradient > 1e-12 * gradient.max()                             # fast convolutions round: 0 is 1e-16
+        seen = gradient > 1e-12 * gradient.max()  # fast convolutions round: 0 is 1e-16
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
         assert rows[0] == columns[0] and rows[-1] == columns[-1]
         sides.append(rows[-1] - rows[0] + 1)
@@ -94,4 +107,4 @@ def seen_sides(depth, images=24):
 def test_receptive_field_is_where_the_gradient_is(depth):
     sides = seen_sides(depth)
     assert (min(sides), max(sides)) == geometry.receptive_field(depth)
-    assert max(sides) <= geometry.border_lost(depth) + 2 ** depth            # inside the tile that the output pixel comes from
+    assert max(sides) <= geometry.border_lost(depth) + 2**depth  # inside the tile that the output pixel comes from

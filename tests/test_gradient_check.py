@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from npunet.gradient_check import check_gradients, directional_derivative, numerical_gradient, random_directions, relative_error
+from npunet.gradient_check import (
+    check_gradients,
+    directional_derivative,
+    numerical_gradient,
+    random_directions,
+    relative_error,
+)
 
 
 def square_matrix_product():
@@ -46,8 +52,19 @@ def test_a_planted_error_is_caught(error, rng):
         check_gradients(forward, lambda dy, ctx: PLANTED[error](dy, *ctx), square_matrix_product(), rng)
 
 
-@pytest.mark.parametrize("error", ["wrong sign", "forgotten skip", "weight not transposed", "gradient transposed", "mean for sum",
-                                   "a thousandth off", "one element forgotten", "bias reversed"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "wrong sign",
+        "forgotten skip",
+        "weight not transposed",
+        "gradient transposed",
+        "mean for sum",
+        "a thousandth off",
+        "one element forgotten",
+        "bias reversed",
+    ],
+)
 def test_one_random_direction_catches_it_too(error, rng):
     arrays = square_matrix_product()
     dy = rng.standard_normal((3, 3))
@@ -61,14 +78,18 @@ def test_one_random_direction_catches_it_too(error, rng):
 
 
 def test_the_message_says_where(rng):
-    with pytest.raises(AssertionError, match=r"gradient 2 at \(1,\): backward says -?0, finite differences .* \(relative error"):
-        check_gradients(forward, lambda dy, ctx: PLANTED["one element forgotten"](dy, *ctx), square_matrix_product(), rng)
+    with pytest.raises(
+        AssertionError, match=r"gradient 2 at \(1,\): backward says -?0, finite differences .* \(relative error"
+    ):
+        check_gradients(
+            forward, lambda dy, ctx: PLANTED["one element forgotten"](dy, *ctx), square_matrix_product(), rng
+        )
 
 
 def test_numerical_gradient_by_hand_leaves_the_array_as_it_was():
     array = np.array([[1.0, 2.0], [3.0, -4.0]])
     kept = array.copy()
-    np.testing.assert_allclose(numerical_gradient(lambda: np.sum(array ** 3), array), 3 * kept ** 2, rtol=1e-8)
+    np.testing.assert_allclose(numerical_gradient(lambda: np.sum(array**3), array), 3 * kept**2, rtol=1e-8)
     np.testing.assert_array_equal(array, kept)
 
 

@@ -1,12 +1,14 @@
-"""Pictures in and out: each format against values known from how the file was made, each bad file against its one line."""
+"""Pictures in and out:
+each format against values known from how the file was made, each bad file against its one line.
+"""
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from npunet.files import images
 from npunet.errors import InputError
+from npunet.files import images
 
 
 @pytest.fixture
@@ -26,6 +28,7 @@ def rng():
 
 # The scaling rule ----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".gif"])
 def test_eight_bits_are_divided_by_255(tmp_path, grey8, suffix):
     path = tmp_path / f"a{suffix}"
@@ -37,11 +40,11 @@ def test_eight_bits_are_divided_by_255(tmp_path, grey8, suffix):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_run_from_percentile_to_percentile(tmp_path, rng, suffix):
-    stored = rng.integers(500, 900, (100, 120)).astype(np.uint16)     # a camera that fills a hundredth of its range
-    stored[3, 4], stored[50, 60] = 65535, 0                           # a hot and a dead pixel
+    stored = rng.integers(500, 900, (100, 120)).astype(np.uint16)  # a camera that fills a hundredth of its range
+    stored[3, 4], stored[50, 60] = 65535, 0  # a hot and a dead pixel
     Image.fromarray(stored).save(tmp_path / f"a{suffix}")
     (page,) = images.read_image(tmp_path / f"a{suffix}")
-    ordered = np.sort(stored.ravel()).astype(float)                   # NumPy's linear percentile by hand
+    ordered = np.sort(stored.ravel()).astype(float)  # NumPy's linear percentile by hand
     low, high = (np.interp(share * (ordered.size - 1), range(ordered.size), ordered) for share in (0.001, 0.999))
     np.testing.assert_allclose(page[..., 0], np.clip((stored - low) / (high - low), 0, 1), atol=1e-6)
     assert page.min() == 0 and page.max() == 1 and 0.45 < page.mean() < 0.55
@@ -49,7 +52,7 @@ def test_sixteen_bits_run_from_percentile_to_percentile(tmp_path, rng, suffix):
 
 def test_float_images_and_stacks_share_one_range(tmp_path, rng):
     stack = rng.normal(3, 2, (4, 50, 60)).astype(np.float32)
-    stack[2] -= 1                                                     # a darker section must stay darker
+    stack[2] -= 1  # a darker section must stay darker
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
     pages = np.stack(images.read_image(tmp_path / "a.tif"))[..., 0]
     low, high = np.percentile(stack.astype(float), [0.1, 99.9])
@@ -59,7 +62,7 @@ def test_float_images_and_stacks_share_one_range(tmp_path, rng):
 
 def test_a_few_bright_spots_and_a_constant_picture(tmp_path):
     spots = np.zeros((100, 100), np.uint16)
-    spots[5, 5], spots[6, 6] = 1000, 500                              # 0.02 per cent: both percentiles are 0
+    spots[5, 5], spots[6, 6] = 1000, 500  # 0.02 per cent: both percentiles are 0
     tifffile.imwrite(tmp_path / "spots.tif", spots)
     tifffile.imwrite(tmp_path / "flat.tif", np.full((9, 9), 700, np.uint16))
     (page,) = images.read_image(tmp_path / "spots.tif")
@@ -77,12 +80,15 @@ def test_range_of_a_big_picture_comes_from_a_grid_of_its_pixels(tmp_path, rng, m
 
 # Formats -------------------------------------------------------------------------------------------------------------
 
+
 def test_colour_alpha_and_palette(tmp_path, grey8, colour8):
     alpha = np.full((30, 40, 1), 9, np.uint8)
     Image.fromarray(colour8).save(tmp_path / "rgb.png")
     Image.fromarray(np.concatenate([colour8, alpha], axis=2)).save(tmp_path / "rgba.png")
     Image.fromarray(np.stack([grey8, alpha[..., 0]], axis=2), "LA").save(tmp_path / "la.png")
-    tifffile.imwrite(tmp_path / "rgba.tif", np.concatenate([colour8, alpha], axis=2), photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(
+        tmp_path / "rgba.tif", np.concatenate([colour8, alpha], axis=2), photometric="rgb", extrasamples=["unassalpha"]
+    )
     tifffile.imwrite(tmp_path / "planar.tif", np.moveaxis(colour8, 2, 0), photometric="rgb", planarconfig="separate")
     for name in ("rgb.png", "rgba.png", "rgba.tif", "planar.tif"):
         (page,) = images.read_image(tmp_path / name)
@@ -96,7 +102,9 @@ def test_colour_alpha_and_palette(tmp_path, grey8, colour8):
     np.testing.assert_allclose(images.read_image(tmp_path / "colours.png")[0], colours[grey8 % 3] / 255, atol=1e-7)
     palette.putpalette([10, 10, 10, 200, 200, 200, 255, 255, 255])
     palette.save(tmp_path / "greys.png")
-    np.testing.assert_allclose(images.read_image(tmp_path / "greys.png")[0][..., 0], np.array([10, 200, 255])[grey8 % 3] / 255, atol=1e-7)
+    np.testing.assert_allclose(
+        images.read_image(tmp_path / "greys.png")[0][..., 0], np.array([10, 200, 255])[grey8 % 3] / 255, atol=1e-7
+    )
 
 
 def test_jpeg_is_close(tmp_path):
@@ -105,7 +113,9 @@ def test_jpeg_is_close(tmp_path):
     np.testing.assert_allclose(images.read_image(tmp_path / "a.jpg")[0][..., 0], smooth / 255, atol=0.02)
 
 
-@pytest.mark.parametrize("writer", ["plain", "zlib", "imagej", "bigtiff", "big-endian", "tiled", "pillow-lzw", "pillow-pages"])
+@pytest.mark.parametrize(
+    "writer", ["plain", "zlib", "imagej", "bigtiff", "big-endian", "tiled", "pillow-lzw", "pillow-pages"]
+)
 def test_multi_page_tiff_of_every_make(tmp_path, rng, writer):
     stack = rng.integers(0, 256, (6, 48, 32), dtype=np.uint8)
     path, grey = tmp_path / "a.tif", {"photometric": "minisblack"}
@@ -113,8 +123,14 @@ def test_multi_page_tiff_of_every_make(tmp_path, rng, writer):
         first, *more = (Image.fromarray(page) for page in stack)
         first.save(path, save_all=True, append_images=more, compression="tiff_lzw" if writer.endswith("lzw") else None)
     else:
-        options = {"plain": {}, "zlib": {"compression": "zlib"}, "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
-                   "bigtiff": {"bigtiff": True}, "big-endian": {"byteorder": ">"}, "tiled": {"tile": (16, 16), "compression": "zlib"}}
+        options = {
+            "plain": {},
+            "zlib": {"compression": "zlib"},
+            "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
+            "bigtiff": {"bigtiff": True},
+            "big-endian": {"byteorder": ">"},
+            "tiled": {"tile": (16, 16), "compression": "zlib"},
+        }
         tifffile.imwrite(path, stack, **grey, **options[writer])
     pages = images.read_image(path)
     assert len(pages) == 6 and pages[0].shape == (48, 32, 1)
@@ -123,7 +139,7 @@ def test_multi_page_tiff_of_every_make(tmp_path, rng, writer):
 
 
 def test_channels_of_a_microscope(tmp_path, rng):
-    stored = rng.integers(0, 4096, (3, 2, 20, 30)).astype(np.uint16)          # 3 planes, 2 channels
+    stored = rng.integers(0, 4096, (3, 2, 20, 30)).astype(np.uint16)  # 3 planes, 2 channels
     tifffile.imwrite(tmp_path / "a.tif", stored, imagej=True, metadata={"axes": "ZCYX"})
     stack = images.open_image(tmp_path / "a.tif")
     assert stack.shape == (3, 20, 30, 2)
@@ -134,7 +150,7 @@ def test_channels_of_a_microscope(tmp_path, rng):
 def test_white_is_zero_and_one_bit(tmp_path, grey8):
     tifffile.imwrite(tmp_path / "inverted.tif", grey8, photometric="miniswhite")
     np.testing.assert_allclose(images.read_image(tmp_path / "inverted.tif")[0][..., 0], 1 - grey8 / 255, atol=1e-6)
-    np.testing.assert_array_equal(images.read_labels(tmp_path / "inverted.tif")[0], grey8)      # ImageJ's inverted masks
+    np.testing.assert_array_equal(images.read_labels(tmp_path / "inverted.tif")[0], grey8)  # ImageJ's inverted masks
     for name, options in (("bit.tif", {"compression": "group4"}), ("bit.png", {})):
         Image.fromarray(grey8 > 99).save(tmp_path / name, **options)
         np.testing.assert_array_equal(images.read_image(tmp_path / name)[0][..., 0], grey8 > 99)
@@ -160,6 +176,7 @@ def test_big_compressed_tiff_is_unpacked_to_disk(tmp_path, rng, monkeypatch):
 
 
 # Labels --------------------------------------------------------------------------------------------------------------
+
 
 def test_labels_are_kept_as_stored(tmp_path, rng):
     stored = rng.integers(0, 40000, (20, 30)).astype(np.uint16)
@@ -191,6 +208,7 @@ def test_palette_of_a_mask_means_indices_unless_grey(tmp_path):
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
+
 
 def test_two_classes_are_written_as_black_and_white(tmp_path, grey8):
     classes = (grey8 > 99).astype(np.int64)
@@ -234,6 +252,7 @@ def test_what_cannot_be_written(tmp_path):
 
 # Bad files -----------------------------------------------------------------------------------------------------------
 
+
 def _expect_one_line(path, *words, read=images.read_image):
     with pytest.raises(InputError) as caught:
         read(path)
@@ -265,7 +284,7 @@ def test_files_cut_short(tmp_path, rng, name, share, caplog):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     _expect_one_line(path)
-    assert not caplog.records                                         # nothing of the decoders on the terminal
+    assert not caplog.records  # nothing of the decoders on the terminal
 
 
 def test_what_is_no_image(tmp_path):
@@ -290,10 +309,16 @@ def test_values_that_mean_nothing(tmp_path):
 def test_sixteen_bit_colour_png_is_refused_rather_than_halved(tmp_path):
     import struct
     import zlib
-    rows = b"".join(b"\0" + struct.pack(">6H", *range(6)) for _ in range(2))                  # 2x2 pixels, filter byte 0
+
+    rows = b"".join(b"\0" + struct.pack(">6H", *range(6)) for _ in range(2))  # 2x2 pixels, filter byte 0
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
     _expect_one_line(tmp_path / "a.png", "16-bit colour PNG")
 
 

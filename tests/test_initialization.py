@@ -1,4 +1,6 @@
-"""Initialisation (§3): the standard deviation, and that feature maps keep about unit variance all the way through the network."""
+"""Initialisation (§3):
+the standard deviation, and that feature maps keep about unit variance all the way through the network.
+"""
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ def test_distribution():
 def test_both_precisions_start_alike_and_a_seed_decides():
     def draw(seed, dtype):
         return gaussian((3, 3, 2, 4), 18, np.random.default_rng(seed), dtype)
+
     assert draw(1, "float32").dtype == "float32"
     np.testing.assert_array_equal(draw(1, "float64").astype("float32"), draw(1, "float32"))
     assert (draw(1, "float64") != draw(2, "float64")).all()
@@ -32,16 +35,17 @@ def test_every_layer_uses_its_own_number_of_incoming_nodes():
             assert not parameter.value.any(), name
             continue
         kh, kw, channels, _ = parameter.value.shape
-        incoming = channels if ".up." in name else kh * kw * channels        # one tap reaches a pixel that is upsampled
+        incoming = channels if ".up." in name else kh * kw * channels  # one tap reaches a pixel that is upsampled
         tolerance = 5 / np.sqrt(2 * parameter.value.size)
-        gain = 1 if ".up." in name or name.startswith("output") else 2       # no ReLU follows there
+        gain = 1 if ".up." in name or name.startswith("output") else 2  # no ReLU follows there
         assert parameter.value.std() == pytest.approx(np.sqrt(gain / incoming), rel=tolerance), name
 
 
 def test_feature_maps_keep_about_unit_variance(rng):
-    """"...such that each feature map in the network has approximately unit variance" (§3).
+    """The paper: "...such that each feature map in the network has approximately unit variance" (§3).
 
-    Max-pooling raises the second moment somewhat; 1/8 .. 8 leaves room for that, while sqrt(1 / N) would end near 1/1000.
+    Max-pooling raises the second moment somewhat; 1/8 .. 8 leaves room for that, while sqrt(1 / N) would end near
+    1/1000.
     """
     net = UNet(base_channels=32, depth=2, dropout=0.0, seed=1)
     for name, feature_map in net.feature_maps(rng.standard_normal((1, 60, 60, 1)).astype("float32")).items():

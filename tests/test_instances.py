@@ -17,9 +17,15 @@ def blobs(seed, shape=(60, 70), share=0.3):
 def flood_by_rule(labels, mask, lines):
     """The docstring of `flood`, pixel by pixel."""
     labels, stuck = labels.copy(), np.zeros(labels.shape, bool)
+
     def touching(y, x):
         beside = [(y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)]
-        return {int(labels[v, u]) for v, u in beside if 0 <= v < labels.shape[0] and 0 <= u < labels.shape[1] and labels[v, u] > 0}
+        return {
+            int(labels[v, u])
+            for v, u in beside
+            if 0 <= v < labels.shape[0] and 0 <= u < labels.shape[1] and labels[v, u] > 0
+        }
+
     while True:
         front = [(y, x) for y, x in np.argwhere(mask & (labels == 0) & ~stuck) if touching(y, x)]
         if not front:
@@ -66,19 +72,24 @@ def test_lines_against_scikit_image(seed):
     both = (ours > 0) & (theirs > 0)
     assert (ours == theirs)[both].mean() > 0.97
     assert abs((ours == 0).sum() - (theirs == 0).sum()) < 0.2 * (theirs == 0).sum()
-    for axis in range(2):                                       # regions do not touch
+    for axis in range(2):  # regions do not touch
         first, second = (ours[:-1], ours[1:]) if axis == 0 else (ours[:, :-1], ours[:, 1:])
         assert not ((first != second) & (first > 0) & (second > 0)).any()
-    for y, x in np.argwhere(ours == 0):                         # and no line pixel could be given away
-        window = ours[max(0, y - 1):y + 2, max(0, x - 1):x + 2]
-        cross = [ours[v, u] for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
-                 if 0 <= v < ours.shape[0] and 0 <= u < ours.shape[1] and ours[v, u]]
+    for y, x in np.argwhere(ours == 0):  # and no line pixel could be given away
+        window = ours[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+        cross = [
+            ours[v, u]
+            for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
+            if 0 <= v < ours.shape[0] and 0 <= u < ours.shape[1] and ours[v, u]
+        ]
         assert len(set(cross)) > 1 or (not cross and len(set(window[window > 0])) != 1)
 
 
 def test_components():
     probability = np.array([[0.9, 0.4, 0.6], [0.5, 0.51, 0.6], [0.9, 0.2, 0.0]])
-    np.testing.assert_array_equal(components(probability), [[1, 0, 2], [0, 2, 2], [3, 0, 0]])       # 4-connected, strictly above
+    np.testing.assert_array_equal(
+        components(probability), [[1, 0, 2], [0, 2, 2], [3, 0, 0]]
+    )  # 4-connected, strictly above
     np.testing.assert_array_equal(components(probability, 0.8), [[1, 0, 0], [0, 0, 0], [2, 0, 0]])
     np.testing.assert_array_equal(components(probability, min_size=2), [[0, 0, 1], [0, 1, 1], [0, 0, 0]])
     assert components(probability).dtype == np.int32
@@ -87,7 +98,7 @@ def test_components():
 def two_hills(dip=0.65):
     """Two cells whose probabilities touch above 0.5 with a valley of ``dip`` between, and a third, faint one."""
     y, x = np.mgrid[:40, :80]
-    hill = lambda v, u, height: height * np.exp(-((y - v) ** 2 + (x - u) ** 2) / (2 * 8 ** 2))
+    hill = lambda v, u, height: height * np.exp(-((y - v) ** 2 + (x - u) ** 2) / (2 * 8**2))
     middle = np.hypot(8 * np.sqrt(2 * np.log(0.95 / dip)), 0)  # where one hill has fallen to the dip
     return np.maximum(np.maximum(hill(20, 20, 0.95), hill(20, 20 + 2 * middle, 0.95)), hill(20, 66, 0.7))
 
@@ -96,13 +107,13 @@ def test_watershed_parts_what_components_join():
     probability = two_hills()
     assert components(probability).max() == 2
     labels = seeded_watershed(probability, 0.5, 0.8)
-    assert labels.max() == 3                                    # the faint cell has no seed and stays whole
+    assert labels.max() == 3  # the faint cell has no seed and stays whole
     np.testing.assert_array_equal(labels > 0, probability > 0.5)
     seeds = ndimage.label(probability > 0.8)[0]
     seeds[(seeds == 0) & (np.arange(80) > 55) & (probability > 0.5)] = 3
     theirs = watershed(-probability, seeds, mask=probability > 0.5)
     same = sum(np.sum((labels == labels[seeds == n][0]) & (theirs == n)) for n in (1, 2, 3))
-    assert same / (theirs > 0).sum() > 0.98                     # one column, where the two meet, may go either way
+    assert same / (theirs > 0).sum() > 0.98  # one column, where the two meet, may go either way
     assert sorted(np.bincount(labels.ravel())[1:3]) == pytest.approx([theirs[theirs == 1].size] * 2, rel=0.05)
 
 
@@ -121,16 +132,19 @@ def test_watershed_with_equal_thresholds_is_components():
 
 def test_min_size_drops_small_seeds_and_small_cells():
     probability = two_hills()
-    probability[2, 2] = 0.9                                     # a speck
-    probability[20, 27] = 0.99                                  # noise between the two: too small a seed
+    probability[2, 2] = 0.9  # a speck
+    probability[20, 27] = 0.99  # noise between the two: too small a seed
     assert seeded_watershed(probability, min_size=0).max() == 5
     assert seeded_watershed(probability, min_size=5).max() == 3
 
 
-@pytest.mark.parametrize("call, found", [
-    (lambda: components(np.zeros((4, 5, 2))), r"\(4, 5, 2\)"),
-    (lambda: seeded_watershed(np.zeros((4, 5)), 0.6, 0.5), "0.5 is below the threshold 0.6"),
-])
+@pytest.mark.parametrize(
+    "call, found",
+    [
+        (lambda: components(np.zeros((4, 5, 2))), r"\(4, 5, 2\)"),
+        (lambda: seeded_watershed(np.zeros((4, 5)), 0.6, 0.5), "0.5 is below the threshold 0.6"),
+    ],
+)
 def test_bad_input_is_named(call, found):
     with pytest.raises(InputError, match=found) as error:
         call()

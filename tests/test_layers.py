@@ -5,7 +5,19 @@ import pytest
 
 from npunet import ops
 from npunet.errors import InputError
-from npunet.layers import BatchNorm, Convolution, CropConcat, Dropout, MaxPooling, PadConcat, Parameter, Statistic, Tanh, UpConvolution, Upsampling
+from npunet.layers import (
+    BatchNorm,
+    Convolution,
+    CropConcat,
+    Dropout,
+    MaxPooling,
+    PadConcat,
+    Parameter,
+    Statistic,
+    Tanh,
+    UpConvolution,
+    Upsampling,
+)
 
 
 def layers_and_inputs():
@@ -38,7 +50,7 @@ def test_a_context_is_used_once(layer_and_inputs):
         layer.backward(np.zeros(1))
     y = layer.forward(*inputs, True)
     layer.backward(np.ones_like(y))
-    assert layer.context is None                                             # and its memory can be used again
+    assert layer.context is None  # and its memory can be used again
     with pytest.raises(RuntimeError, match="no forward pass"):
         layer.backward(np.ones_like(y))
 
@@ -98,7 +110,9 @@ def test_dropout_works_in_training_only(rng):
 
 def test_parameters_are_named_by_the_layer():
     layer = Convolution(1, 2, 3, rng=np.random.default_rng(0), dtype="float32")
-    assert list(layer.parameters) == ["weight", "bias"] and all(isinstance(p, Parameter) for p in layer.parameters.values())
+    assert list(layer.parameters) == ["weight", "bias"] and all(
+        isinstance(p, Parameter) for p in layer.parameters.values()
+    )
     assert MaxPooling().parameters == {}
 
 
@@ -106,12 +120,20 @@ def test_running_statistics_by_hand():
     """One channel, values 1, 2, 3, 6: mean 3, variance 3.5, unbiased 14 / 3; a tenth of the way from 0 and 1."""
     layer = BatchNorm(1, dtype="float64")
     y = layer.forward(np.array([1.0, 2, 3, 6]).reshape(1, 2, 2, 1), True)
-    np.testing.assert_allclose(y.ravel(), np.maximum((np.array([1.0, 2, 3, 6]) - 3) / np.sqrt(3.5 + 1e-5), 0), rtol=1e-12)
-    np.testing.assert_allclose([layer.running_mean.value[0], layer.running_variance.value[0]], [0.3, 0.9 + 1.4 / 3], rtol=1e-12)
+    np.testing.assert_allclose(
+        y.ravel(), np.maximum((np.array([1.0, 2, 3, 6]) - 3) / np.sqrt(3.5 + 1e-5), 0), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        [layer.running_mean.value[0], layer.running_variance.value[0]], [0.3, 0.9 + 1.4 / 3], rtol=1e-12
+    )
     assert layer.batches.value == 1 and set(layer.statistics) == {"running_mean", "running_variance", "batches"}
-    assert set(layer.parameters) == {"scale", "shift"} and all(isinstance(one, Statistic) for one in layer.statistics.values())
-    np.testing.assert_allclose(layer.forward(np.full((1, 1, 1, 1), 5.0), False), (5 - 0.3) / np.sqrt(0.9 + 1.4 / 3 + 1e-5), rtol=1e-12)
-    assert layer.batches.value == 1                                          # applying it moves nothing
+    assert set(layer.parameters) == {"scale", "shift"} and all(
+        isinstance(one, Statistic) for one in layer.statistics.values()
+    )
+    np.testing.assert_allclose(
+        layer.forward(np.full((1, 1, 1, 1), 5.0), False), (5 - 0.3) / np.sqrt(0.9 + 1.4 / 3 + 1e-5), rtol=1e-12
+    )
+    assert layer.batches.value == 1  # applying it moves nothing
     with pytest.raises(InputError, match="one pixel"):
         layer.forward(np.ones((1, 1, 1, 1)), True)
 

@@ -6,9 +6,9 @@ from scipy import ndimage
 
 from npunet import UNet, tiling
 from npunet.augmentation import Settings
+from npunet.commands.train_options import grey_statistics
 from npunet.datasets import synthetic
 from npunet.training import Recipe, batches, learning_rate, make_optimizer, training_step
-from npunet.commands.train_options import grey_statistics
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def features(sample):
 
 
 def best_linear_accuracy(training, held_out):
-    """Least squares on five blurs, with the threshold that is best on the held-out sections themselves: a generous bar."""
+    """Least squares on five blurs, with the threshold that is best on the held-out sections themselves:
+    a generous bar.
+    """
     inputs = np.concatenate([features(sample) for sample in training])
     targets = np.concatenate([sample.labels.ravel() for sample in training])
     solution = np.linalg.lstsq(inputs, targets.astype(np.float64), rcond=None)[0]

@@ -1,5 +1,5 @@
-"""The lessons: every notebook runs from a clean kernel, is stored as it ran, and keeps the conventions of lesson_style.py;
-every exercise can be solved, and its check refuses the empty form."""
+"""The lessons: every notebook runs from a clean kernel, is stored as it ran, and keeps the conventions of
+lesson_style.py; every exercise can be solved, and its check refuses the empty form."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LESSONS = ROOT / "lessons"
 NOTEBOOKS = sorted(LESSONS.glob("*.ipynb"))
 EXERCISES = sorted(path.stem for path in (LESSONS / "exercises").glob("[0-9]*.py"))
-TIMEOUT = 300                                             # seconds for a cell; on two idle cores a whole lesson takes below 60
+TIMEOUT = 300  # seconds for a cell; on two idle cores a whole lesson takes below 60
 MACHINE_PATH = re.compile(r"/(home|root|work|tmp|Users|usr)/|site-packages|[A-Z]:\\\\?Users")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -34,29 +34,39 @@ def texts(cell):
         yield from output.get("traceback", [])
 
 
-@pytest.mark.filterwarnings("default")                    # Jupyter's own; those of a lesson end up in its outputs
+@pytest.mark.filterwarnings("default")  # Jupyter's own; those of a lesson end up in its outputs
 @each_notebook
 def test_runs_from_a_clean_kernel(path, tmp_path, monkeypatch):
     from nbclient import NotebookClient
 
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))       # no start-up file or history of the person who runs the tests
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no start-up file or history of the person who runs the tests
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")            # matrices are small here: on a busy machine threads wait for each other
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # matrices are small here: on a busy machine threads wait for each other
     notebook = read(path)
     stored = printed_sources(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(LESSONS)}})
-    asyncio.run(client.async_execute())                   # raises CellExecutionError, with the cell and its traceback
-    noise = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(LESSONS)}}
+    )
+    asyncio.run(client.async_execute())  # raises CellExecutionError, with the cell and its traceback
+    noise = [
+        output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
+    ]
     assert not noise, f"{path.name} writes warnings: {noise[0][:500]}"
-    assert printed_sources(notebook) == stored, f"{path.name} shows a program that has changed since: read it again, run it, store it"
+    assert printed_sources(notebook) == stored, (
+        f"{path.name} shows a program that has changed since: read it again, run it, store it"
+    )
 
 
 def printed_sources(notebook):
     """What the cells print that show functions of npunet."""
-    return ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells if "inspect.getsource" in cell.source and cell.cell_type == "code"]
+    return [
+        "".join(output.get("text", "") for output in cell.outputs)
+        for cell in notebook.cells
+        if "inspect.getsource" in cell.source and cell.cell_type == "code"
+    ]
 
 
 @each_notebook
@@ -66,14 +76,18 @@ def test_is_stored_as_it_ran(path):
     assert notebook.metadata.kernelspec.name == "python3"
     assert path.stat().st_size < 600_000
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run from top to bottom, then store"
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), (
+        "run from top to bottom, then store"
+    )
     outputs = [output for cell in code for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     assert any("image/png" in output.get("data", {}) for output in outputs), "a lesson has pictures"
     for cell in notebook.cells:
         for text in texts(cell):
             found = MACHINE_PATH.search(text)
-            assert not found and str(ROOT) not in text, f"a path of a machine, {found and found.group()}, in: {text[:200]}"
+            assert not found and str(ROOT) not in text, (
+                f"a path of a machine, {found and found.group()}, in: {text[:200]}"
+            )
 
 
 @each_notebook
@@ -113,13 +127,23 @@ def test_the_empty_forms_do_not_pass():
     assert result.returncode == 1
     assert re.search(r"^\d+ failed in", result.stdout.splitlines()[-1]), result.stdout[-3000:]
     for name in EXERCISES:
-        assert re.search(rf"exercises/{name}\.py:\d+: NotImplementedError", result.stdout), f"check_{name} does not notice an empty exercise"
+        assert re.search(rf"exercises/{name}\.py:\d+: NotImplementedError", result.stdout), (
+            f"check_{name} does not notice an empty exercise"
+        )
 
 
 def run_checks(solutions):
     """pytest on all lessons/exercises/check_NN_name.py, as a student runs one, in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if key not in ("NPUNET_SOLUTIONS", "PYTEST_ADDOPTS")}
     environment |= {"NPUNET_SOLUTIONS": "1"} if solutions else {}
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider",
-               *(f"lessons/exercises/check_{name}.py" for name in EXERCISES)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        *(f"lessons/exercises/check_{name}.py" for name in EXERCISES),
+    ]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)

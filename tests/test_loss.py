@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from scipy import special
 
-from npunet.machine.backend import to_cpu
 from npunet.gpu.cuda import on_gpu
 from npunet.gradient_check import check_gradients
-from npunet.loss import binary_cross_entropy, dice_loss, probabilities, softmax, weighted_cross_entropy, weighted_cross_entropy_definition
+from npunet.loss import (
+    binary_cross_entropy,
+    dice_loss,
+    probabilities,
+    softmax,
+    weighted_cross_entropy,
+    weighted_cross_entropy_definition,
+)
+from npunet.machine.backend import to_cpu
 
 
 def problem(rng, shape=(2, 3, 4), classes=3, dtype="float64"):
@@ -88,8 +95,9 @@ def test_dtypes_are_kept_and_arguments_untouched(xp, dtype, label_dtype, rng):
     for array in (logits, labels, weights):
         array.setflags(write=False)
     for weight_dtype in ("float32", "float64"):
-        loss, dlogits = weighted_cross_entropy(xp.asarray(logits), xp.asarray(labels.astype(label_dtype)),
-                                               xp.asarray(weights.astype(weight_dtype)))
+        loss, dlogits = weighted_cross_entropy(
+            xp.asarray(logits), xp.asarray(labels.astype(label_dtype)), xp.asarray(weights.astype(weight_dtype))
+        )
         assert dlogits.dtype == dtype and loss.dtype == dtype and loss.shape == ()
     np.testing.assert_array_equal(logits, kept)
 
@@ -104,7 +112,9 @@ def test_certainty_right_and_wrong_stays_finite():
 
 
 def test_every_pixel_is_scaled_by_its_own_largest_logit(xp):
-    """One pixel with huge logits must not push the others below the smallest number: 0, 0 beside 1e4, 0 still costs ln 2."""
+    """One pixel with huge logits must not push the others below the smallest number:
+    0, 0 beside 1e4, 0 still costs ln 2.
+    """
     logits = np.array([[0, 0], [1e4, 0]], "float64").reshape(1, 1, 2, 2)
     loss, dlogits = weighted_cross_entropy(xp.asarray(logits), xp.asarray(np.zeros((1, 1, 2), int)))
     assert float(loss) == pytest.approx(math.log(2) / 2, rel=1e-14)
@@ -117,7 +127,7 @@ def test_labels_that_are_no_class_are_refused(xp, value, rng):
     logits, labels, _ = problem(rng)
     labels[0, 0, 0] = value
     logits, labels = xp.asarray(logits), xp.asarray(labels)
-    if on_gpu(logits):                                   # the host does not wait to ask, and NaN stops the training
+    if on_gpu(logits):  # the host does not wait to ask, and NaN stops the training
         assert np.isnan(float(weighted_cross_entropy(logits, labels)[0]))
         return
     with pytest.raises(ValueError, match=r"labels lie in .*; expected classes 0 \.\. 2"):
@@ -142,10 +152,14 @@ def two_logits(logits):
 def test_one_logit_is_two_of_which_the_first_is_zero(xp, rng):
     logits, labels, weights = problem(rng, classes=1)
     labels = rng.integers(0, 2, labels.shape)
-    np.testing.assert_allclose(to_cpu(probabilities(xp.asarray(logits)))[..., 1], special.expit(logits[..., 0]), rtol=1e-12)
+    np.testing.assert_allclose(
+        to_cpu(probabilities(xp.asarray(logits)))[..., 1], special.expit(logits[..., 0]), rtol=1e-12
+    )
     for some in (None, weights):
         expected, dlogits = weighted_cross_entropy(two_logits(logits), labels, some)
-        loss, gradient = binary_cross_entropy(xp.asarray(logits), xp.asarray(labels), None if some is None else xp.asarray(some))
+        loss, gradient = binary_cross_entropy(
+            xp.asarray(logits), xp.asarray(labels), None if some is None else xp.asarray(some)
+        )
         assert float(loss) == pytest.approx(float(expected), rel=1e-12)
         np.testing.assert_allclose(to_cpu(gradient), dlogits[..., 1:], rtol=1e-10, atol=1e-15)
 
@@ -159,7 +173,9 @@ def test_binary_cross_entropy_of_extreme_logits(dtype):
 
 
 def test_dice_by_hand():
-    """Probabilities of class 1: 0.5, 0.75, labels 1, 0. One class: 2 * 0.5 / (1.25 + 1); both: 2 (0.5 + 0.25) / (2 + 2)."""
+    """Probabilities of class 1: 0.5, 0.75, labels 1, 0. One class: 2 * 0.5 / (1.25 + 1); both:
+    2 (0.5 + 0.25) / (2 + 2).
+    """
     logits, labels = np.array([0, math.log(3)]).reshape(1, 1, 2, 1), np.array([[[1, 0]]])
     assert float(dice_loss(logits, labels)[0]) == pytest.approx(1 - 1 / 2.25, rel=1e-6)
     assert float(dice_loss(two_logits(logits), labels)[0]) == pytest.approx(1 - 1.5 / 4, rel=1e-6)
@@ -180,7 +196,9 @@ def test_gradients_of_the_other_losses(loss, classes, weighted, xp, rng):
         return np.asarray(energy)[None], dlogits
 
     check_gradients(forward, lambda dy, ctx: dy[0] * ctx, [logits], rng)
-    energy, dlogits = loss(*(None if array is None else xp.asarray(array) for array in (logits.astype("float32"), labels, weights)))
+    energy, dlogits = loss(
+        *(None if array is None else xp.asarray(array) for array in (logits.astype("float32"), labels, weights))
+    )
     assert energy.dtype == dlogits.dtype == "float32"
     np.testing.assert_allclose(to_cpu(dlogits), forward(logits)[1], rtol=1e-4, atol=1e-7)
 
@@ -188,7 +206,11 @@ def test_gradients_of_the_other_losses(loss, classes, weighted, xp, rng):
 @pytest.mark.parametrize("loss", [binary_cross_entropy, dice_loss])
 def test_the_other_losses_refuse_what_is_no_label(loss):
     logits = np.zeros((1, 2, 2, 1))
-    for labels, weights in ((np.full((1, 2, 2), 2), None), (np.zeros((1, 2, 3), int), None), (np.zeros((1, 2, 2)), None),
-                            (np.zeros((1, 2, 2), int), np.ones((1, 2)))):
+    for labels, weights in (
+        (np.full((1, 2, 2), 2), None),
+        (np.zeros((1, 2, 3), int), None),
+        (np.zeros((1, 2, 2)), None),
+        (np.zeros((1, 2, 2), int), np.ones((1, 2))),
+    ):
         with pytest.raises(ValueError, match="expected"):
             loss(logits, labels, weights)

@@ -16,8 +16,7 @@ def pool_both_ways(xp, x, dy):
 
 
 def test_by_hand(xp):
-    x = np.array([[1.0, 5, 2, 0],
-                  [3.0, 4, 7, 6]])[None, :, :, None]
+    x = np.array([[1.0, 5, 2, 0], [3.0, 4, 7, 6]])[None, :, :, None]
     y, dx = pool_both_ways(xp, x, np.array([10.0, 20])[None, None, :, None])
     np.testing.assert_array_equal(y[0, :, :, 0], [[5, 7]])
     np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 10, 0, 0], [0, 0, 20, 0]])
@@ -25,7 +24,7 @@ def test_by_hand(xp):
 
 def test_every_pattern_of_ties_goes_to_the_first_maximum(xp):
     """All 3^4 windows of three values; the winner found by NumPy's argmax, which also takes the first."""
-    windows = np.array(list(itertools.product([-1.0, 0.0, 2.0], repeat=4)))                  # (81, 4)
+    windows = np.array(list(itertools.product([-1.0, 0.0, 2.0], repeat=4)))  # (81, 4)
     x = windows.reshape(81, 2, 2, 1)
     dy = np.arange(1.0, 82).reshape(81, 1, 1, 1)
     y, dx = pool_both_ways(xp, x, dy)
@@ -53,18 +52,18 @@ def test_windows_of_zeros_behind_relu(xp, rng):
 @pytest.mark.parametrize("shape", [(1, 5, 6, 2), (1, 6, 5, 2), (2, 7, 3, 1), (1, 1, 1, 1), (1, 1, 4, 2)])
 def test_an_odd_last_row_or_column_has_no_window(xp, shape, rng):
     x = rng.standard_normal(shape)
-    even = x[:, :shape[1] // 2 * 2, :shape[2] // 2 * 2]
+    even = x[:, : shape[1] // 2 * 2, : shape[2] // 2 * 2]
     dy = rng.standard_normal((shape[0], shape[1] // 2, shape[2] // 2, shape[3]))
     y, dx = pool_both_ways(xp, x, dy)
     even_y, even_dx = pool_both_ways(xp, even, dy)
     assert y.shape == dy.shape and dx.shape == shape
     np.testing.assert_array_equal(y, even_y)
-    np.testing.assert_array_equal(dx[:, :even.shape[1], :even.shape[2]], even_dx)
-    assert not dx[:, even.shape[1]:].any() and not dx[:, :, even.shape[2]:].any()
+    np.testing.assert_array_equal(dx[:, : even.shape[1], : even.shape[2]], even_dx)
+    assert not dx[:, even.shape[1] :].any() and not dx[:, :, even.shape[2] :].any()
 
 
 def test_the_whole_gradient_arrives_once(xp, rng):
-    x = rng.integers(0, 3, (3, 8, 6, 4)).astype("float64")                   # many ties
+    x = rng.integers(0, 3, (3, 8, 6, 4)).astype("float64")  # many ties
     dy = rng.standard_normal((3, 4, 3, 4))
     _, dx = pool_both_ways(xp, x, dy)
     np.testing.assert_array_equal(dx.reshape(3, 4, 2, 3, 2, 4).sum(axis=(2, 4)), dy)
@@ -78,4 +77,6 @@ def test_gradient_of_the_skip_connection_is_added(xp, shape):
     x, dskip = xp.asarray(rng.standard_normal(shape)), xp.asarray(rng.standard_normal(shape))
     y, ctx = max_pool2d(x)
     dy = xp.asarray(rng.standard_normal(y.shape))
-    np.testing.assert_array_equal(to_cpu(max_pool2d_backward(dy, ctx, dskip)), to_cpu(max_pool2d_backward(dy, ctx)) + to_cpu(dskip))
+    np.testing.assert_array_equal(
+        to_cpu(max_pool2d_backward(dy, ctx, dskip)), to_cpu(max_pool2d_backward(dy, ctx)) + to_cpu(dskip)
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from npunet.machine import memory
 
-LARGE = (512, 512)                                       # float32: 1 MiB, well above memory.SMALLEST
+LARGE = (512, 512)  # float32: 1 MiB, well above memory.SMALLEST
 
 
 @pytest.fixture(autouse=True)

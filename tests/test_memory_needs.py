@@ -1,4 +1,6 @@
-"""What fits into memory: what is named really needs less, by the same predictions, and is one line; the estimate for a GPU by hand."""
+"""What fits into memory: what is named really needs less, by the same predictions, and is one line;
+the estimate for a GPU by hand.
+"""
 
 import re
 import sys
@@ -27,33 +29,53 @@ def test_what_is_named_before_starting_fits(net, monkeypatch, device, batch, til
     monkeypatch.setattr(net, "device", device)
     wanted = memory_needs.needed(net, tile, batch)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: wanted)
-    memory_needs.check_training(net, tile, batch)                                 # just enough
+    memory_needs.check_training(net, tile, batch)  # just enough
     free = 0.6 * wanted
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: free)
     with pytest.raises(InputError) as error:
         memory_needs.check_training(net, tile, batch)
-    found = re.fullmatch(rf"a training step at tile {tile} with 32 base channels needs about \S+ GB, but \S+ GB are free; "
-                         r"--tile (\d+) or --base-channels (\d+) would fit", str(error.value))
+    found = re.fullmatch(
+        rf"a training step at tile {tile} with 32 base channels needs about \S+ GB, but \S+ GB are free; "
+        r"--tile (\d+) or --base-channels (\d+) would fit",
+        str(error.value),
+    )
     smaller, width = map(int, found.groups())
     assert smaller < tile and width < 32
     assert memory_needs.needed(net, smaller, batch) <= free < memory_needs.needed(net, smaller + 16, batch)
-    assert memory_needs.needed(UNet(base_channels=width), tile, batch, device) <= free < memory_needs.needed(UNet(base_channels=2 * width), tile, batch, device)
+    assert (
+        memory_needs.needed(UNet(base_channels=width), tile, batch, device)
+        <= free
+        < memory_needs.needed(UNet(base_channels=2 * width), tile, batch, device)
+    )
 
 
 def test_running_out_names_less_than_was_predicted_or_is_there(net, monkeypatch):
     there(net, monkeypatch)
-    for in_all in (10 ** 13, 0.5 * memory_needs.needed(net, 572, 1)):
+    for in_all in (10**13, 0.5 * memory_needs.needed(net, 572, 1)):
         monkeypatch.setattr(memory_needs, "memory_in_all", lambda device: in_all)
-        with pytest.raises(InputError, match="^out of memory at tile 572 with 32 base channels; --tile .* should fit$") as error, memory_needs.out_of_memory(net, 572, 1):
+        with (
+            pytest.raises(
+                InputError, match="^out of memory at tile 572 with 32 base channels; --tile .* should fit$"
+            ) as error,
+            memory_needs.out_of_memory(net, 572, 1),
+        ):
             raise MemoryError
         allowed = 0.8 * min(in_all, memory_needs.needed(net, 572, 1))
         assert memory_needs.needed(net, int(re.search(r"--tile (\d+)", str(error.value))[1]), 1) <= allowed
-        assert memory_needs.needed(UNet(base_channels=int(re.search(r"--base-channels (\d+)", str(error.value))[1])), 572, 1, "gpu") <= allowed
+        assert (
+            memory_needs.needed(
+                UNet(base_channels=int(re.search(r"--base-channels (\d+)", str(error.value))[1])), 572, 1, "gpu"
+            )
+            <= allowed
+        )
 
 
 def test_inference_names_a_tile_below_what_the_image_needs(net):
     """An image of 196 pixels is predicted with a tile of 380, whatever --tile says."""
-    with pytest.raises(InputError, match=r"^out of memory at tile 380; --tile \d+ should fit$") as error, memory_needs.out_of_memory(net, 1020, covering=196.0):
+    with (
+        pytest.raises(InputError, match=r"^out of memory at tile 380; --tile \d+ should fit$") as error,
+        memory_needs.out_of_memory(net, 1020, covering=196.0),
+    ):
         raise MemoryError
     assert 204 <= int(re.search(r"--tile (\d+)", str(error.value))[1]) < 380
 
@@ -71,13 +93,15 @@ def test_other_errors_pass(net):
 
 def test_gpu_workspace_by_hand(monkeypatch):
     """Depth 1, two channels, tile 24: 24 -> 22 -> 20 | 10 -> 8 -> 6 | 12 -> 10 -> 8. With 8 and 16 channels as well."""
-    small = UNet(1, 2, base_channels=2, depth=1)                             # fewer than 8 channels everywhere: copies of a kernel, 4 -> 4 at most
+    small = UNet(1, 2, base_channels=2, depth=1)  # fewer than 8 channels everywhere: copies of a kernel, 4 -> 4 at most
     assert summary.gpu_workspace(small, summary.rows(small, 24), 1) == 4 * 4 * 9 * 4 * 4 + summary.CUBLAS_BUFFERS
     wide = UNet(1, 2, base_channels=16, depth=1)
-    tiles, largest = 3 * 3, 0                                                # 12 -> 10, 32 -> 16 channels; 8 -> 6, 32 -> 32 channels has 4 tiles
-    largest = max(36 * 36 * (16 + 16) + 36 * 16 * 16, 36 * tiles * (32 + 16) + 36 * 32 * 16, 36 * 4 * (32 + 32) + 36 * 32 * 32)
+    tiles, largest = 3 * 3, 0  # 12 -> 10, 32 -> 16 channels; 8 -> 6, 32 -> 32 channels has 4 tiles
+    largest = max(
+        36 * 36 * (16 + 16) + 36 * 16 * 16, 36 * tiles * (32 + 16) + 36 * 32 * 16, 36 * 4 * (32 + 32) + 36 * 32 * 32
+    )
     assert summary.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * largest + summary.CUBLAS_BUFFERS
-    monkeypatch.setattr(backend, "_tf32", True)                              # kernels' copies only
+    monkeypatch.setattr(backend, "_tf32", True)  # kernels' copies only
     assert summary.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * 4 * 9 * 32 * 32 + summary.CUBLAS_BUFFERS
 
 
@@ -86,4 +110,8 @@ def test_free_memory_of_a_gpu_counts_the_pool(monkeypatch):
     module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(memGetInfo=lambda: (1000, 9000)))
     module.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 30, total_bytes=lambda: 200)
     monkeypatch.setitem(sys.modules, "cupy", module)
-    assert backend.free_memory("gpu") == 1030 and backend.memory_in_all("gpu") == 1200 and backend.memory_in_all("cpu") is None
+    assert (
+        backend.free_memory("gpu") == 1030
+        and backend.memory_in_all("gpu") == 1200
+        and backend.memory_in_all("cpu") is None
+    )

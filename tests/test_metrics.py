@@ -35,7 +35,7 @@ def noisy(interior, seed):
 def random_maps(seed, shape=(9, 11)):
     """Two maps of numbers with background in both, more alike than chance."""
     rng = np.random.default_rng(seed)
-    truth = np.kron(rng.integers(0, 4, (3, 4)), np.ones((3, 3), int))[:shape[0], :shape[1]]
+    truth = np.kron(rng.integers(0, 4, (3, 4)), np.ones((3, 3), int))[: shape[0], : shape[1]]
     regions = np.where(rng.random(truth.shape) < 0.7, truth * 2, rng.integers(0, 9, truth.shape))
     return regions, truth
 
@@ -47,6 +47,7 @@ def singles_named(regions):
 
 # ---- V_rand and V_info ---------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("seed", range(5))
 def test_rand_is_about_pairs_of_pixels(seed):
     regions, truth = random_maps(seed)
@@ -55,7 +56,9 @@ def test_rand_is_about_pairs_of_pixels(seed):
     in_regions = sum(s[a] == s[b] for a in range(len(s)) for b in range(len(s)))
     in_cells = sum(t[a] == t[b] for a in range(len(s)) for b in range(len(s)))
     precision, recall = both / in_regions, both / in_cells
-    assert metrics.rand_f_score(regions, truth) == pytest.approx(2 * precision * recall / (precision + recall), rel=1e-12)
+    assert metrics.rand_f_score(regions, truth) == pytest.approx(
+        2 * precision * recall / (precision + recall), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -64,7 +67,9 @@ def test_information_is_about_entropies(seed):
     s, t = singles_named(regions)[truth > 0].tolist(), truth[truth > 0].tolist()
     entropy = lambda things: -sum(k / len(s) * math.log2(k / len(s)) for k in Counter(things).values())
     information = entropy(s) + entropy(t) - entropy(zip(s, t))
-    assert metrics.information_f_score(regions, truth) == pytest.approx(2 * information / (entropy(s) + entropy(t)), rel=1e-12)
+    assert metrics.information_f_score(regions, truth) == pytest.approx(
+        2 * information / (entropy(s) + entropy(t)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -78,8 +83,13 @@ def test_rand_and_information_against_scikit_image(seed):
     in_cells = np.square(np.bincount(truth[truth > 0])).sum()
     assert metrics.rand_f_score(regions, truth) == pytest.approx(2 * both / (in_regions + in_cells), rel=1e-12)
     error, precision, recall = adapted_rand_error(truth, singles_named(regions), ignore_labels=(0,))
-    ours = (both - n) / (in_regions - n), (both - n) / (in_cells - n)      # scikit-image leaves out pairs of a pixel with itself
-    assert sorted(ours) == pytest.approx(sorted((precision, recall)))      # which of the two is called precision is a matter of taste
+    ours = (
+        (both - n) / (in_regions - n),
+        (both - n) / (in_cells - n),
+    )  # scikit-image leaves out pairs of a pixel with itself
+    assert sorted(ours) == pytest.approx(
+        sorted((precision, recall))
+    )  # which of the two is called precision is a matter of taste
     assert error == pytest.approx(1 - metrics.rand_f_score(regions, truth), abs=5e-3)
     variation = sum(variation_of_information(truth, singles_named(regions), ignore_labels=(0,)))
     shares = [np.bincount(labels[truth > 0]) / n for labels in (truth, singles_named(regions))]
@@ -99,10 +109,12 @@ def test_worked_examples():
     assert metrics.rand_f_score(split, truth) == pytest.approx(6 / 7)
     assert metrics.information_f_score(split, truth) == pytest.approx(4 / 5)
     assert metrics.rand_f_score(lost, truth) == pytest.approx(10 / 13)
-    assert metrics.information_f_score(lost, truth) == pytest.approx(2 * 1 / (2 + 1))      # H(S) = 1/2 + 4/8 3 = 2 bit, I = H(T) = 1 bit
+    assert metrics.information_f_score(lost, truth) == pytest.approx(
+        2 * 1 / (2 + 1)
+    )  # H(S) = 1/2 + 4/8 3 = 2 bit, I = H(T) = 1 bit
     nothing = np.zeros_like(truth)
     assert metrics.rand_f_score(truth, nothing) == metrics.information_f_score(truth, nothing) == 1
-    assert metrics.information_f_score(merged, (truth > 0).astype(int)) == 1               # one cell, one region
+    assert metrics.information_f_score(merged, (truth > 0).astype(int)) == 1  # one cell, one region
 
 
 def test_thinning_forgives_thick_membranes_and_rand_error_does_not():
@@ -114,7 +126,9 @@ def test_thinning_forgives_thick_membranes_and_rand_error_does_not():
 
 
 def test_thinning_by_hand():
-    """Even pixels (y + x) go first: of two pixels between two cells, the even one joins its cell, the odd one becomes border."""
+    """Even pixels (y + x) go first:
+    of two pixels between two cells, the even one joins its cell, the odd one becomes border.
+    """
     np.testing.assert_array_equal(metrics.thin_borders(np.array([[1, 0, 0, 1]], bool)), [[1, 0, 2, 2]])
     np.testing.assert_array_equal(metrics.thin_borders(np.array([[1, 0, 0, 0, 1]], bool)), [[1, 1, 0, 2, 2]])
     np.testing.assert_array_equal(metrics.thin_borders(np.zeros((2, 3), bool)), 0)
@@ -127,10 +141,13 @@ def test_thinning_against_scikit_image(seed):
     theirs = watershed((~interior).astype(np.uint8), ndimage.label(interior)[0], connectivity=1, watershed_line=True)
     ours = metrics.thin_borders(interior)
     assert metrics.rand_f_score(ours, truth) == pytest.approx(metrics.rand_f_score(theirs, truth), abs=0.01)
-    assert metrics.information_f_score(ours, truth) == pytest.approx(metrics.information_f_score(theirs, truth), abs=0.01)
+    assert metrics.information_f_score(ours, truth) == pytest.approx(
+        metrics.information_f_score(theirs, truth), abs=0.01
+    )
 
 
 # ---- the sweep -----------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", SWEPT)
 def test_perfect_in_every_form(name):
@@ -148,7 +165,7 @@ def test_perfect_in_every_form(name):
 @pytest.mark.parametrize("name", SWEPT)
 def test_a_merger_and_a_split_cost(name):
     truth = np.ones((20, 31), bool)
-    truth[:, 10] = truth[:, 20] = False                                    # three cells
+    truth[:, 10] = truth[:, 20] = False  # three cells
     merged, split = truth.copy(), truth.copy()
     merged[8:11, 10] = True
     split[:, 5] = False
@@ -164,8 +181,10 @@ def test_numbers_do_not_matter(name):
     measure = getattr(metrics, name)
     expected = measure(prob, truth)
     assert measure(prob, np.where(truth > 0, relabelled, 0)) == pytest.approx(expected, rel=1e-12)
-    assert measure(prob[::-1, ::-1].T, truth[::-1, ::-1].T)[0] == pytest.approx(expected[0], abs=0.01)     # but for ties in the flood
-    assert measure(prob, truth > 0) == pytest.approx(expected, rel=1e-12)                            # a mask stands for its components
+    assert measure(prob[::-1, ::-1].T, truth[::-1, ::-1].T)[0] == pytest.approx(
+        expected[0], abs=0.01
+    )  # but for ties in the flood
+    assert measure(prob, truth > 0) == pytest.approx(expected, rel=1e-12)  # a mask stands for its components
 
 
 def test_numbers_part_cells_that_touch():
@@ -177,14 +196,14 @@ def test_numbers_part_cells_that_touch():
 def test_threshold_is_strict_and_the_lowest_of_the_best():
     truth = np.array([[1, 1, 1, 0, 1, 1, 1]])
     prob = np.array([[0.75, 0.75, 0.75, 0.3, 0.75, 0.75, 0.75]], np.float32)
-    assert metrics.v_rand(prob, truth) == (1.0, 0.3)                       # 0.3 > 0.3 is false
+    assert metrics.v_rand(prob, truth) == (1.0, 0.3)  # 0.3 > 0.3 is false
     assert metrics.rand_error(prob, truth) == (0.0, 0.3)
     assert metrics.pixel_error(prob, truth) == (0.0, 0.3)
 
 
 def test_one_threshold_for_all_sections():
     truth = np.array([[1, 1, 0, 1, 1]])
-    low, high = truth * 0.25 + 0.05, truth * 0.25 + 0.65                   # perfect from 0.1 to 0.2, and from 0.7 to 0.8
+    low, high = truth * 0.25 + 0.05, truth * 0.25 + 0.65  # perfect from 0.1 to 0.2, and from 0.7 to 0.8
     assert metrics.v_rand(low, truth)[0] == metrics.v_rand(high, truth)[0] == 1
     score, threshold = metrics.v_rand(np.stack([low, high]), np.stack([truth, truth]))
     merged = metrics.rand_f_score(np.ones_like(truth), np.array([[1, 1, 0, 2, 2]]))
@@ -204,13 +223,14 @@ def test_sections_may_differ_in_size():
 
 # ---- overlaps ------------------------------------------------------------------------------------------------------
 
+
 def test_overlaps_by_hand():
     mask, truth = np.array([[1, 1, 1, 0], [0, 0, 0, 0]]), np.array([[0, 1, 1, 1], [0, 1, 0, 0]])
     assert metrics.iou(mask, truth) == 2 / 5
     assert metrics.dice(mask, truth) == 4 / 7
     assert metrics.pixel_accuracy(mask, truth) == 5 / 8
     assert metrics.pixel_error(mask, truth) == (pytest.approx(3 / 7), 0.0)
-    assert metrics.iou(mask * 255, truth * 7) == 2 / 5                     # any nonzero is object
+    assert metrics.iou(mask * 255, truth * 7) == 2 / 5  # any nonzero is object
     empty = np.zeros_like(mask)
     assert metrics.iou(empty, empty) == metrics.dice(empty, empty) == 1
     assert metrics.iou(mask, empty) == metrics.dice(mask, empty) == 0
@@ -224,7 +244,9 @@ def test_seg_by_hand():
     assert metrics.seg(found, truth) == pytest.approx((3 / 5 + 0 + 0) / 3)
     assert metrics.seg(truth, truth) == 1
     assert metrics.seg(truth * 3, truth) == 1
-    assert metrics.seg((truth > 0) * 1, truth) == pytest.approx((4 / 7) / 3 + (2 / 7) / 3 + (1 / 7) / 3)       # all merged: each matched, badly
+    assert metrics.seg((truth > 0) * 1, truth) == pytest.approx(
+        (4 / 7) / 3 + (2 / 7) / 3 + (1 / 7) / 3
+    )  # all merged: each matched, badly
     assert metrics.seg(np.stack([found, truth]), np.stack([truth, truth])) == pytest.approx((3 / 5 + 3) / 6)
     assert metrics.seg([found, truth[:, :5]], [truth, truth[:, :5]]) == pytest.approx((3 / 5 + 1) / 4)
     assert math.isnan(metrics.seg(found, np.zeros_like(truth)))
@@ -247,17 +269,21 @@ def test_seg_is_the_mean_over_cells(seed):
 
 # ---- bad input, and the real thing ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("call, found", [
-    (lambda: metrics.v_rand(np.zeros((4, 5)), np.zeros((4, 6), int)), r"\(4, 5\), truth is 1 of shape \(4, 6\)"),
-    (lambda: metrics.v_rand(np.zeros((2, 4, 5)), np.zeros((3, 4, 5), int)), "2 of shape"),
-    (lambda: metrics.v_info(np.zeros((1, 4, 5, 2)), np.zeros((1, 4, 5), int)), r"\(4, 5, 2\)"),
-    (lambda: metrics.warping_error(np.full((4, 5), 255), np.zeros((4, 5), int)), "255"),
-    (lambda: metrics.rand_error(np.full((4, 5), np.nan), np.zeros((4, 5), int)), "nan"),
-    (lambda: metrics.pixel_error(np.zeros((4, 5)), np.full((4, 5), 0.5)), "float64"),
-    (lambda: metrics.iou(np.zeros((4, 5)), np.zeros((4, 6))), r"\(4, 6\)"),
-    (lambda: metrics.seg(np.zeros((4, 5)), np.zeros((4, 5), int)), "float64"),
-    (lambda: metrics.seg(np.zeros((2, 4, 5), int), np.zeros((1, 4, 5), int)), "2 sections"),
-])
+
+@pytest.mark.parametrize(
+    "call, found",
+    [
+        (lambda: metrics.v_rand(np.zeros((4, 5)), np.zeros((4, 6), int)), r"\(4, 5\), truth is 1 of shape \(4, 6\)"),
+        (lambda: metrics.v_rand(np.zeros((2, 4, 5)), np.zeros((3, 4, 5), int)), "2 of shape"),
+        (lambda: metrics.v_info(np.zeros((1, 4, 5, 2)), np.zeros((1, 4, 5), int)), r"\(4, 5, 2\)"),
+        (lambda: metrics.warping_error(np.full((4, 5), 255), np.zeros((4, 5), int)), "255"),
+        (lambda: metrics.rand_error(np.full((4, 5), np.nan), np.zeros((4, 5), int)), "nan"),
+        (lambda: metrics.pixel_error(np.zeros((4, 5)), np.full((4, 5), 0.5)), "float64"),
+        (lambda: metrics.iou(np.zeros((4, 5)), np.zeros((4, 6))), r"\(4, 6\)"),
+        (lambda: metrics.seg(np.zeros((4, 5)), np.zeros((4, 5), int)), "float64"),
+        (lambda: metrics.seg(np.zeros((2, 4, 5), int), np.zeros((1, 4, 5), int)), "2 sections"),
+    ],
+)
 def test_bad_input_is_named(call, found):
     with pytest.raises(InputError, match=found) as error:
         call()
@@ -271,6 +297,7 @@ def test_real_sections():
     if not (folder / "train-labels.tif").exists():
         pytest.skip("no ISBI sections in ../shared/data/isbi2012")
     import tifffile
+
     labels = tifffile.imread(folder / "train-labels.tif", key=0)
     raw = ndimage.gaussian_filter(tifffile.imread(folder / "train-volume.tif", key=0) / 255, 2)
     for name in SWEPT:

@@ -1,4 +1,6 @@
-"""The warping error: simple points against counted components, the warp against its rule as loops, and single mistakes."""
+"""The warping error:
+simple points against counted components, the warp against its rule as loops, and single mistakes.
+"""
 
 import numpy as np
 import pytest
@@ -28,22 +30,24 @@ def test_table_of_simple_points():
         for k, (dy, dx) in enumerate(NEIGHBOURS):
             image[1 + dy, 1 + dx] = code >> k & 1
         assert table[code] == is_simple(image, 1, 1), image
-    assert table.sum() == 116                                  # known: 116 of the 256 neighbourhoods are simple in (4, 8)-topology
+    assert table.sum() == 116  # known: 116 of the 256 neighbourhoods are simple in (4, 8)-topology
 
 
 def warp_by_rule(truth, proposal):
     """The docstring of `warp`, pixel by pixel, with simple points found by counting components."""
-    warped, height, width = truth.copy(), *truth.shape
+    warped = truth.copy()
     changed = np.ones(truth.shape, bool)
     while True:
         active = [(y, x) for y, x in np.argwhere((warped != proposal) & changed)]
         if not active:
             return warped
         changed[:] = False
-        for y, x in sorted(active, key=lambda p: (p[0] % 2 == 0, p[1] % 2 == 0)):      # the padded image starts one pixel earlier
+        for y, x in sorted(
+            active, key=lambda p: (p[0] % 2 == 0, p[1] % 2 == 0)
+        ):  # the padded image starts one pixel earlier
             if is_simple(warped, y, x):
                 warped[y, x] = ~warped[y, x]
-                changed[max(0, y - 1):y + 2, max(0, x - 1):x + 2] = True
+                changed[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = True
 
 
 def smooth(seed, shape):
@@ -58,12 +62,12 @@ def test_warp_follows_its_rule(seed):
     assert topology(warped) == topology(truth)
     assert (warped != truth).any() and (warped != proposal).any()
     for y, x in np.argwhere(warped != proposal):
-        assert not is_simple(warped, y, x)                     # nothing is left that could be flipped
+        assert not is_simple(warped, y, x)  # nothing is left that could be flipped
 
 
 def cells():
     truth = np.zeros((20, 31), bool)
-    truth[2:18, 2:15] = truth[2:18, 16:29] = True              # two cells with one column between
+    truth[2:18, 2:15] = truth[2:18, 16:29] = True  # two cells with one column between
     return truth
 
 
@@ -82,19 +86,19 @@ def test_moved_borders_are_no_error():
 def test_single_mistakes_by_hand():
     truth = cells()
     merged = truth.copy()
-    merged[9, 15] = True                                       # one pixel joins the two
+    merged[9, 15] = True  # one pixel joins the two
     assert error(merged) == 1
-    merged[10, 15] = merged[11, 15] = True                     # a wider gap costs more:
-    assert error(merged) == 3                                  # every open pixel touches both cells, so none is simple
+    merged[10, 15] = merged[11, 15] = True  # a wider gap costs more:
+    assert error(merged) == 3  # every open pixel touches both cells, so none is simple
     split = truth.copy()
-    split[:, 8] = False                                        # a wall of 16 pixels that is not there grows from its ends: one is missing
+    split[:, 8] = False  # a wall of 16 pixels that is not there grows from its ends: one is missing
     assert error(split) == 1
     hole = truth.copy()
-    hole[8:10, 5:7] = False                                    # a hole cannot begin: no pixel well inside a cell is simple
+    hole[8:10, 5:7] = False  # a hole cannot begin: no pixel well inside a cell is simple
     assert error(hole) == 4
-    assert error(np.zeros_like(truth)) == truth.size           # nothing found at all: by rule, all wrong
+    assert error(np.zeros_like(truth)) == truth.size  # nothing found at all: by rule, all wrong
     lost = truth.copy()
-    lost[:, 16:] = False                                       # a cell shrinks to one pixel
+    lost[:, 16:] = False  # a cell shrinks to one pixel
     assert error(lost) == 1
 
 

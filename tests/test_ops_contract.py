@@ -1,13 +1,16 @@
-"""What every operation promises, one table of operations for all: definition, gradients, purity, dtypes, strides, batches, devices."""
+"""What every operation promises, one table of operations for all:
+definition, gradients, purity, dtypes, strides, batches, devices.
+"""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.machine.backend import to_cpu
 from npunet.gradient_check import check_gradients
+from npunet.machine.backend import to_cpu
 from npunet.ops.batch_norm import batch_norm_definition
 from npunet.ops.conv_algorithms import naive
 from npunet.ops.crop_concat import crop_concat_definition
@@ -23,42 +26,70 @@ RATE, SEED = 0.3, 5
 
 
 def dropped(x):
-    """Dropout's definition needs the mask: the same generator draws its key, test_dropout.py has the mask's own definition."""
-    return dropout_definition(x, Mask(int(np.random.default_rng(SEED).integers(2 ** 64, dtype="uint64")), RATE).keep(x.shape), RATE)
+    """Dropout's definition needs the mask:
+    the same generator draws its key, test_dropout.py has the mask's own definition.
+    """
+    return dropout_definition(
+        x, Mask(int(np.random.default_rng(SEED).integers(2**64, dtype="uint64")), RATE).keep(x.shape), RATE
+    )
 
 
 class Case(NamedTuple):
-    forward: Callable                                     # (*arrays) -> y, ctx
-    backward: Callable                                    # (dy, ctx) -> a gradient, or one for each array
-    definition: Callable                                  # (*arrays) -> y
-    shapes: list                                          # of the arrays; the first n_images of them start with the batch axis
+    forward: Callable  # (*arrays) -> y, ctx
+    backward: Callable  # (dy, ctx) -> a gradient, or one for each array
+    definition: Callable  # (*arrays) -> y
+    shapes: list  # of the arrays; the first n_images of them start with the batch axis
     n_images: int = 1
 
 
 CASES = {
     "relu": Case(ops.relu, ops.relu_backward, relu_definition, [(2, 3, 4, 2)]),
     "max_pool2d": Case(ops.max_pool2d, ops.max_pool2d_backward, lambda x: max_pool2d_definition(x)[0], [(2, 4, 6, 3)]),
-    "max_pool2d odd": Case(ops.max_pool2d, ops.max_pool2d_backward, lambda x: max_pool2d_definition(x)[0], [(2, 5, 7, 2)]),
+    "max_pool2d odd": Case(
+        ops.max_pool2d, ops.max_pool2d_backward, lambda x: max_pool2d_definition(x)[0], [(2, 5, 7, 2)]
+    ),
     "up_conv2d": Case(ops.up_conv2d, ops.up_conv2d_backward, up_conv2d_definition, [(2, 3, 4, 3), (2, 2, 3, 2), (2,)]),
-    "up_conv2d one pixel": Case(ops.up_conv2d, ops.up_conv2d_backward, up_conv2d_definition, [(2, 1, 1, 2), (2, 2, 2, 3), (3,)]),
-    "crop_concat": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition, [(2, 3, 4, 2), (2, 7, 6, 3)], 2),
-    "crop_concat same size": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition,
-                                  [(2, 3, 4, 2), (2, 3, 4, 1)], 2),
-    "crop_concat one pixel": Case(ops.crop_concat, ops.crop_concat_backward, crop_concat_definition,
-                                  [(1, 1, 1, 2), (1, 3, 3, 1)], 2),
-    "dropout": Case(lambda x: ops.dropout(x, RATE, np.random.default_rng(SEED)), ops.dropout_backward, dropped, [(2, 3, 4, 5)]),
+    "up_conv2d one pixel": Case(
+        ops.up_conv2d, ops.up_conv2d_backward, up_conv2d_definition, [(2, 1, 1, 2), (2, 2, 2, 3), (3,)]
+    ),
+    "crop_concat": Case(
+        ops.crop_concat, ops.crop_concat_backward, crop_concat_definition, [(2, 3, 4, 2), (2, 7, 6, 3)], 2
+    ),
+    "crop_concat same size": Case(
+        ops.crop_concat, ops.crop_concat_backward, crop_concat_definition, [(2, 3, 4, 2), (2, 3, 4, 1)], 2
+    ),
+    "crop_concat one pixel": Case(
+        ops.crop_concat, ops.crop_concat_backward, crop_concat_definition, [(1, 1, 1, 2), (1, 3, 3, 1)], 2
+    ),
+    "dropout": Case(
+        lambda x: ops.dropout(x, RATE, np.random.default_rng(SEED)), ops.dropout_backward, dropped, [(2, 3, 4, 5)]
+    ),
     "batch_norm": Case(ops.batch_norm, ops.batch_norm_backward, batch_norm_definition, [(1, 4, 5, 3), (3,), (3,)]),
-    "batch_norm relu": Case(lambda x, scale, shift: ops.batch_norm(x, scale, shift, relu=True), ops.batch_norm_backward,
-                            lambda *arrays: relu_definition(batch_norm_definition(*arrays)), [(1, 6, 3, 2), (2,), (2,)]),
+    "batch_norm relu": Case(
+        lambda x, scale, shift: ops.batch_norm(x, scale, shift, relu=True),
+        ops.batch_norm_backward,
+        lambda *arrays: relu_definition(batch_norm_definition(*arrays)),
+        [(1, 6, 3, 2), (2,), (2,)],
+    ),
     "pad_concat": Case(ops.pad_concat, ops.pad_concat_backward, pad_concat_definition, [(2, 4, 6, 2), (2, 7, 7, 3)], 2),
-    "pad_concat same size": Case(ops.pad_concat, ops.pad_concat_backward, pad_concat_definition, [(2, 3, 4, 2), (2, 3, 4, 1)], 2),
+    "pad_concat same size": Case(
+        ops.pad_concat, ops.pad_concat_backward, pad_concat_definition, [(2, 3, 4, 2), (2, 3, 4, 1)], 2
+    ),
     "tanh": Case(ops.tanh, ops.tanh_backward, tanh_definition, [(2, 3, 4, 2)]),
     "upsample2d": Case(ops.upsample2d, ops.upsample2d_backward, upsample2d_definition, [(2, 3, 5, 2)]),
     "upsample2d one pixel": Case(ops.upsample2d, ops.upsample2d_backward, upsample2d_definition, [(2, 1, 2, 3)]),
-    "conv2d 3x3": Case(ops.conv2d, ops.conv2d_backward, lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
-                       [(2, 5, 6, 2), (3, 3, 2, 3), (3,)]),
-    "conv2d 1x1": Case(ops.conv2d, ops.conv2d_backward, lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
-                       [(2, 3, 4, 3), (1, 1, 3, 2), (2,)]),
+    "conv2d 3x3": Case(
+        ops.conv2d,
+        ops.conv2d_backward,
+        lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
+        [(2, 5, 6, 2), (3, 3, 2, 3), (3,)],
+    ),
+    "conv2d 1x1": Case(
+        ops.conv2d,
+        ops.conv2d_backward,
+        lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
+        [(2, 3, 4, 3), (1, 1, 3, 2), (2,)],
+    ),
 }
 
 
@@ -68,7 +99,9 @@ def case(request):
 
 
 def draw(shapes, rng, dtype="float64"):
-    """Random arrays whose values are distinct and at least 0.01 apart and from 0: no kinks within reach of a difference."""
+    """Random arrays whose values are distinct and at least 0.01 apart and from 0:
+    no kinks within reach of a difference.
+    """
     arrays = []
     for shape in shapes:
         size = int(np.prod(shape))
@@ -107,7 +140,9 @@ def test_a_device_computes_what_numpy_computes(case, xp, rng):
     dy = rng.standard_normal(y.shape)
     there, there_ctx = case.forward(*(xp.asarray(array) for array in arrays))
     assert type(there) is type(xp.asarray(dy)) and there.shape == y.shape
-    for mine, expected in zip(as_tuple(case.backward(xp.asarray(dy), there_ctx)), as_tuple(case.backward(dy, ctx)), strict=True):
+    for mine, expected in zip(
+        as_tuple(case.backward(xp.asarray(dy), there_ctx)), as_tuple(case.backward(dy, ctx)), strict=True
+    ):
         np.testing.assert_allclose(to_cpu(mine), expected, rtol=1e-12, atol=1e-13)
 
 
@@ -122,7 +157,7 @@ def test_nothing_that_is_passed_in_is_written_to(case, rng):
     kept_y = y.copy()
     first = as_tuple(case.backward(dy, ctx))
     first = [gradient.copy() for gradient in first]
-    for a, b in zip(first, as_tuple(case.backward(dy, ctx))):                # the context is as it was, too
+    for a, b in zip(first, as_tuple(case.backward(dy, ctx))):  # the context is as it was, too
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(y, kept_y)
     for array, before in zip(arrays, kept):
@@ -130,7 +165,9 @@ def test_nothing_that_is_passed_in_is_written_to(case, rng):
 
 
 def test_results_are_new_arrays(case, rng):
-    """A caller may add to a result or a gradient (UNet.backward does) without changing anything that another one reads."""
+    """A caller may add to a result or a gradient (UNet.backward does) without changing anything that another one
+    reads.
+    """
     arrays = draw(case.shapes, rng)
     y, ctx = case.forward(*arrays)
     assert not any(np.shares_memory(y, array) for array in arrays)
@@ -168,20 +205,20 @@ def test_a_batch_is_its_images_one_by_one(case, rng):
     if case is CASES["dropout"] or case.shapes[0][0] == 1:
         pytest.skip("dropout draws a new mask for each image; one image is no batch")
     arrays = draw(case.shapes, rng)
-    images, others = arrays[:case.n_images], arrays[case.n_images:]
+    images, others = arrays[: case.n_images], arrays[case.n_images :]
     y, ctx = case.forward(*arrays)
     dy = rng.standard_normal(y.shape)
     gradients = as_tuple(case.backward(dy, ctx))
     summed = [np.zeros_like(array) for array in others]
     for n in range(len(y)):
-        one, one_ctx = case.forward(*(array[n:n + 1] for array in images), *others)
-        np.testing.assert_allclose(one, y[n:n + 1], rtol=1e-12)
-        one_gradients = as_tuple(case.backward(dy[n:n + 1], one_ctx))
-        for mine, whole in zip(one_gradients, gradients[:case.n_images]):
-            np.testing.assert_allclose(mine, whole[n:n + 1], rtol=1e-12, atol=1e-13)
-        for total, mine in zip(summed, one_gradients[case.n_images:]):
-            total += mine                                                    # parameters: gradients of all images add up
-    for total, whole in zip(summed, gradients[case.n_images:]):
+        one, one_ctx = case.forward(*(array[n : n + 1] for array in images), *others)
+        np.testing.assert_allclose(one, y[n : n + 1], rtol=1e-12)
+        one_gradients = as_tuple(case.backward(dy[n : n + 1], one_ctx))
+        for mine, whole in zip(one_gradients, gradients[: case.n_images]):
+            np.testing.assert_allclose(mine, whole[n : n + 1], rtol=1e-12, atol=1e-13)
+        for total, mine in zip(summed, one_gradients[case.n_images :]):
+            total += mine  # parameters: gradients of all images add up
+    for total, whole in zip(summed, gradients[case.n_images :]):
         np.testing.assert_allclose(total, whole, rtol=1e-12, atol=1e-13)
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from npunet.machine.backend import to_cpu
 from npunet.layers import Parameter
-from npunet.optimizers import Adam, RMSprop, SGD
+from npunet.machine.backend import to_cpu
+from npunet.optimizers import SGD, Adam, RMSprop
 
 
 def one_parameter(xp, value, grad, dtype="float64"):
@@ -34,12 +34,14 @@ def test_momentum_makes_a_constant_gradient_a_hundred_times_as_effective():
 
 def test_rmsprop_by_hand(xp):
     parameter = one_parameter(xp, [1.0], [2.0])
-    RMSprop({"p": parameter}, 0.1, alpha=0.75, eps=0.5).step()               # s = 0.25 * 4 = 1
+    RMSprop({"p": parameter}, 0.1, alpha=0.75, eps=0.5).step()  # s = 0.25 * 4 = 1
     assert float(to_cpu(parameter.value)[0]) == pytest.approx(1 - 0.1 * 2 / (1 + 0.5), rel=1e-14)
 
 
 def test_rmsprop_with_momentum_and_weight_decay_by_hand(xp):
-    """Gradient 1 + 0.5 * 2 = 2; s = 1, direction 2 / 1.5; then gradient 0, so 0.5 * p, s = 0.75 + 0.25 g^2, velocity halves and adds."""
+    """Gradient 1 + 0.5 * 2 = 2; s = 1, direction 2 / 1.5;
+    then gradient 0, so 0.5 * p, s = 0.75 + 0.25 g^2, velocity halves and adds.
+    """
     parameter = one_parameter(xp, [2.0], [1.0])
     optimizer = RMSprop({"p": parameter}, 0.1, alpha=0.75, eps=0.5, momentum=0.5, weight_decay=0.5)
     optimizer.step()
@@ -65,7 +67,7 @@ class TestEach:
     def test_works_in_place_keeps_dtype_and_gradient(self, xp, kind):
         parameter = one_parameter(xp, [[1.0, 2.0]], [[0.5, -0.5]], "float32")
         value, grad = parameter.value, to_cpu(parameter.grad).copy()
-        optimizer = kind({"p": parameter}, np.float64(0.1))                  # a schedule computed with NumPy hands over such a number
+        optimizer = kind({"p": parameter}, np.float64(0.1))  # a schedule computed with NumPy hands over such a number
         for _ in range(3):
             optimizer.step()
         assert parameter.value is value and value.dtype == "float32"
@@ -87,13 +89,15 @@ class TestEach:
         parameter = one_parameter(np, [3.0, -2.0], [0, 0])
         optimizer = kind({"p": parameter}, 0.01)
         for _ in range(1500):
-            parameter.grad = parameter.value * [1.0, 10.0]                   # of (x^2 + 10 y^2) / 2
+            parameter.grad = parameter.value * [1.0, 10.0]  # of (x^2 + 10 y^2) / 2
             optimizer.step()
         assert np.abs(parameter.value).max() < 0.05
 
     def test_restored_state_goes_on_to_the_same_bits(self, kind, rng):
         def fresh():
-            parameters = {name: one_parameter(np, np.ones(4), np.zeros(4), "float32") for name in ("a.weight", "b.bias")}
+            parameters = {
+                name: one_parameter(np, np.ones(4), np.zeros(4), "float32") for name in ("a.weight", "b.bias")
+            }
             return parameters, kind(parameters, 0.05)
 
         def walk(parameters, optimizer, gradients):
@@ -131,4 +135,8 @@ def test_forgotten_gradients_are_gone_and_nothing_else_is():
     parameter.grad = np.ones(3)
     optimizer.step()
     optimizer.forget_gradients()
-    assert parameter.grad is None and np.allclose(parameter.value, 0.9) and np.allclose(optimizer.arrays["velocity"]["p"], 1)
+    assert (
+        parameter.grad is None
+        and np.allclose(parameter.value, 0.9)
+        and np.allclose(optimizer.arrays["velocity"]["p"], 1)
+    )

@@ -1,4 +1,6 @@
-"""The numbers that the paper states, each checked on the real program (Ronneberger, Fischer, Brox 2015, arXiv 1505.04597)."""
+"""The numbers that the paper states, each checked on the real program (Ronneberger, Fischer, Brox 2015, arXiv
+1505.04597).
+"""
 
 import inspect
 
@@ -13,22 +15,42 @@ from npunet.weight_map import weight_map
 
 # Fig. 1, box by box, from the image to the segmentation map: layer, side, channels as drawn.
 BOXES = [
-    ("contracting.0.conv1", 570, 64), ("contracting.0.conv2", 568, 64),
-    ("contracting.0.pool", 284, 64), ("contracting.1.conv1", 282, 128), ("contracting.1.conv2", 280, 128),
-    ("contracting.1.pool", 140, 128), ("contracting.2.conv1", 138, 256), ("contracting.2.conv2", 136, 256),
-    ("contracting.2.pool", 68, 256), ("contracting.3.conv1", 66, 512), ("contracting.3.conv2", 64, 512),
-    ("contracting.3.pool", 32, 512), ("bottleneck.conv1", 30, 1024), ("bottleneck.conv2", 28, 1024),
-    ("expansive.3.concat", 56, 1024), ("expansive.3.conv1", 54, 512), ("expansive.3.conv2", 52, 512),
-    ("expansive.2.concat", 104, 512), ("expansive.2.conv1", 102, 256), ("expansive.2.conv2", 100, 256),
-    ("expansive.1.concat", 200, 256), ("expansive.1.conv1", 198, 128), ("expansive.1.conv2", 196, 128),
-    ("expansive.0.concat", 392, 128), ("expansive.0.conv1", 390, 64), ("expansive.0.conv2", 388, 64),
+    ("contracting.0.conv1", 570, 64),
+    ("contracting.0.conv2", 568, 64),
+    ("contracting.0.pool", 284, 64),
+    ("contracting.1.conv1", 282, 128),
+    ("contracting.1.conv2", 280, 128),
+    ("contracting.1.pool", 140, 128),
+    ("contracting.2.conv1", 138, 256),
+    ("contracting.2.conv2", 136, 256),
+    ("contracting.2.pool", 68, 256),
+    ("contracting.3.conv1", 66, 512),
+    ("contracting.3.conv2", 64, 512),
+    ("contracting.3.pool", 32, 512),
+    ("bottleneck.conv1", 30, 1024),
+    ("bottleneck.conv2", 28, 1024),
+    ("expansive.3.concat", 56, 1024),
+    ("expansive.3.conv1", 54, 512),
+    ("expansive.3.conv2", 52, 512),
+    ("expansive.2.concat", 104, 512),
+    ("expansive.2.conv1", 102, 256),
+    ("expansive.2.conv2", 100, 256),
+    ("expansive.1.concat", 200, 256),
+    ("expansive.1.conv1", 198, 128),
+    ("expansive.1.conv2", 196, 128),
+    ("expansive.0.concat", 392, 128),
+    ("expansive.0.conv1", 390, 64),
+    ("expansive.0.conv2", 388, 64),
     ("output", 388, 2),
 ]
 
 
 @pytest.fixture(scope="module")
 def boxes():
-    """Shapes of all feature maps of a 572 tile in a network that is Fig. 1 with one channel for every 32 (2 for 64, 32 for 1024)."""
+    """Shapes of all feature maps of a 572 tile in a network that is Fig.
+
+    1 with one channel for every 32 (2 for 64, 32 for 1024).
+    """
     maps = UNet(base_channels=2).feature_maps(np.zeros((1, 572, 572, 1), "float32"))
     return {name: feature_map.shape for name, feature_map in maps.items()}
 
@@ -45,7 +67,9 @@ def test_every_box_of_figure_1(boxes, name, side, channels):
 
 def test_figure_1_has_no_box_more(boxes):
     drawn = {name for name, _, _ in BOXES}
-    assert {name for name in boxes if not name.endswith((".up", ".dropout"))} == drawn         # an up-convolution fills half of the box "concat"
+    assert {
+        name for name in boxes if not name.endswith((".up", ".dropout"))
+    } == drawn  # an up-convolution fills half of the box "concat"
 
 
 def test_channels_of_every_layer_in_full(full_network):
@@ -57,8 +81,14 @@ def test_channels_of_every_layer_in_full(full_network):
 
 
 def test_23_convolutional_layers(full_network):
-    """Section 2: "In total the network has 23 convolutional layers": 18 of 3x3, 4 up-convolutions of 2x2, one of 1x1."""
-    shapes = [layer.weight.value.shape[:2] for layer in full_network.layers.values() if isinstance(layer, (Convolution, UpConvolution))]
+    """Section 2: "In total the network has 23 convolutional layers":
+    18 of 3x3, 4 up-convolutions of 2x2, one of 1x1.
+    """
+    shapes = [
+        layer.weight.value.shape[:2]
+        for layer in full_network.layers.values()
+        if isinstance(layer, (Convolution, UpConvolution))
+    ]
     assert len(shapes) == 23
     assert (shapes.count((3, 3)), shapes.count((2, 2)), shapes.count((1, 1))) == (18, 4, 1)
     assert shapes[-1] == (1, 1)
@@ -71,8 +101,8 @@ def test_pooling_doubles_and_up_convolution_halves_the_channels(full_network):
         _, _, before, after = layers[f"contracting.{level}.conv1"].weight.value.shape
         assert after == 2 * before
     for level in range(4):
-        assert layers[f"expansive.{level}.up"].weight.value.shape == (2, 2, 128 * 2 ** level, 64 * 2 ** level)
-    assert layers["output"].weight.value.shape == (1, 1, 64, 2)              # "each 64-component feature vector" to the classes
+        assert layers[f"expansive.{level}.up"].weight.value.shape == (2, 2, 128 * 2**level, 64 * 2**level)
+    assert layers["output"].weight.value.shape == (1, 1, 64, 2)  # "each 64-component feature vector" to the classes
 
 
 def test_convolutions_are_unpadded_and_followed_by_relu(full_network):
@@ -109,7 +139,11 @@ def test_pooling_meets_even_sizes_only(boxes):
 def test_crops_of_the_skip_connections(boxes):
     """The dashed boxes of Fig. 1: 568 -> 392, 280 -> 200, 136 -> 104, 64 -> 56."""
     assert [(boxes[f"contracting.{level}.conv2"][1], boxes[f"expansive.{level}.concat"][1]) for level in range(4)] == [
-        (568, 392), (280, 200), (136, 104), (64, 56)]
+        (568, 392),
+        (280, 200),
+        (136, 104),
+        (64, 56),
+    ]
 
 
 def test_initial_standard_deviation(full_network):
@@ -131,6 +165,8 @@ def test_weight_map_constants():
 
 
 def test_dropout_at_the_end_of_the_contracting_path(full_network):
-    """Section 3.1: "Drop-out layers at the end of the contracting path"; the rate of 0.5 is that of the authors' network."""
+    """Section 3.1: "Drop-out layers at the end of the contracting path";
+    the rate of 0.5 is that of the authors' network.
+    """
     assert [dropout.rate for dropout in full_network.dropouts] == [0, 0, 0, 0, 0.5]
     assert [dropout.rate for dropout in UNet(base_channels=1, variant="release").dropouts] == [0, 0, 0, 0.5, 0.5]

@@ -21,7 +21,7 @@ def rng():
 def save_network(path, in_channels=1, n_classes=2):
     net = UNet(in_channels, n_classes, base_channels=2, depth=1, seed=2)
     logits = tiling.predict(net, np.random.default_rng(0).random((40, 40, in_channels)), 44)
-    net.output.bias.value -= np.log(logits).mean(axis=(0, 1))               # so that every class is found somewhere
+    net.output.bias.value -= np.log(logits).mean(axis=(0, 1))  # so that every class is found somewhere
     net.save(path)
     return UNet.load(path)
 
@@ -37,7 +37,9 @@ def grey(rng, *shape):
 
 
 def run(model, output, *inputs, options=()):
-    predict.main(["--model", str(model), "--input", *map(str, inputs), "--output", str(output), "--tile", TILE, *options])
+    predict.main(
+        ["--model", str(model), "--input", *map(str, inputs), "--output", str(output), "--tile", TILE, *options]
+    )
 
 
 def expected_mask(net, image, threshold=0.5):
@@ -63,17 +65,21 @@ def test_stack_in_stack_out(model, tmp_path, rng, shape, kind):
     pixels = rng.integers(100, 4000, shape, dtype=np.uint16)
     tifffile.imwrite(tmp_path / "stack.tif", pixels, photometric="minisblack", metadata=None)
     run(model, tmp_path / "out", tmp_path / "stack.tif", options=["--probabilities", kind, "--threshold", "0.4"])
-    net, pages = UNet.load(model), images.read_image(tmp_path / "stack.tif")       # scaled over the whole file
+    net, pages = UNet.load(model), images.read_image(tmp_path / "stack.tif")  # scaled over the whole file
     p = np.stack([tiling.predict(net, page, 44)[..., 1] for page in pages])
-    with Image.open(tmp_path / "out" / "stack.tif") as picture:                    # Pillow: a reader that did not write it
+    with Image.open(tmp_path / "out" / "stack.tif") as picture:  # Pillow: a reader that did not write it
         assert picture.n_frames == shape[0] and picture.size == (shape[2], shape[1])
         for page in range(shape[0]):
             picture.seek(page)
             np.testing.assert_array_equal(np.asarray(picture), np.where(p[page] > 0.4, 255, 0))
     written = tifffile.imread(tmp_path / "out" / "stack_probability.tif").reshape(shape)
     assert written.dtype == kind
-    np.testing.assert_allclose(written, np.round(p * 65535) if kind == "uint16" else p, atol=1 if kind == "uint16" else 1e-6)
-    assert [len(images.open_image(tmp_path / "out" / name)) for name in ("stack.tif", "stack_probability.tif")] == [shape[0]] * 2
+    np.testing.assert_allclose(
+        written, np.round(p * 65535) if kind == "uint16" else p, atol=1 if kind == "uint16" else 1e-6
+    )
+    assert [len(images.open_image(tmp_path / "out" / name)) for name in ("stack.tif", "stack_probability.tif")] == [
+        shape[0]
+    ] * 2
 
 
 def test_several_classes_are_written_as_numbers_and_pages_of_probabilities(tmp_path, rng):
@@ -93,7 +99,9 @@ def test_a_large_page_goes_to_disk_as_tiff(model, tmp_path, rng, monkeypatch):
     pixels = grey(rng, 30, 40)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     run(model, tmp_path / "out", tmp_path / "a.png")
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a.tif"), expected_mask(UNet.load(model), pixels.astype(np.float32) / 255))
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "a.tif"), expected_mask(UNet.load(model), pixels.astype(np.float32) / 255)
+    )
 
 
 def test_augment_reaches_the_network(model, tmp_path, rng):
@@ -112,9 +120,13 @@ def test_grey_for_a_colour_network_and_the_reverse(model, tmp_path, rng):
     Image.fromarray(grey(rng, 30, 31, 3)).save(tmp_path / "colour.png")
     scaled = pixels.astype(np.float32) / 255
     run(tmp_path / "colour.npz", tmp_path / "out", tmp_path / "grey.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "grey.png")), expected_mask(colour_net, np.stack([scaled] * 3, axis=2)))
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / "out" / "grey.png")), expected_mask(colour_net, np.stack([scaled] * 3, axis=2))
+    )
     run(model, tmp_path / "out", tmp_path / "grey_rgb.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "grey_rgb.png")), expected_mask(UNet.load(model), scaled))
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / "out" / "grey_rgb.png")), expected_mask(UNet.load(model), scaled)
+    )
     with pytest.raises(InputError, match="3 channels, expected 1"):
         run(model, tmp_path / "out", tmp_path / "colour.png")
     assert sorted(os.listdir(tmp_path / "out")) == ["grey.png", "grey_rgb.png"]
@@ -130,6 +142,7 @@ def test_folders_and_files(model, tmp_path, rng):
 
 
 # Refusals, each before any work ---------------------------------------------------------------------------------------
+
 
 def test_two_inputs_of_one_name_are_refused(model, tmp_path, rng):
     for folder in ("one", "two"):
@@ -151,11 +164,14 @@ def test_an_input_is_never_overwritten(model, tmp_path, rng):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
-@pytest.mark.parametrize("options, words", [
-    (["--tile", "45"], "tile 45 is not a valid input size; nearest are 44 and 46"),
-    (["--threshold", "128"], "expected a probability"),
-    (["--no-save"], "--no-save without --viz leaves nothing to do"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--tile", "45"], "tile 45 is not a valid input size; nearest are 44 and 46"),
+        (["--threshold", "128"], "expected a probability"),
+        (["--no-save"], "--no-save without --viz leaves nothing to do"),
+    ],
+)
 def test_bad_options(model, tmp_path, rng, options, words):
     Image.fromarray(grey(rng, 20, 20)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=words):
@@ -166,9 +182,15 @@ def test_bad_options(model, tmp_path, rng, options, words):
 def test_images_are_seen_at_the_scale_of_the_training_run(tmp_path, rng):
     UNet(base_channels=1, depth=1, seed=3).save(tmp_path / "best.npz")
     Image.fromarray(grey(rng, 30, 41)).save(tmp_path / "a.png")
-    for name, text, options in (("told", "{}", ["--scale", "0.5"]), ("known", '{"options": {"scale": 0.5}}', []), ("whole", "{}", [])):
+    for name, text, options in (
+        ("told", "{}", ["--scale", "0.5"]),
+        ("known", '{"options": {"scale": 0.5}}', []),
+        ("whole", "{}", []),
+    ):
         (tmp_path / "config.json").write_text(text)
-        run(tmp_path / "best.npz", tmp_path / name, tmp_path / "a.png", options=["--probabilities", "float32", *options])
+        run(
+            tmp_path / "best.npz", tmp_path / name, tmp_path / "a.png", options=["--probabilities", "float32", *options]
+        )
     told, known, whole = (tifffile.imread(tmp_path / name / "a_probability.tif") for name in ("told", "known", "whole"))
     assert np.array_equal(told, known) and not np.array_equal(told, whole)
 
@@ -198,6 +220,7 @@ def test_a_full_disk_is_noticed_before_the_map_is_made(model, tmp_path, rng, mon
 
 # Being stopped --------------------------------------------------------------------------------------------------------
 
+
 def test_stopped_in_the_middle_keeps_what_is_finished_and_nothing_else(model, tmp_path, rng, monkeypatch, capsys):
     Image.fromarray(grey(rng, 20, 20)).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "b.tif", grey(rng, 3, 20, 20), photometric="minisblack")
@@ -219,17 +242,26 @@ def test_stopped_in_the_middle_keeps_what_is_finished_and_nothing_else(model, tm
     assert (tmp_path / "out" / "b.tif").read_text() == "the result of an earlier run"
 
 
-@pytest.mark.parametrize("free", [10 ** 12, 1])
+@pytest.mark.parametrize("free", [10**12, 1])
 def test_auto_tile_takes_the_largest_image_whole_where_memory_allows(model, tmp_path, rng, monkeypatch, free):
-    """80 pixels: an output of 80; without memory the smallest that fits together, of two pixels at depth 1. The mask is the same."""
+    """80 pixels: an output of 80; without memory the smallest that fits together, of two pixels at depth 1.
+
+    The mask is the same.
+    """
     monkeypatch.setattr(summary, "free_memory", lambda device: free)
     used = []
     predict_tiles = tiling.predict_tiles
-    monkeypatch.setattr(tiling, "predict_tiles", lambda net, page, size, augment: used.append(size) or predict_tiles(net, page, size, augment))
+    monkeypatch.setattr(
+        tiling,
+        "predict_tiles",
+        lambda net, page, size, augment: used.append(size) or predict_tiles(net, page, size, augment),
+    )
     for name, side in (("small", 12), ("large", 20)):
         Image.fromarray(grey(rng, 4 * side, side)).save(tmp_path / f"{name}.png")
     images_given = [str(tmp_path / f"{name}.png") for name in ("small", "large")]
-    predict.main(["--model", str(model), "--input", *images_given, "--output", str(tmp_path / "found"), "--tile", "auto"])
+    predict.main(
+        ["--model", str(model), "--input", *images_given, "--output", str(tmp_path / "found"), "--tile", "auto"]
+    )
     border = 44 - UNet.load(model).output_size(44)
     assert used == [2 + border if free == 1 else 80 + border] * 2
     net = UNet.load(model)
@@ -240,8 +272,17 @@ def test_auto_tile_takes_the_largest_image_whole_where_memory_allows(model, tmp_
 
 def test_from_the_command_line(model, tmp_path, rng):
     Image.fromarray(grey(rng, 20, 20)).save(tmp_path / "a.png")
-    command = [sys.executable, "-m", "npunet.predict", "--model", str(model), "--input", str(tmp_path / "a.png"),
-               "--output", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "npunet.predict",
+        "--model",
+        str(model),
+        "--input",
+        str(tmp_path / "a.png"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     good = subprocess.run([*command, "--tile", TILE], capture_output=True, text=True)
     assert good.returncode == 0 and (tmp_path / "out" / "a.png").exists()
     bad = subprocess.run([*command, "--tile", "45"], capture_output=True, text=True)

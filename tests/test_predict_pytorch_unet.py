@@ -1,4 +1,6 @@
-"""npunet.predict as milesial's users know it: .pth files, their mask values, one class, scale, viewing without saving."""
+"""npunet.predict as milesial's users know it:
+.pth files, their mask values, one class, scale, viewing without saving.
+"""
 
 import os
 
@@ -15,7 +17,7 @@ def save_network(path, n_classes=2, mask_values=None, in_channels=3, **options):
     net = UNet(in_channels, n_classes, base_channels=2, depth=1, variant="pytorch-unet", seed=2, **options)
     net.forward(np.random.default_rng(0).random((4, 40, 40, in_channels)), train=True)
     logits = net.forward(np.random.default_rng(1).random((1, 40, 40, in_channels)))
-    net.output.bias.value -= logits.mean(axis=(0, 1, 2))                     # so that every class is found somewhere
+    net.output.bias.value -= logits.mean(axis=(0, 1, 2))  # so that every class is found somewhere
     net.mask_values = mask_values
     net.save(path)
     return net
@@ -29,21 +31,44 @@ def picture(tmp_path):
 
 
 def run(tmp_path, picture, *options, output=True):
-    predict.main(["--model", str(tmp_path / "net.pth"), "--input", str(picture[0]), *(["--output", str(tmp_path / "out")] if output else []),
-                  *map(str, options)])
+    predict.main(
+        [
+            "--model",
+            str(tmp_path / "net.pth"),
+            "--input",
+            str(picture[0]),
+            *(["--output", str(tmp_path / "out")] if output else []),
+            *map(str, options),
+        ]
+    )
     return np.asarray(Image.open(tmp_path / "out" / "car.png")) if output else None
 
 
-@pytest.mark.parametrize("n_classes, mask_values, written", [
-    (2, None, [0, 255]), (2, [0, 1], [0, 255]), (2, [0, 255], [0, 255]), (2, [255, 0], [255, 0]), (1, [0, 1], [0, 255]), (1, [7, 90], [7, 90]),
-    (3, None, [0, 1, 2]), (3, [0, 128, 255], [0, 128, 255]), (2, [[0, 0, 0], [255, 0, 9]], [[0, 0, 0], [255, 0, 9]])])
+@pytest.mark.parametrize(
+    "n_classes, mask_values, written",
+    [
+        (2, None, [0, 255]),
+        (2, [0, 1], [0, 255]),
+        (2, [0, 255], [0, 255]),
+        (2, [255, 0], [255, 0]),
+        (1, [0, 1], [0, 255]),
+        (1, [7, 90], [7, 90]),
+        (3, None, [0, 1, 2]),
+        (3, [0, 128, 255], [0, 128, 255]),
+        (2, [[0, 0, 0], [255, 0, 9]], [[0, 0, 0], [255, 0, 9]]),
+    ],
+)
 def test_masks_have_the_values_of_the_training_masks(tmp_path, picture, n_classes, mask_values, written, capsys):
     net = save_network(tmp_path / "net.pth", n_classes, mask_values)
     mask = run(tmp_path, picture)
     classes = tiling.predict(net, picture[1]).argmax(axis=-1)
     np.testing.assert_array_equal(mask, np.array(written, np.uint8)[classes])
     assert len(np.unique(classes)) == max(2, n_classes) and os.listdir(tmp_path / "out") == ["car.png"]
-    assert "colours" in capsys.readouterr().out if isinstance(written[0], list) else f"{written[1]}" in capsys.readouterr().out
+    assert (
+        "colours" in capsys.readouterr().out
+        if isinstance(written[0], list)
+        else f"{written[1]}" in capsys.readouterr().out
+    )
 
 
 def test_values_of_16_bit_masks_are_left_out():
@@ -56,7 +81,16 @@ def test_a_stack_in_colours(tmp_path):
     net = save_network(tmp_path / "net.pth", 2, [[1, 2, 3], [250, 0, 9]], in_channels=1)
     stack = np.random.default_rng(3).integers(0, 256, (3, 20, 25), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
-    predict.main(["--model", str(tmp_path / "net.pth"), "--input", str(tmp_path / "stack.tif"), "--output", str(tmp_path / "out")])
+    predict.main(
+        [
+            "--model",
+            str(tmp_path / "net.pth"),
+            "--input",
+            str(tmp_path / "stack.tif"),
+            "--output",
+            str(tmp_path / "out"),
+        ]
+    )
     mask = tifffile.imread(tmp_path / "out" / "stack.tif")
     for page, found in zip(stack, mask, strict=True):
         classes = tiling.predict(net, page.astype(np.float32) / 255).argmax(axis=-1)
@@ -107,6 +141,10 @@ def test_a_network_of_three_classes_is_scored_by_its_mask_values(tmp_path, capsy
         (tmp_path / kind).mkdir()
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "images" / "a.png")
-    Image.fromarray(rng.choice([0, 200], (24, 24)).astype(np.uint8)).save(tmp_path / "masks" / "a.png")      # 100 does not occur
-    evaluate.main(["--model", str(tmp_path / "net.pth"), "--data", str(tmp_path), "--json", str(tmp_path / "scores.json")])
+    Image.fromarray(rng.choice([0, 200], (24, 24)).astype(np.uint8)).save(
+        tmp_path / "masks" / "a.png"
+    )  # 100 does not occur
+    evaluate.main(
+        ["--model", str(tmp_path / "net.pth"), "--data", str(tmp_path), "--json", str(tmp_path / "scores.json")]
+    )
     assert "pixel_accuracy" in capsys.readouterr().out

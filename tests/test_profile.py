@@ -7,7 +7,9 @@ from npunet import UNet, profile, summary
 from npunet.layers import Convolution
 
 
-@pytest.mark.parametrize("options", [dict(), dict(variant="release"), dict(variant="pytorch-unet", bilinear=True), dict(recompute=True)])
+@pytest.mark.parametrize(
+    "options", [dict(), dict(variant="release"), dict(variant="pytorch-unet", bilinear=True), dict(recompute=True)]
+)
 def test_every_layer_appears_in_both_directions(options):
     net = UNet(base_channels=2, depth=2, **options)
     entries = profile.measure(net, 44, steps=2)
@@ -22,7 +24,10 @@ def test_operations_of_direct_convolution():
     net = UNet(base_channels=2, depth=1)
     found = profile.by_layer(profile.measure(net, 24, steps=1))
     first, second = 22 * 22 * 9 * 2, 20 * 20 * 9 * 2 * 2
-    assert [found["contracting.0.conv1"][way].operations for way in ("forward", "backward")] == [2 * first, 2 * first]       # no dx
+    assert [found["contracting.0.conv1"][way].operations for way in ("forward", "backward")] == [
+        2 * first,
+        2 * first,
+    ]  # no dx
     assert [found["contracting.0.conv2"][way].operations for way in ("forward", "backward")] == [2 * second, 4 * second]
     assert found["contracting.0.pool"]["forward"].operations == 0
 
@@ -54,7 +59,19 @@ def test_the_network_is_as_before():
 @pytest.mark.parametrize("arguments", [[], ["--forward"], ["--variant", "style"]])
 def test_command(arguments, tmp_path, capsys):
     picture = tmp_path / "made" / "profile.png"
-    profile.main(["--tile", "192" if arguments[-1:] == ["style"] else "188", "--base-channels", "1", "--steps", "1", "--out", str(picture), *arguments])
+    profile.main(
+        [
+            "--tile",
+            "192" if arguments[-1:] == ["style"] else "188",
+            "--base-channels",
+            "1",
+            "--steps",
+            "1",
+            "--out",
+            str(picture),
+            *arguments,
+        ]
+    )
     text = capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "bottleneck.conv2" in text and "GFLOP/s" in text and ("optimizer" in text) == ("--forward" not in arguments)
@@ -62,8 +79,11 @@ def test_command(arguments, tmp_path, capsys):
 
 def test_every_operation_has_the_colour_of_its_arrow_in_fig_1():
     colours = {row.operation: profile._colour(row.operation) for row in summary.rows(UNet(base_channels=1), 188)[1:]}
-    assert len(set(colours.values())) == 6                # the five arrows, and dropout
-    assert colours["up-conv 2x2"] == profile.COLOURS["up-conv 2x2"] and colours["crop, concatenate"] == profile.COLOURS["copy and crop"]
+    assert len(set(colours.values())) == 6  # the five arrows, and dropout
+    assert (
+        colours["up-conv 2x2"] == profile.COLOURS["up-conv 2x2"]
+        and colours["crop, concatenate"] == profile.COLOURS["copy and crop"]
+    )
 
 
 def test_bad_input():

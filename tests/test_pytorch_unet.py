@@ -1,4 +1,6 @@
-"""milesial/Pytorch-UNet: its network, written once more with PyTorch's modules from its published structure, gives the same answers."""
+"""milesial/Pytorch-UNet:
+its network, written once more with PyTorch's modules from its published structure, gives the same answers.
+"""
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from npunet.loss import weighted_cross_entropy
 from npunet.optimizers import SGD
 from npunet.training import Plateau, Recipe, energy_of, make_optimizer, training_step
 
-torch = pytest.importorskip("torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests')
+torch = pytest.importorskip(
+    "torch", reason='PyTorch is not installed; pip install "npunet[torch]" adds it as an oracle for tests'
+)
 from milesial_unet import TheirUNet  # noqa: E402
 from torch import nn  # noqa: E402
 
-torch.set_num_threads(1)                                  # its threads spin while ours work: small networks take ten times as long
+torch.set_num_threads(1)  # its threads spin while ours work: small networks take ten times as long
 
 
 def pair(in_channels=3, n_classes=2, bilinear=False, dtype="float32", base=4, seed=0):
@@ -27,7 +31,7 @@ def pair(in_channels=3, n_classes=2, bilinear=False, dtype="float32", base=4, se
         elif name.endswith("running_var"):
             tensor.uniform_(0.5, 2)
         elif tensor.ndim == 1 and tensor.is_floating_point():
-            tensor.add_(torch.randn_like(tensor) * 0.2)          # scales about 1, shifts about 0
+            tensor.add_(torch.randn_like(tensor) * 0.2)  # scales about 1, shifts about 0
     ours = UNet(in_channels, n_classes, base, 4, variant="pytorch-unet", bilinear=bilinear, dtype=dtype)
     pytorch_unet.fill(ours, {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}, "memory")
     return theirs, ours
@@ -43,8 +47,11 @@ def channels_last(tensor):
 
 def in_our_layout(ours, named):
     """{our Parameter or Statistic: their array with our order of axes}."""
-    return {array: named[name] if axes is None else named[name].transpose(axes)
-            for name, (array, axes) in pytorch_unet.correspondence(ours).items() if name in named}
+    return {
+        array: named[name] if axes is None else named[name].transpose(axes)
+        for name, (array, axes) in pytorch_unet.correspondence(ours).items()
+        if name in named
+    }
 
 
 SHAPES = [(2, 32, 48), (2, 37, 51), (1, 16, 33)]
@@ -64,7 +71,9 @@ def test_inference(shape, in_channels, n_classes, bilinear, rng):
 
 @pytest.mark.parametrize("dtype, tolerance, gradients", [("float32", 1e-5, 1e-4), ("float64", 1e-12, 1e-9)])
 @pytest.mark.parametrize("bilinear", [False, True])
-@pytest.mark.parametrize("in_channels, n_classes, shape", [(1, 2, (2, 48, 32)), (3, 5, (2, 39, 53)), (3, 1, (2, 45, 35))])
+@pytest.mark.parametrize(
+    "in_channels, n_classes, shape", [(1, 2, (2, 48, 32)), (3, 5, (2, 39, 53)), (3, 1, (2, 45, 35))]
+)
 def test_training_pass_and_every_gradient(in_channels, n_classes, shape, bilinear, dtype, tolerance, gradients, rng):
     theirs, ours = pair(in_channels, n_classes, bilinear, dtype)
     x = rng.uniform(0, 1, (*shape, in_channels)).astype(dtype)
@@ -89,11 +98,16 @@ def test_training_pass_and_every_gradient(in_channels, n_classes, shape, bilinea
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("float64", 1e-9)])
 @pytest.mark.parametrize("bilinear", [False, True])
 def test_ten_losses_of_a_training(bilinear, dtype, tolerance):
-    """Not on fewer pixels: a ReLU or maximum that flips by rounding then moves the batch's statistics by more than the tolerance."""
+    """Not on fewer pixels:
+    a ReLU or maximum that flips by rounding then moves the batch's statistics by more than the tolerance.
+    """
     theirs, ours = pair(3, 3, bilinear, dtype)
     rng = np.random.default_rng(0)
     x, labels = rng.uniform(0, 1, (2, 97, 83, 3)).astype(dtype), rng.integers(0, 3, (2, 97, 83))
-    optimizer, reference = SGD(ours.parameters, 0.003, momentum=0.9), torch.optim.SGD(theirs.train().parameters(), 0.003, momentum=0.9)
+    optimizer, reference = (
+        SGD(ours.parameters, 0.003, momentum=0.9),
+        torch.optim.SGD(theirs.train().parameters(), 0.003, momentum=0.9),
+    )
     losses, expected = [], []
     for _ in range(10):
         loss, dlogits = weighted_cross_entropy(ours.forward(x, train=True), labels)
@@ -107,7 +121,9 @@ def test_ten_losses_of_a_training(bilinear, dtype, tolerance):
         expected.append(energy.item())
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
     assert losses[-1] < 0.99 * losses[0]
-    assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 10 * tolerance   # with the statistics of ten batches
+    assert (
+        relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 10 * tolerance
+    )  # with the statistics of ten batches
 
 
 @pytest.mark.parametrize("old_format", [False, True])
@@ -116,24 +132,36 @@ def test_their_checkpoint_is_recognised(in_channels, n_classes, bilinear, old_fo
     """As their train.py writes it: the state_dict with mask_values in it."""
     theirs, _ = pair(in_channels, n_classes, bilinear, base=3)
     values = {2: [0, 255], 1: [0, 1]}.get(n_classes, [[k, 0, 7] for k in range(n_classes)])
-    torch.save(theirs.state_dict() | {"mask_values": values}, tmp_path / "checkpoint_epoch5.pth", _use_new_zipfile_serialization=not old_format)
+    torch.save(
+        theirs.state_dict() | {"mask_values": values},
+        tmp_path / "checkpoint_epoch5.pth",
+        _use_new_zipfile_serialization=not old_format,
+    )
     ours = UNet.load(tmp_path / "checkpoint_epoch5.pth")
-    assert (ours.in_channels, ours.n_classes, ours.bilinear, ours.config["base_channels"], ours.depth) == (in_channels, n_classes, bilinear, 3, 4)
+    assert (ours.in_channels, ours.n_classes, ours.bilinear, ours.config["base_channels"], ours.depth) == (
+        in_channels,
+        n_classes,
+        bilinear,
+        3,
+        4,
+    )
     assert ours.mask_values == values and ours.config["variant"] == "pytorch-unet"
     x = rng.uniform(0, 1, (1, 37, 50, in_channels)).astype("float32")
     assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 1e-5
     logits = ours.forward(x, train=True)
-    ours.backward(logits)                                                    # it can be trained: nothing in it is read-only
+    ours.backward(logits)  # it can be trained: nothing in it is read-only
     for parameter in ours.parameters.values():
         parameter.value += 1
 
 
 @pytest.mark.parametrize("bilinear", [False, True])
 def test_our_file_is_theirs(bilinear, tmp_path, rng):
-    """Read as their predict.py and train.py --load do: mask_values taken out, the rest into load_state_dict, which is strict."""
+    """Read as their predict.py and train.py --load do:
+    mask_values taken out, the rest into load_state_dict, which is strict.
+    """
     ours = UNet(3, 2, 4, 4, variant="pytorch-unet", bilinear=bilinear, seed=3)
     x = rng.uniform(0, 1, (2, 33, 48, 3)).astype("float32")
-    ours.forward(x, train=True)                                              # moves the running statistics
+    ours.forward(x, train=True)  # moves the running statistics
     ours.save(tmp_path / "x.pth")
     state = torch.load(tmp_path / "x.pth", weights_only=True)
     assert state.pop("mask_values") == [0, 1]
@@ -152,8 +180,9 @@ def their_dice_loss(p, q):
 def their_energy(logits, labels):
     if logits.shape[1] == 1:
         target = labels.to(logits.dtype)
-        return (nn.functional.binary_cross_entropy_with_logits(logits[:, 0], target)
-                + their_dice_loss(torch.sigmoid(logits[:, 0]), target))
+        return nn.functional.binary_cross_entropy_with_logits(logits[:, 0], target) + their_dice_loss(
+            torch.sigmoid(logits[:, 0]), target
+        )
     one_hot = nn.functional.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
     return nn.functional.cross_entropy(logits, labels) + their_dice_loss(torch.softmax(logits, dim=1), one_hot)
 
@@ -177,7 +206,15 @@ def test_ten_steps_of_their_recipe(n_classes, bilinear, dtype, tolerance, rng):
     """RMSprop with momentum 0.999 and weight decay 1e-8, the gradient clipped to norm 1, cross-entropy plus Dice."""
     theirs, ours = pair(3, n_classes, bilinear, dtype)
     x, labels = rng.uniform(0, 1, (2, 48, 52, 3)).astype(dtype), rng.integers(0, max(2, n_classes), (2, 48, 52))
-    recipe = Recipe(optimizer="rmsprop", learning_rate=1e-5, momentum=0.999, weight_decay=1e-8, loss="cross-entropy+dice", schedule="constant", warmup=0)
+    recipe = Recipe(
+        optimizer="rmsprop",
+        learning_rate=1e-5,
+        momentum=0.999,
+        weight_decay=1e-8,
+        loss="cross-entropy+dice",
+        schedule="constant",
+        warmup=0,
+    )
     optimizer = make_optimizer(recipe, ours.parameters)
     reference = torch.optim.RMSprop(theirs.train().parameters(), lr=1e-5, weight_decay=1e-8, momentum=0.999)
     losses, expected = [], []

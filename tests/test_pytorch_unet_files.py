@@ -1,4 +1,6 @@
-"""Files of milesial/Pytorch-UNet without PyTorch: both formats both ways, what does not fit is listed, stored reference values."""
+"""Files of milesial/Pytorch-UNet without PyTorch:
+both formats both ways, what does not fit is listed, stored reference values.
+"""
 
 import json
 import os
@@ -8,17 +10,21 @@ import numpy as np
 import pytest
 
 from npunet import UNet
-from npunet.files import checkpoint, pytorch_unet, torch_files
 from npunet.errors import InputError
+from npunet.files import checkpoint, pytorch_unet, torch_files
 from npunet.gradient_check import relative_error
 
 REFERENCE = Path(__file__).parent / "reference"
 
 
 def network(bilinear=False, **options):
-    net = UNet(**dict(in_channels=2, n_classes=3, base_channels=2, depth=2) | options, variant="pytorch-unet", bilinear=bilinear)
+    net = UNet(
+        **dict(in_channels=2, n_classes=3, base_channels=2, depth=2) | options,
+        variant="pytorch-unet",
+        bilinear=bilinear,
+    )
     x = np.random.default_rng(4).uniform(0, 1, (2, 13, 18, net.in_channels))
-    net.forward(x, train=True)                            # so that the running statistics are not those of the start
+    net.forward(x, train=True)  # so that the running statistics are not those of the start
     return net, x
 
 
@@ -32,7 +38,8 @@ def test_round_trip(tmp_path, suffix, bilinear, options):
     again = UNet.load(tmp_path / ("net" + suffix))
     assert again.mask_values == net.mask_values and again.dtype == net.dtype
     assert {name: again.config[name] for name in net.config if name not in ("seed", "dropout")} == {
-        name: net.config[name] for name in net.config if name not in ("seed", "dropout")}
+        name: net.config[name] for name in net.config if name not in ("seed", "dropout")
+    }
     for kind in ("parameters", "statistics"):
         assert getattr(again, kind).keys() == getattr(net, kind).keys()
         for name, array in getattr(net, kind).items():
@@ -46,14 +53,29 @@ def test_names_and_layout_are_theirs(tmp_path):
     net.save(tmp_path / "net.pth")
     tensors, extra = torch_files.load_tensors(tmp_path / "net.pth")
     assert extra == {"mask_values": [0, 1, 2]}
-    assert list(tensors)[:7] == ["inc.double_conv.0.weight", "inc.double_conv.1.weight", "inc.double_conv.1.bias",
-                                 "inc.double_conv.1.running_mean", "inc.double_conv.1.running_var",
-                                 "inc.double_conv.1.num_batches_tracked", "inc.double_conv.3.weight"]
-    shapes = {"down1.maxpool_conv.1.double_conv.0.weight": (4, 2, 3, 3), "down2.maxpool_conv.1.double_conv.3.weight": (8, 8, 3, 3),
-              "up1.up.weight": (8, 4, 2, 2), "up2.conv.double_conv.0.weight": (2, 4, 3, 3), "outc.conv.weight": (3, 2, 1, 1)}
+    assert list(tensors)[:7] == [
+        "inc.double_conv.0.weight",
+        "inc.double_conv.1.weight",
+        "inc.double_conv.1.bias",
+        "inc.double_conv.1.running_mean",
+        "inc.double_conv.1.running_var",
+        "inc.double_conv.1.num_batches_tracked",
+        "inc.double_conv.3.weight",
+    ]
+    shapes = {
+        "down1.maxpool_conv.1.double_conv.0.weight": (4, 2, 3, 3),
+        "down2.maxpool_conv.1.double_conv.3.weight": (8, 8, 3, 3),
+        "up1.up.weight": (8, 4, 2, 2),
+        "up2.conv.double_conv.0.weight": (2, 4, 3, 3),
+        "outc.conv.weight": (3, 2, 1, 1),
+    }
     assert {name: tensors[name].shape for name in shapes} == shapes
-    np.testing.assert_array_equal(tensors["up1.up.weight"][5, 2], net.parameters["expansive.1.up.weight"].value[:, :, 5, 2])
-    np.testing.assert_array_equal(tensors["inc.double_conv.0.weight"][1, 0], net.parameters["contracting.0.conv1.weight"].value[:, :, 0, 1])
+    np.testing.assert_array_equal(
+        tensors["up1.up.weight"][5, 2], net.parameters["expansive.1.up.weight"].value[:, :, 5, 2]
+    )
+    np.testing.assert_array_equal(
+        tensors["inc.double_conv.0.weight"][1, 0], net.parameters["contracting.0.conv1.weight"].value[:, :, 0, 1]
+    )
 
 
 def changed(tmp_path, **changes):
@@ -75,14 +97,21 @@ def refused(path):
 
 
 def test_what_does_not_fit_is_listed(tmp_path):
-    message = refused(changed(tmp_path, **{"up2.conv.double_conv.1.bias": None, "style.weight": np.zeros(2), "outc.conv.bias": np.zeros(5)}))
+    message = refused(
+        changed(
+            tmp_path,
+            **{"up2.conv.double_conv.1.bias": None, "style.weight": np.zeros(2), "outc.conv.bias": np.zeros(5)},
+        )
+    )
     assert "up2.conv.double_conv.1.bias is missing" in message and "style.weight is unexpected" in message
     assert "outc.conv.bias has shape (5,) instead of (3,)" in message
     message = refused(changed(tmp_path, **{"down1.maxpool_conv.1.double_conv.3.weight": np.zeros((4, 4, 5, 5))}))
     assert "down1.maxpool_conv.1.double_conv.3.weight has shape (4, 4, 5, 5) instead of (4, 4, 3, 3)" in message
 
 
-@pytest.mark.parametrize("name", ["inc.double_conv.0.weight", "down1.maxpool_conv.1.double_conv.0.weight", "outc.conv.weight"])
+@pytest.mark.parametrize(
+    "name", ["inc.double_conv.0.weight", "down1.maxpool_conv.1.double_conv.0.weight", "outc.conv.weight"]
+)
 def test_files_of_other_networks(tmp_path, name):
     assert name in refused(changed(tmp_path, **{name: None}))
     assert name in refused(changed(tmp_path, **{name: np.zeros((3, 2))}))
@@ -98,7 +127,10 @@ def test_missing_counts_and_the_prefix_of_parallel_training_are_no_obstacle(tmp_
     net, x = network()
     net.save(tmp_path / "good.pth")
     tensors, _ = torch_files.load_tensors(tmp_path / "good.pth")
-    torch_files.save_torch(tmp_path / "parallel.pth", {f"module.{name}": value for name, value in tensors.items() if "num_batches" not in name})
+    torch_files.save_torch(
+        tmp_path / "parallel.pth",
+        {f"module.{name}": value for name, value in tensors.items() if "num_batches" not in name},
+    )
     again = UNet.load(tmp_path / "parallel.pth")
     np.testing.assert_array_equal(again.forward(x), net.forward(x))
     assert again.mask_values is None
@@ -108,19 +140,41 @@ def test_half_precision_is_taken_as_float32(tmp_path):
     net, x = network()
     net.save(tmp_path / "good.pth")
     tensors, _ = torch_files.load_tensors(tmp_path / "good.pth")
-    torch_files.save_torch(tmp_path / "half.pth", {name: value.astype("float16") if value.ndim else value for name, value in tensors.items()})
+    torch_files.save_torch(
+        tmp_path / "half.pth",
+        {name: value.astype("float16") if value.ndim else value for name, value in tensors.items()},
+    )
     again = UNet.load(tmp_path / "half.pth")
     assert again.dtype == "float32" and relative_error(again.forward(x), net.forward(x)) < 1e-2
 
 
-@pytest.mark.parametrize("entry, kept", [([0, 128, 255], True), (([0, 0, 0], [9, 9, 9], [1, 2, 3]), True), ([0, 1], False), ("[0, 1, 2]", True),
-                                         ("nonsense", False), ([0, 1, "x"], False), ([0, 1, [1, 2, 3]], False), (None, False), ([0, 1, 999], False)])
+@pytest.mark.parametrize(
+    "entry, kept",
+    [
+        ([0, 128, 255], True),
+        (([0, 0, 0], [9, 9, 9], [1, 2, 3]), True),
+        ([0, 1], False),
+        ("[0, 1, 2]", True),
+        ("nonsense", False),
+        ([0, 1, "x"], False),
+        ([0, 1, [1, 2, 3]], False),
+        (None, False),
+        ([0, 1, 999], False),
+    ],
+)
 def test_mask_values_that_make_no_sense_are_left_out(entry, kept):
     assert (pytorch_unet.mask_values({"mask_values": entry}, 3) is not None) == kept
 
 
-@pytest.mark.parametrize("options", [dict(variant="paper"), dict(variant="release"), dict(variant="style"),
-                                     dict(variant="pytorch-unet", input_mean=0.5)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(variant="paper"),
+        dict(variant="release"),
+        dict(variant="style"),
+        dict(variant="pytorch-unet", input_mean=0.5),
+    ],
+)
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 def test_what_their_layout_cannot_hold_is_refused(tmp_path, name, options):
     with pytest.raises(InputError, match="as .npz"):
@@ -133,7 +187,9 @@ def test_npz_with_missing_or_strange_statistics(tmp_path):
     entries = checkpoint.network_entries(net)
     name = "statistic/contracting.0.norm1.running_mean"
     for change, words in ((None, "norm1.running_mean is missing"), (np.zeros(3), "norm1.running_mean has shape")):
-        checkpoint.save(tmp_path / "bad.npz", {key: value for key, value in (entries | {name: change}).items() if value is not None})
+        checkpoint.save(
+            tmp_path / "bad.npz", {key: value for key, value in (entries | {name: change}).items() if value is not None}
+        )
         with pytest.raises(InputError, match=words):
             UNet.load(tmp_path / "bad.npz")
 
@@ -150,7 +206,9 @@ def test_stored_values_of_pytorch(kind):
     dx = net.backward(expected.pop("cotangent"))
     assert relative_error(dx, expected.pop("image.grad")) < 1e-4
     mapping = pytorch_unet.correspondence(net)
-    assert {name.removesuffix(".grad") for name in expected} == set(mapping) - {n for n in mapping if "running" in n or "batches" in n}
+    assert {name.removesuffix(".grad") for name in expected} == set(mapping) - {
+        n for n in mapping if "running" in n or "batches" in n
+    }
     for name, gradient in expected.items():
         parameter, axes = mapping[name.removesuffix(".grad")]
         assert relative_error(parameter.grad, gradient if axes is None else gradient.transpose(axes)) < 1e-4, name

@@ -12,7 +12,7 @@ def test_by_hand(xp):
     y, ctx = relu(x)
     np.testing.assert_array_equal(to_cpu(y), [0, 0, 0, 1e-300, 3])
     dx = relu_backward(xp.asarray([1.0, 2.0, 4.0, 8.0, 16.0]), ctx)
-    np.testing.assert_array_equal(to_cpu(dx), [0, 0, 0, 8, 16])              # no gradient at the kink
+    np.testing.assert_array_equal(to_cpu(dx), [0, 0, 0, 8, 16])  # no gradient at the kink
 
 
 def test_not_a_number_is_not_hidden(xp):

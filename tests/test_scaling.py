@@ -18,14 +18,20 @@ def test_sizes_are_rounded_down():
 
 
 def test_samples_shrink_together():
-    """Four squares of 8 x 8 pixels become four of 4 x 4: classes and instances stay whole, a dot between two pixels vanishes."""
+    """Four squares of 8 x 8 pixels become four of 4 x 4:
+    classes and instances stay whole, a dot between two pixels vanishes.
+    """
     instances = np.kron(np.array([[1, 2], [3, 4]]), np.ones((8, 8), np.int32)).astype(np.int32)
     instances[1, 0] = 5
     image = (instances[..., None] / 8).astype(np.float32)
     sample = Sample("squares", image, (instances % 2).astype(np.int64), instances, instances == 3)
     (small,) = scaling.scaled_dataset(Dataset("d", [sample], 2), 0.5).samples
     assert small.image.shape == (8, 8, 1) and small.image.dtype == np.float32
-    assert set(np.unique(small.instances)) <= {1, 2, 3, 4, 5} and small.instances.dtype == np.int32 and small.labels.dtype == np.int64
+    assert (
+        set(np.unique(small.instances)) <= {1, 2, 3, 4, 5}
+        and small.instances.dtype == np.int32
+        and small.labels.dtype == np.int64
+    )
     np.testing.assert_array_equal(small.instances[2:, 2:], np.kron([[1, 2], [3, 4]], np.ones((4, 4)))[2:, 2:])
     np.testing.assert_array_equal(small.ignore, small.instances == 3)
     assert abs(small.image[1:3, 5:7, 0] - 0.25).max() < 0.01
@@ -50,7 +56,7 @@ def test_predictions_are_interpolated_as_logits(n_classes, rng):
     logits = net.forward(np.clip(small, 0, 1)[None])[0]
     logits = np.concatenate([0 * logits, logits], axis=-1) if n_classes == 1 else logits
 
-    def along(values, length):                            # first axis
+    def along(values, length):  # first axis
         position = np.clip((np.arange(length) + 0.5) * len(values) / length - 0.5, 0, len(values) - 1)
         low = np.minimum(position.astype(int), len(values) - 2)
         share = (position - low)[:, None, None]

@@ -5,10 +5,10 @@ import pytest
 from style_helpers import SHARED, real_vgg, small_vgg
 
 from npunet import UNet
-from npunet.files import checkpoint
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
+from npunet.files import checkpoint
 from npunet.gradient_check import directional_derivative, random_directions, relative_error
+from npunet.machine.backend import to_cpu
 from npunet.optimizers import Adam
 from npunet.style import Generator, Objective, generator_step, optimize_picture
 from npunet.style.pictures import fitted, read_picture
@@ -19,10 +19,12 @@ SETTINGS = [dict(colours="full", bilinear=True), dict(colours="normalised", bili
 
 
 def test_the_network_of_the_issue():
-    """Four down-samplings of two padded convolutions, transposed convolutions, tanh, 3 -> 3 channels; 64 base channels if faithful."""
+    """Four down-samplings of two padded convolutions, transposed convolutions, tanh, 3 -> 3 channels;
+    64 base channels if faithful.
+    """
     net = Generator.faithful(16).net
     assert net.config["variant"] == "style" and not net.bilinear
-    channels = [3, 16, 32, 64, 128, 256]                  # 3x3 convolutions, 2x2 up-convolutions and the last 1x1, all with bias
+    channels = [3, 16, 32, 64, 128, 256]  # 3x3 convolutions, 2x2 up-convolutions and the last 1x1, all with bias
     down = sum(9 * a * b + b + 9 * b * b + b for a, b in zip(channels, channels[1:]))
     up = sum(4 * 2 * b * b + b + 9 * 2 * b * b + b + 9 * b * b + b for b in channels[1:5])
     assert net.n_parameters == down + up + 16 * 3 + 3
@@ -32,7 +34,10 @@ def test_the_network_of_the_issue():
 
 def test_ranges(rng):
     """What each setting can paint: by saturating the tanh."""
-    for colours, low, high in (("full", (0, 0, 0), (1, 1, 1)), ("normalised", (0.256, 0.232, 0.181), (0.714, 0.680, 0.631))):
+    for colours, low, high in (
+        ("full", (0, 0, 0), (1, 1, 1)),
+        ("normalised", (0.256, 0.232, 0.181), (0.714, 0.680, 0.631)),
+    ):
         generator = Generator(2, colours=colours)
         bias = generator.net.parameters["output.bias"].value
         for sign, expected in ((-1e3, low), (1e3, high)):
@@ -47,7 +52,7 @@ def test_gradient_by_finite_differences(options, xp, monkeypatch, rng):
     generator = Generator(2, 2, dtype="float64", **options)
     parameters = generator.net.parameters
     for name, parameter in parameters.items():
-        if name.endswith("bias"):                         # where all inputs are cut off, bias 0 would sit on the ReLU's kink
+        if name.endswith("bias"):  # where all inputs are cut off, bias 0 would sit on the ReLU's kink
             parameter.value[...] = rng.uniform(-0.3, 0.3, parameter.value.shape)
     values = [parameter.value for parameter in parameters.values()]
     content = rng.random((1, 20, 24, 3))
@@ -93,7 +98,9 @@ def ten_steps(eye, generator, content, style, style_weight, rate=lambda step: 1e
 
 @pytest.mark.parametrize("options", SETTINGS, ids=lambda options: options["colours"])
 def test_ten_steps_follow_pytorch(options, monkeypatch, rng):
-    """In float64, where rounding does not grow: Adam's first steps are the signs of gradients, and ReLUs and maxima have kinks."""
+    """In float64, where rounding does not grow:
+    Adam's first steps are the signs of gradients, and ReLUs and maxima have kinks.
+    """
     pytest.importorskip("torch")
     content, style = rng.random((1, 48, 32, 3)), rng.random((1, 32, 48, 3))
     generator = Generator(4, seed=3, dtype="float64", **options)
@@ -104,13 +111,19 @@ def test_ten_steps_follow_pytorch(options, monkeypatch, rng):
 
 @pytest.mark.shared_data
 def test_ten_steps_on_real_pictures_follow_pytorch_in_single_precision():
-    """With the warm-up of npunet.stylize: Adam's first steps are the signs of gradients, and rounding grows tenfold in a few of them."""
+    """With the warm-up of npunet.stylize:
+    Adam's first steps are the signs of gradients, and rounding grows tenfold in a few of them.
+    """
     pytest.importorskip("torch")
     if not (SHARED / "style").exists():
         pytest.skip("../shared/data/style is not there")
-    content, style = (fitted(read_picture(SHARED / "style" / f"{name}.jpg"), 96, 16)[None] for name in ("content", "style"))
+    content, style = (
+        fitted(read_picture(SHARED / "style" / f"{name}.jpg"), 96, 16)[None] for name in ("content", "style")
+    )
     recipe = Recipe(steps=500, learning_rate=1e-3, warmup=20)
-    ours, theirs = ten_steps(real_vgg(), Generator(8, seed=3, **SETTINGS[1]), content, style, 1e6, lambda step: learning_rate(recipe, step))
+    ours, theirs = ten_steps(
+        real_vgg(), Generator(8, seed=3, **SETTINGS[1]), content, style, 1e6, lambda step: learning_rate(recipe, step)
+    )
     assert np.allclose(ours.sum(axis=1), theirs.sum(axis=1), rtol=1e-3)
     assert ours[-1].sum() < 0.9 * ours[0].sum()
 
@@ -163,10 +176,13 @@ def test_a_loss_that_is_not_finite_changes_nothing(monkeypatch, rng):
     targets = {name: np.full_like(target, np.nan) for name, target in objective.content_targets(content).items()}
     terms = generator_step(generator, objective, Adam(generator.net.parameters, 1e-3), content, targets)
     assert np.isnan(terms["total"])
-    assert all(np.array_equal(parameter.value, kept) for parameter, kept in zip(generator.net.parameters.values(), before))
+    assert all(
+        np.array_equal(parameter.value, kept) for parameter, kept in zip(generator.net.parameters.values(), before)
+    )
 
 
 # Direct optimisation -------------------------------------------------------------------------------------------------
+
 
 def problem(monkeypatch, rng, xp=np):
     eye = small_vgg(monkeypatch, dtype="float32", xp=xp)
@@ -179,7 +195,9 @@ def test_direct_optimisation_descends(method, share, monkeypatch, rng):
     objective, content = problem(monkeypatch, rng)
     before = content.copy()
     seen = []
-    picture = optimize_picture(objective, content, steps=25, method=method, report=lambda step, terms, p: seen.append((step, terms["total"])))
+    picture = optimize_picture(
+        objective, content, steps=25, method=method, report=lambda step, terms, p: seen.append((step, terms["total"]))
+    )
     assert [step for step, _ in seen] == list(range(1, len(seen) + 1)) and 5 <= len(seen) <= 25
     targets = objective.content_targets(content)
     assert objective(picture, targets)[0]["total"] < share * objective(content, targets)[0]["total"]

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from style_helpers import real_vgg, small_vgg
 
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
-from npunet.gradient_check import check_gradients, directional_derivative, numerical_gradient, random_directions, relative_error
+from npunet.gradient_check import (
+    check_gradients,
+    directional_derivative,
+    numerical_gradient,
+    random_directions,
+    relative_error,
+)
+from npunet.machine.backend import to_cpu
 from npunet.style import Objective, gram, gram_backward
 from npunet.style.losses import gram_definition, mean_square, total_variation
 
@@ -29,7 +35,7 @@ def test_gram_forgets_places(rng):
     features = rng.standard_normal((1, 4, 6, 3))
     shuffled = rng.permutation(features.reshape(24, 3)).reshape(features.shape)
     assert relative_error(gram(features)[0], gram(shuffled)[0]) < 1e-14
-    assert relative_error(gram(features)[0], gram(rng.permutation(features, axis=3))[0]) > 1e-2        # but not channels
+    assert relative_error(gram(features)[0], gram(rng.permutation(features, axis=3))[0]) > 1e-2  # but not channels
 
 
 def test_gram_gradient(rng):
@@ -56,7 +62,7 @@ def test_total_variation(shape, xp, rng):
 
     def definition():
         steps = [np.diff(picture, axis=axis) for axis in (1, 2)]
-        return sum(np.mean(step ** 2) for step in steps if step.size)
+        return sum(np.mean(step**2) for step in steps if step.size)
 
     loss, gradient = total_variation(xp.asarray(picture))
     assert float(loss) == pytest.approx(definition(), rel=1e-14)
@@ -77,7 +83,9 @@ def test_gradient_of_the_whole_objective(xp, monkeypatch, rng):
     assert terms["total"] == pytest.approx(terms["content"] + terms["style"] + terms["variation"], rel=1e-12)
     assert min(terms.values()) > 1e-3 * terms["total"], "every term must weigh enough to be seen by the check"
     direction = random_directions([picture], rng)
-    numerical = directional_derivative(lambda: found(xp.asarray(picture), targets)[0]["total"], [picture], direction, eps=1e-7)
+    numerical = directional_derivative(
+        lambda: found(xp.asarray(picture), targets)[0]["total"], [picture], direction, eps=1e-7
+    )
     assert relative_error(np.sum(to_cpu(dpicture) * direction[0]), numerical) < 1e-5
 
 
@@ -93,9 +101,12 @@ def test_the_content_picture_has_no_content_loss_and_the_style_picture_no_style_
 def test_losses_and_gradient_are_pytorchs(real, monkeypatch, rng):
     torch = pytest.importorskip("torch")
     from style_twin import torch_features, torch_losses
+
     eye = real_vgg() if real else small_vgg(monkeypatch)
     layers = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"))
-    picture, content, style = (rng.random(shape).astype(eye.dtype) for shape in ((1, 48, 40, 3), (1, 48, 40, 3), (1, 32, 56, 3)))
+    picture, content, style = (
+        rng.random(shape).astype(eye.dtype) for shape in ((1, 48, 40, 3), (1, 48, 40, 3), (1, 32, 56, 3))
+    )
     found = Objective(eye, style_weight=1e4, **layers).set_style(style)
     terms, dpicture = found(picture, found.content_targets(content))
     x, c, s = (torch.tensor(array).permute(0, 3, 1, 2).clone() for array in (picture, content, style))
@@ -109,10 +120,15 @@ def test_losses_and_gradient_are_pytorchs(real, monkeypatch, rng):
 
 
 def test_the_scale_of_the_features_does_not_matter(monkeypatch, rng):
-    """A network whose first layer and biases are 57.6 times as large, as in files converted from Caffe, gives the same losses."""
+    """A network whose first layer and biases are 57.6 times as large, as in files converted from Caffe, gives the same
+    losses.
+    """
     eye, large = small_vgg(monkeypatch), small_vgg(monkeypatch)
     factor = 255 * (0.229 + 0.224 + 0.225) / 3
-    large.weights = {name: (weight * (factor if name == "conv1_1" else 1), bias * factor) for name, (weight, bias) in large.weights.items()}
+    large.weights = {
+        name: (weight * (factor if name == "conv1_1" else 1), bias * factor)
+        for name, (weight, bias) in large.weights.items()
+    }
     large.unit = factor
     picture, content, style = rng.random((3, 1, 24, 24, 3))
     results = []

@@ -1,4 +1,6 @@
-"""What style transfer needs of memory: the formula by hand, peaks of processes of their own, and what is named when it is not there."""
+"""What style transfer needs of memory:
+the formula by hand, peaks of processes of their own, and what is named when it is not there.
+"""
 
 import os
 import re
@@ -12,7 +14,7 @@ from style_helpers import small_vgg
 
 from npunet import InputError, stylize
 from npunet.files import images
-from npunet.style import Generator, Objective, VGG, memory_needs, vgg
+from npunet.style import VGG, Generator, Objective, memory_needs, vgg
 
 
 @pytest.fixture
@@ -22,19 +24,30 @@ def objective(monkeypatch):
 
 
 def test_maps_of_vgg_by_hand(objective):
-    """On 16 x 8 pixels: blocks 1 to 4 have 128, 32, 8 and 2 pixels; 1_1 1_2 p | 2_1 2_2 p | 3_1 .. 3_4 p | 4_1 .. 4_4, and the picture itself."""
+    """On 16 x 8 pixels: blocks 1 to 4 have 128, 32, 8 and 2 pixels; 1_1 1_2 p | 2_1 2_2 p | 3_1 .. 3_4 p | 4_1 ..
+
+    4_4, and the picture itself.
+    """
     kept = 128 * 3 + 128 * (2 + 2) + 32 * 2 + 32 * (3 + 3) + 8 * 3 + 8 * 4 * 4 + 2 * 4 + 2 * 4 * 5
     compared = 128 * 2 + 32 * 3 + 8 * 4 + 2 * 5
     assert memory_needs.vgg_maps(objective, 128) == 4 * (kept + compared + 2 * 128 * 2)
     low = Objective(objective.vgg, content_layers=("conv1_2",), style_layers=("conv1_2",))
-    assert memory_needs.vgg_maps(low, 128) == 4 * (128 * (3 + 2 + 2) + 128 * 2 + 2 * 128 * 2), "and nothing above the last layer"
+    assert memory_needs.vgg_maps(low, 128) == 4 * (128 * (3 + 2 + 2) + 128 * 2 + 2 * 128 * 2), (
+        "and nothing above the last layer"
+    )
 
 
 def test_kilobytes_a_pixel_of_the_real_layers():
     eye = VGG.__new__(VGG)
     eye.kind, eye.dtype, eye.device = "vgg19", np.dtype("float32"), "cpu"
-    eye.weights = {name: (np.broadcast_to(np.float32(0), vgg.weight_shape("vgg19", name)),) for name, _ in vgg.chain("vgg19") if name.startswith("conv")}
-    assert memory_needs.GAPS * memory_needs.vgg_maps(Objective(eye), 512 * 512) / 512 ** 2 == pytest.approx(2700, rel=0.02), "what the file says"
+    eye.weights = {
+        name: (np.broadcast_to(np.float32(0), vgg.weight_shape("vgg19", name)),)
+        for name, _ in vgg.chain("vgg19")
+        if name.startswith("conv")
+    }
+    assert memory_needs.GAPS * memory_needs.vgg_maps(Objective(eye), 512 * 512) / 512**2 == pytest.approx(
+        2700, rel=0.02
+    ), "what the file says"
 
 
 MEASURED = """
@@ -59,8 +72,14 @@ print((peak_bytes() - before) / memory_needs.needed(objective, (height, width), 
 @pytest.mark.parametrize("height, width, base", [(256, 160, 32), (256, 256, 0)], ids=["training", "direct"])
 def test_predictions_are_about_what_a_step_takes(height, width, base):
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    result = subprocess.run([sys.executable, "-c", MEASURED, str(height), str(width), str(base)], cwd=Path(__file__).parents[1],
-                            env=environment, capture_output=True, text=True, timeout=200)
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(height), str(width), str(base)],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert 0.75 < float(result.stdout) < 1.25, result.stdout + result.stderr
 
 
@@ -70,17 +89,23 @@ def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batc
     net = Generator(16).net
     monkeypatch.setattr(objective.vgg, "device", device)
     monkeypatch.setattr(memory_needs, "WORK", 0)
-    monkeypatch.setattr(memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.summary.CUBLAS_BUFFERS)           # what does not depend on sizes
+    monkeypatch.setattr(
+        memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.summary.CUBLAS_BUFFERS
+    )  # what does not depend on sizes
     shape = (192, 256)
     wanted = memory_needs.needed(objective, shape, net, batch)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: wanted)
-    memory_needs.check(objective, shape, net, batch)                              # just enough
+    memory_needs.check(objective, shape, net, batch)  # just enough
     free = 0.6 * wanted
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: free)
     with pytest.raises(InputError) as error:
         memory_needs.check(objective, shape, net, batch)
-    found = re.fullmatch(rf"a step at {'3 times ' if batch == 3 else ''}256 x 192 pixels with 16 base channels needs about \S+ GB, but \S+ GB are free; "
-                         r"--size (\d+) or --base-channels (\d+)(?: or --batch (\d+))? would fit", str(error.value))
+    found = re.fullmatch(
+        rf"a step at {'3 times ' if batch == 3 else ''}256 x 192 pixels with 16 base channels needs about \S+ GB, but "
+        rf"\S+ GB are free; "
+        r"--size (\d+) or --base-channels (\d+)(?: or --batch (\d+))? would fit",
+        str(error.value),
+    )
     size, width, fewer = (int(number or 0) for number in found.groups())
 
     def fits(size, net, batch):
@@ -93,16 +118,19 @@ def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batc
 
 def test_direct_optimisation_names_a_size_only(objective, monkeypatch):
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: 0.8 * memory_needs.needed(objective, (512, 512)))
-    with pytest.raises(InputError, match=r"^a step at 512 x 512 pixels needs about \S+ GB, but \S+ GB are free; --size \d+ would fit$"):
+    with pytest.raises(
+        InputError, match=r"^a step at 512 x 512 pixels needs about \S+ GB, but \S+ GB are free; --size \d+ would fit$"
+    ):
         memory_needs.check(objective, (512, 512))
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: 1000)
     with pytest.raises(InputError, match="nothing: a smaller picture or more memory would fit"):
         memory_needs.check(objective, (512, 512))
-    monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)         # the system does not tell
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)  # the system does not tell
     memory_needs.check(objective, (512, 512))
 
 
 # The command ----------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rng, objective):
@@ -121,15 +149,40 @@ TRAIN = "train --content content.png --style style.png --base-channels 8 --size 
 
 
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
-@pytest.mark.parametrize("where, arguments, message", [
-    ("npunet.stylize.generator_step", TRAIN, r"out of memory: a step at 96 x 128 pixels with 8 base channels needs about \d\.\d GB, \d+\.\d GB are there; "
-                                             r"--size \d+ or --base-channels \d should fit"),
-    ("npunet.style.losses.Objective.set_style", TRAIN, r"out of memory: a step at 96 x 128 pixels with 8 base channels needs .* should fit"),
-    ("npunet.stylize.optimize_picture", TRAIN.replace("train", "optimize").replace("--base-channels 8", ""),
-     r"out of memory: a step at 96 x 128 pixels needs about .*; --size \d+ should fit"),
-    ("npunet.style.generator.Generator.paint", "apply --model painter.npz --input content.png --output found --size 2048", r"out of memory at tile 1024; --tile \d+ should fit"),
-    ("npunet.style.vgg.VGG.random", TRAIN, "out of memory before the first step; give fewer --base-channels or smaller pictures, or end other programs"),
-], ids=["step", "style", "direct", "apply", "VGG"])
+@pytest.mark.parametrize(
+    "where, arguments, message",
+    [
+        (
+            "npunet.stylize.generator_step",
+            TRAIN,
+            r"out of memory: a step at 96 x 128 pixels with 8 base channels needs about \d\.\d GB, \d+\.\d GB are "
+            r"there; "
+            r"--size \d+ or --base-channels \d should fit",
+        ),
+        (
+            "npunet.style.losses.Objective.set_style",
+            TRAIN,
+            r"out of memory: a step at 96 x 128 pixels with 8 base channels needs .* should fit",
+        ),
+        (
+            "npunet.stylize.optimize_picture",
+            TRAIN.replace("train", "optimize").replace("--base-channels 8", ""),
+            r"out of memory: a step at 96 x 128 pixels needs about .*; --size \d+ should fit",
+        ),
+        (
+            "npunet.style.generator.Generator.paint",
+            "apply --model painter.npz --input content.png --output found --size 2048",
+            r"out of memory at tile 1024; --tile \d+ should fit",
+        ),
+        (
+            "npunet.style.vgg.VGG.random",
+            TRAIN,
+            "out of memory before the first step; give fewer --base-channels or smaller pictures, "
+            "or end other programs",
+        ),
+    ],
+    ids=["step", "style", "direct", "apply", "VGG"],
+)
 def test_running_out_of_memory_is_one_line_with_numbers(folder, monkeypatch, error, where, arguments, message):
     def run_out(*arguments, **keywords):
         raise error("no more")
@@ -142,10 +195,12 @@ def test_running_out_of_memory_is_one_line_with_numbers(folder, monkeypatch, err
 
 
 def test_a_run_that_would_not_fit_does_not_begin(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 10 ** 6)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 10**6)
     with pytest.raises(InputError, match="^a step at 96 x 128 pixels with 8 base channels needs about"):
         stylize.main(TRAIN.split())
-    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 9 * 10 ** 7)
-    with pytest.raises(InputError, match=r"^a style picture of 768 x 1024 pixels needs about .*; --style-size \d+ would fit$"):
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: 9 * 10**7)
+    with pytest.raises(
+        InputError, match=r"^a style picture of 768 x 1024 pixels needs about .*; --style-size \d+ would fit$"
+    ):
         stylize.main(f"{TRAIN} --style-size 1024".split())
     assert not (tmp_path / "runs").exists()

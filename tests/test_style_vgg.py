@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from style_helpers import real_vgg, small_vgg
 
-from npunet.files import torch_files
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
+from npunet.files import torch_files
 from npunet.gradient_check import directional_derivative, random_directions, relative_error
+from npunet.machine.backend import to_cpu
 from npunet.style import VGG, vgg
 
 LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
@@ -41,7 +41,10 @@ def check_against_torch(torch, eye, picture, layers, tolerance):
     expected = torch_features(eye)(x, layers)
     found = eye.forward(picture, layers)
     rng = np.random.default_rng(1)
-    gradients = {name: rng.standard_normal(found[name].shape).astype(picture.dtype) / np.abs(found[name]).max() for name in layers}
+    gradients = {
+        name: rng.standard_normal(found[name].shape).astype(picture.dtype) / np.abs(found[name]).max()
+        for name in layers
+    }
     for name in layers:
         assert relative_error(found[name], expected[name].detach().permute(0, 2, 3, 1).numpy()) < tolerance, name
     sum((expected[name] * torch.tensor(gradients[name]).permute(0, 3, 1, 2)).sum() for name in layers).backward()
@@ -63,7 +66,10 @@ def test_gradient_by_finite_differences(kind, xp, monkeypatch, rng):
         found = eye.forward(xp.asarray(picture), layers, train=False)
         return sum(np.sum(to_cpu(found[name]) * cotangents[name]) for name in layers)
 
-    assert relative_error(np.sum(dpicture * direction[0]), directional_derivative(loss, [picture], direction, eps=1e-8)) < 1e-5
+    assert (
+        relative_error(np.sum(dpicture * direction[0]), directional_derivative(loss, [picture], direction, eps=1e-8))
+        < 1e-5
+    )
 
 
 def test_arguments_are_left_alone(monkeypatch, rng):
@@ -73,17 +79,19 @@ def test_arguments_are_left_alone(monkeypatch, rng):
     gradients = {name: rng.standard_normal(f.shape) for name, f in features.items()}
     before = [array.copy() for array in (picture, *features.values(), *gradients.values())]
     eye.backward(gradients)
-    assert all(np.array_equal(array, kept) for array, kept in zip((picture, *features.values(), *gradients.values()), before))
+    assert all(
+        np.array_equal(array, kept) for array, kept in zip((picture, *features.values(), *gradients.values()), before)
+    )
 
 
 def test_nothing_above_the_last_layer_is_computed(monkeypatch, rng):
     eye = small_vgg(monkeypatch)
-    for name in list(eye.weights)[5:]:                    # from conv3_2 on
-        eye.weights[name] = None                          # touching them would fail
+    for name in list(eye.weights)[5:]:  # from conv3_2 on
+        eye.weights[name] = None  # touching them would fail
     features = eye.forward(rng.random((1, 16, 16, 3)), ["conv3_1", "conv1_1"])
     assert list(features) == ["conv3_1", "conv1_1"] and features["conv3_1"].shape == (1, 4, 4, 4)
     assert eye.context[-1][0] == "conv3_1"
-    assert eye.backward({"conv1_1": features["conv1_1"]}).shape == (1, 16, 16, 3)       # a gradient from below only
+    assert eye.backward({"conv1_1": features["conv1_1"]}).shape == (1, 16, 16, 3)  # a gradient from below only
 
 
 def test_relu_names_are_the_same_maps(monkeypatch, rng):
@@ -102,7 +110,9 @@ def test_backward_uses_a_forward_pass_once(monkeypatch, rng):
         eye.backward(features)
 
 
-@pytest.mark.parametrize("kind, stem, last", [("vgg19", "features.", "conv4_4"), ("vgg16", "", "conv5_3"), ("vgg19", "", "conv2_1")])
+@pytest.mark.parametrize(
+    "kind, stem, last", [("vgg19", "features.", "conv4_4"), ("vgg16", "", "conv5_3"), ("vgg19", "", "conv2_1")]
+)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_files(kind, stem, last, suffix, monkeypatch, rng, tmp_path):
     """Whole or cut off, with and without the name features, a classifier beside it, half precision."""
@@ -111,8 +121,12 @@ def test_files(kind, stem, last, suffix, monkeypatch, rng, tmp_path):
     for name, number in vgg.chain(kind):
         if name.startswith("conv"):
             weight, bias = eye.weights[name]
-            tensors |= {f"{stem}{number}.weight": np.ascontiguousarray(weight.transpose(3, 2, 0, 1)).astype("float16" if name == last else "float32"),
-                        f"{stem}{number}.bias": bias}
+            tensors |= {
+                f"{stem}{number}.weight": np.ascontiguousarray(weight.transpose(3, 2, 0, 1)).astype(
+                    "float16" if name == last else "float32"
+                ),
+                f"{stem}{number}.bias": bias,
+            }
             if name == last:
                 break
     if stem:
@@ -133,10 +147,13 @@ def test_files(kind, stem, last, suffix, monkeypatch, rng, tmp_path):
 
 def test_other_files_are_refused(tmp_path, rng):
     good = {"features.0.weight": rng.random((64, 3, 3, 3), np.float32), "features.0.bias": rng.random(64, np.float32)}
-    others = {"no VGG16 or VGG19": {"inc.double_conv.0.weight": good["features.0.weight"]},
-              r"found modules 0, 3\)": good | {"features.3.weight": good["features.0.weight"]},        # VGG11, and networks with batch normalisation
-              r"features.0.weight has shape \(32, 3, 3, 3\)": {name: value[:32] for name, value in good.items()},
-              "with a bias": {"features.0.weight": good["features.0.weight"]}}
+    others = {
+        "no VGG16 or VGG19": {"inc.double_conv.0.weight": good["features.0.weight"]},
+        r"found modules 0, 3\)": good
+        | {"features.3.weight": good["features.0.weight"]},  # VGG11, and networks with batch normalisation
+        r"features.0.weight has shape \(32, 3, 3, 3\)": {name: value[:32] for name, value in good.items()},
+        "with a bias": {"features.0.weight": good["features.0.weight"]},
+    }
     for message, tensors in others.items():
         torch_files.save_torch(tmp_path / "other.pth", tensors)
         with pytest.raises(InputError, match=message):

@@ -14,10 +14,10 @@ from style_helpers import small_vgg
 from test_datasets_download import server  # noqa: F401  (a fixture)
 
 from npunet import stylize
-from npunet.files import checkpoint, images, torch_files
-from npunet.style import options
 from npunet.errors import InputError
-from npunet.style import Generator, run as style_run, vgg, weights
+from npunet.files import checkpoint, images, torch_files
+from npunet.style import Generator, options, vgg, weights
+from npunet.style import run as style_run
 from npunet.style.pictures import fitted, random_square, read_picture
 
 
@@ -49,7 +49,10 @@ def undrawn(monkeypatch):
     return sheet
 
 
-TRAIN = "train --content content.png --style style.png --weights vgg.pth --size 48 --base-channels 2 --style-weight 100 --out out"
+TRAIN = (
+    "train --content content.png --style style.png --weights vgg.pth --size 48 "
+    "--base-channels 2 --style-weight 100 --out out"
+)
 OPTIMIZE = "optimize --content content.png --style style.png --weights vgg.pth --size 48 --style-weight 100 --out out"
 
 
@@ -67,8 +70,16 @@ def test_train_and_apply(folder, capsys):
     assert [record["step"] for record in records] == list(range(1, 9))
     assert set(records[0]) == {"step", "total", "content", "style", "variation", "seconds"}
     assert records[-1]["total"] < records[0]["total"]
-    assert {path.name for path in Path("out").iterdir()} == {"config.json", "picture.png", "steps", "contact_sheet.png", "losses.png", "losses.jsonl",
-                                                             "model.npz", "newest.npz"}
+    assert {path.name for path in Path("out").iterdir()} == {
+        "config.json",
+        "picture.png",
+        "steps",
+        "contact_sheet.png",
+        "losses.png",
+        "losses.jsonl",
+        "model.npz",
+        "newest.npz",
+    }
     assert {path.name for path in Path("out/steps").iterdir()} == {f"{step}.png" for step in range(1, 9)}
     output = capsys.readouterr().out
     assert "done after step 8" in output and "--resume" not in output
@@ -100,12 +111,16 @@ def test_settings(folder, monkeypatch):
     better = Generator.load("out/model.npz")
     assert better.colours == "full" and better.net.bilinear
     monkeypatch.setitem(options.FAITHFUL, "base_channels", 2)
-    run(TRAIN.replace("--base-channels 2", "").replace("--size 48", ""), "--faithful --size 32 --steps 1 --out faithful")
+    run(
+        TRAIN.replace("--base-channels 2", "").replace("--size 48", ""), "--faithful --size 32 --steps 1 --out faithful"
+    )
     faithful = Generator.load("faithful/model.npz")
     assert faithful.colours == "normalised" and not faithful.net.bilinear and faithful.info["size"] == 32
 
 
-@pytest.mark.parametrize("more", ["--method lbfgs", "--method adam --start noise", "--content-layers none --style-layers relu1_1,conv3_1"])
+@pytest.mark.parametrize(
+    "more", ["--method lbfgs", "--method adam --start noise", "--content-layers none --style-layers relu1_1,conv3_1"]
+)
 def test_optimize(folder, undrawn, more):
     run(OPTIMIZE, "--steps 8", more)
     assert read_picture("out/picture.png").shape == (48, 33, 3) and not Path("out/model.npz").exists()
@@ -119,6 +134,7 @@ def test_without_weights_it_says_what_to_expect(folder, monkeypatch, capsys):
 
 def stop_at(number, monkeypatch):
     """From now on a Ctrl-C comes during this step."""
+
     def report_and_interrupt(self, step, terms, paint, original=style_run.Run.report):
         if step == number:
             os.kill(os.getpid(), signal.SIGINT)
@@ -134,15 +150,21 @@ def test_interrupted_runs_keep_the_newest(folder, command, monkeypatch, capsys):
         run(command, "--steps 40")
     assert ended.value.code == 130 and len(losses()) == 3
     output = capsys.readouterr().out
-    assert "stopped after step 3" in output and ("go on with: python -m npunet.stylize train --resume out" in output) == (command == TRAIN)
+    assert "stopped after step 3" in output and (
+        "go on with: python -m npunet.stylize train --resume out" in output
+    ) == (command == TRAIN)
     assert read_picture("out/picture.png").size and Path("out/model.npz").exists() == (command == TRAIN)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # Going on -------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("more, last", [("", 5), ("--faithful", 4), ("--content many --batch 2 --variation-weight 0.1", 5)],
-                         ids=["better, between pictures", "faithful, at a picture", "folder"])
+
+@pytest.mark.parametrize(
+    "more, last",
+    [("", 5), ("--faithful", 4), ("--content many --batch 2 --variation-weight 0.1", 5)],
+    ids=["better, between pictures", "faithful, at a picture", "folder"],
+)
 def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, undrawn, monkeypatch, more, last):
     command = f"{TRAIN} {more} --steps 16 --learning-rate 0.01"
     run(command, "--out straight")
@@ -150,7 +172,10 @@ def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, undrawn, m
         stop_at(last, during)
         run(command, "--out stopped")
     run("train --resume stopped")
-    straight, resumed = ([{name: value for name, value in record.items() if name != "seconds"} for record in losses(path)] for path in ("straight", "stopped"))
+    straight, resumed = (
+        [{name: value for name, value in record.items() if name != "seconds"} for record in losses(path)]
+        for path in ("straight", "stopped")
+    )
     assert straight == resumed and len(straight) == 16
     for name in ("newest.npz", "model.npz"):
         one, other = (checkpoint.load(Path(path, name)) for path in ("straight", "stopped"))
@@ -165,6 +190,7 @@ def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, undrawn, m
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(folder, undrawn, monkeypatch):
     """Step 5 is done again; the line that was being written is dropped."""
+
     def killed(self, step, terms, paint, original=style_run.Run.report):
         if step == 6:
             raise KeyboardInterrupt
@@ -173,7 +199,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(folder, undrawn, monkeypa
     run(TRAIN, "--steps 8 --out straight")
     with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
         during.setattr(style_run.Run, "report", killed)
-        during.setattr(style_run, "SHEET", 2)                                # a checkpoint at 4, none at 5
+        during.setattr(style_run, "SHEET", 2)  # a checkpoint at 4, none at 5
         run(TRAIN, "--steps 8")
     assert [record["step"] for record in losses()] == [1, 2, 3, 4, 5]
     with open("out/losses.jsonl", "a") as file:
@@ -197,14 +223,21 @@ def test_more_steps_after_the_end(folder, undrawn):
 def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
     run(TRAIN, "--steps 2 --out trained")
     run(OPTIMIZE, "--steps 2 --out direct")
-    for path, text in (("other", '{"options": {}, "network": {}}'), ("list", "[]"), ("broken", "{"), ("empty", '{"command": "train", "options": {}}')):
+    for path, text in (
+        ("other", '{"options": {}, "network": {}}'),
+        ("list", "[]"),
+        ("broken", "{"),
+        ("empty", '{"command": "train", "options": {}}'),
+    ):
         Path(path).mkdir()
         Path(path, "config.json").write_text(text)
     Path("gone").mkdir()
     Path("gone/config.json").write_text(Path("trained/config.json").read_text())
     images.write_image("other.png", np.zeros((60, 41, 3)))
     Path("wider").mkdir()
-    Path("wider/config.json").write_text(Path("trained/config.json").read_text().replace('"base_channels": 2', '"base_channels": 3'))
+    Path("wider/config.json").write_text(
+        Path("trained/config.json").read_text().replace('"base_channels": 2', '"base_channels": 3')
+    )
     Path("wider/newest.npz").write_bytes(Path("trained/newest.npz").read_bytes())
     before = Path("trained/newest.npz").read_bytes(), Path("trained/losses.jsonl").read_text()
     for arguments, message in [
@@ -216,7 +249,10 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
         ("empty", "--content is missing; expected a picture or a folder"),
         ("gone --steps 4", "newest.npz does not exist"),
         ("wider --steps 4", "newest.npz does not belong to the network in"),
-        ("trained --style-weight 7", "--style-weight cannot change when a run is resumed; only --content, --style, --weights, --steps,"),
+        (
+            "trained --style-weight 7",
+            "--style-weight cannot change when a run is resumed; only --content, --style, --weights, --steps,",
+        ),
         ("trained --out new", "--out cannot change"),
         ("trained --faithful", "--faithful cannot change"),
         ("trained --steps 4 --content other.png", "--content: not what the run in trained began with"),
@@ -234,26 +270,30 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
 
 # Bad input ------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments, message", [
-    (TRAIN.replace("content.png", "none.png"), "none.png: no such file"),
-    (TRAIN.replace("vgg.pth", "style.png"), "style.png: is not a file that torch.save"),
-    (TRAIN + " --size 50", "--size is 50; expected a multiple of 16"),
-    (TRAIN + " --steps 0", "--steps is 0; expected a number above 0"),
-    (TRAIN + " --batch 2", "--batch 2 needs a folder of pictures"),
-    (TRAIN + " --style-layers conv7_1", "layer conv7_1: vgg19 has none of that name"),
-    (TRAIN + " --style-weight -1", "--style-weight is -1.0; expected a number, 0 or more"),
-    (TRAIN + " --out content.png", "--out content.png: the folder cannot be made"),
-    ("train --style style.png", "--content is missing; expected a picture or a folder of them"),
-    ("optimize --content content.png", "--style is missing; expected a picture"),
-    (OPTIMIZE + " --learning-rate nan", "--learning-rate is nan"),
-    (TRAIN + " --seed -1", "--seed is -1; expected 0 or more"),
-    (TRAIN + " --threads 0", "number of threads is 0"),
-    (TRAIN + " --style-size 0", "--style-size is 0; expected a number above 0"),
-    (OPTIMIZE.replace("style.png", "content.png"), "no step from the content made the loss smaller"),
-    (OPTIMIZE + " --size 4", "pixels are too small for"),
-    ("apply --model style.png --input content.png --output out", "style.png is not an npunet checkpoint"),
-    ("apply --model none.npz --input content.png --output .", "content.png would overwrite the input"),
-])
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (TRAIN.replace("content.png", "none.png"), "none.png: no such file"),
+        (TRAIN.replace("vgg.pth", "style.png"), "style.png: is not a file that torch.save"),
+        (TRAIN + " --size 50", "--size is 50; expected a multiple of 16"),
+        (TRAIN + " --steps 0", "--steps is 0; expected a number above 0"),
+        (TRAIN + " --batch 2", "--batch 2 needs a folder of pictures"),
+        (TRAIN + " --style-layers conv7_1", "layer conv7_1: vgg19 has none of that name"),
+        (TRAIN + " --style-weight -1", "--style-weight is -1.0; expected a number, 0 or more"),
+        (TRAIN + " --out content.png", "--out content.png: the folder cannot be made"),
+        ("train --style style.png", "--content is missing; expected a picture or a folder of them"),
+        ("optimize --content content.png", "--style is missing; expected a picture"),
+        (OPTIMIZE + " --learning-rate nan", "--learning-rate is nan"),
+        (TRAIN + " --seed -1", "--seed is -1; expected 0 or more"),
+        (TRAIN + " --threads 0", "number of threads is 0"),
+        (TRAIN + " --style-size 0", "--style-size is 0; expected a number above 0"),
+        (OPTIMIZE.replace("style.png", "content.png"), "no step from the content made the loss smaller"),
+        (OPTIMIZE + " --size 4", "pixels are too small for"),
+        ("apply --model style.png --input content.png --output out", "style.png is not an npunet checkpoint"),
+        ("apply --model none.npz --input content.png --output .", "content.png would overwrite the input"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, message, folder):
     with pytest.raises(InputError) as error:
         run(arguments)
@@ -281,11 +321,16 @@ def test_exit_status_and_help(folder):
         return subprocess.run([sys.executable, "-m", "npunet.stylize", *arguments], capture_output=True, text=True)
 
     found = command("apply", "--model", "none.npz", "--input", "content.png", "--output", "out")
-    assert found.returncode == 2 and found.stderr.startswith("error: none.npz does not exist") and found.stderr.count("\n") == 1
+    assert (
+        found.returncode == 2
+        and found.stderr.startswith("error: none.npz does not exist")
+        and found.stderr.count("\n") == 1
+    )
     assert command("train", "--help").returncode == 0 == command("optimize", "--help").returncode
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------
+
 
 def test_sizes(rng):
     picture = rng.random((30, 45, 3), np.float32)
@@ -307,22 +352,29 @@ def test_grey_pictures_and_stacks(tmp_path, rng):
 
 # Downloads -----------------------------------------------------------------------------------------------------------
 
-def test_download(server, tmp_path, monkeypatch):                          # noqa: F811
+
+def test_download(server, tmp_path, monkeypatch):  # noqa: F811
     sum_ = hashlib.sha256(server.content).hexdigest()
     monkeypatch.setitem(weights.FILES, "vgg16", f"vgg16-{sum_[:8]}.pth")
-    server.breaks = [300_000]                             # breaks off once, and goes on from there
+    server.breaks = [300_000]  # breaks off once, and goes on from there
     path = weights.fetch("vgg16", tmp_path / "new", server.url + "/")
-    assert path.read_bytes() == server.content and [*path.parent.iterdir()] == [path] and server.asked == [None, "bytes=300000-"]
-    assert weights.fetch("vgg16", tmp_path / "new", server.url + "/") == path and len(server.asked) == 2, "what is there is not fetched again"
+    assert (
+        path.read_bytes() == server.content
+        and [*path.parent.iterdir()] == [path]
+        and server.asked == [None, "bytes=300000-"]
+    )
+    assert weights.fetch("vgg16", tmp_path / "new", server.url + "/") == path and len(server.asked) == 2, (
+        "what is there is not fetched again"
+    )
 
 
-def test_a_download_with_another_check_sum_is_refused(server, tmp_path):   # noqa: F811
+def test_a_download_with_another_check_sum_is_refused(server, tmp_path):  # noqa: F811
     with pytest.raises(InputError, match="expected one that begins with dcbb9e9d"):
         weights.fetch("vgg19", tmp_path, server.url + "/")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_download_command(server, tmp_path, monkeypatch, capsys):      # noqa: F811
+def test_the_download_command(server, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setitem(weights.FILES, "vgg19", f"vgg19-{hashlib.sha256(server.content).hexdigest()[:8]}.pth")
     monkeypatch.setattr(weights.fetch, "__defaults__", (server.url + "/",))
     stylize.main(["download", "vgg19", "--out", str(tmp_path)])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from npunet.machine import threads
 from npunet.errors import InputError
+from npunet.machine import threads
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_thread_that_is_held_up_holds_up_no_other(two_threads):
 
 
 def test_two_tasks_really_run_at_once(two_threads):
-    barrier = threading.Barrier(2, timeout=30)               # passes only if both threads are here together
+    barrier = threading.Barrier(2, timeout=30)  # passes only if both threads are here together
     threads.parallel(lambda index: barrier.wait(), 2)
 
 
@@ -133,13 +133,15 @@ def test_bad_numbers_are_refused(number):
 
 
 def test_importing_changes_nothing_and_omp_num_threads_counts():
-    code = ("import threading, numpy, threadpoolctl; "
-            "count = lambda: {library['filepath']: library['num_threads'] for library in threadpoolctl.threadpool_info()};"
-            "before = count();"
-            "from npunet import threads, memory;"
-            "after = count();"
-            "assert all(after[path] == number for path, number in before.items()) and threading.active_count() == 1;"
-            "print(threads.get_num_threads())")
+    code = (
+        "import threading, numpy, threadpoolctl; "
+        "count = lambda: {library['filepath']: library['num_threads'] for library in threadpoolctl.threadpool_info()};"
+        "before = count();"
+        "from npunet import threads, memory;"
+        "after = count();"
+        "assert all(after[path] == number for path, number in before.items()) and threading.active_count() == 1;"
+        "print(threads.get_num_threads())"
+    )
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(__import__("pathlib").Path(__file__).parents[1])}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout.strip()) == (0, "1"), result.stderr

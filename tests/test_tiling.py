@@ -8,7 +8,7 @@ from npunet.tiling import AxisPlan, classify, gather, mirrored, plan_axis, predi
 
 @pytest.fixture(scope="module")
 def net():
-    return UNet(1, 2, base_channels=2, depth=2, seed=3)                      # output = input - 40, pooling grid 4
+    return UNet(1, 2, base_channels=2, depth=2, seed=3)  # output = input - 40, pooling grid 4
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def one_big_pass(net, image, transform=lambda x: x, undo=lambda x: x, shift=0):
     padded = np.pad(image, [*extents, (0, 0)], mode="reflect")
     height, width = image.shape[:2]
     p = undo(softmax(net.forward(np.ascontiguousarray(transform(padded))[None]))[0])
-    return p[shift:shift + height, shift:shift + width]
+    return p[shift : shift + height, shift : shift + width]
 
 
 def _valid(net, size):
@@ -43,21 +43,25 @@ def _valid(net, size):
 
 # Where the tiles stand ----------------------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def paper_depth():
     return UNet(1, 2, base_channels=1, depth=4)
 
 
-@pytest.mark.parametrize("length, tile, expected", [
-    (388, 572, AxisPlan(572, 388, 384, 1)),
-    (389, 572, AxisPlan(396, 212, 208, 2)),              # 208 + 212 >= 389, 192 + 196 = 388 is one too few
-    (512, 572, AxisPlan(444, 260, 256, 2)),
-    (512, 700, AxisPlan(700, 516, 512, 1)),
-    (512, 1500, AxisPlan(700, 516, 512, 1)),             # larger than the image: one tile, no larger than needed
-    (1, 572, AxisPlan(188, 4, 1, 1)),
-    (4, 188, AxisPlan(188, 4, 1, 1)),
-    (20000, 572, AxisPlan(572, 388, 384, 53)),
-])
+@pytest.mark.parametrize(
+    "length, tile, expected",
+    [
+        (388, 572, AxisPlan(572, 388, 384, 1)),
+        (389, 572, AxisPlan(396, 212, 208, 2)),  # 208 + 212 >= 389, 192 + 196 = 388 is one too few
+        (512, 572, AxisPlan(444, 260, 256, 2)),
+        (512, 700, AxisPlan(700, 516, 512, 1)),
+        (512, 1500, AxisPlan(700, 516, 512, 1)),  # larger than the image: one tile, no larger than needed
+        (1, 572, AxisPlan(188, 4, 1, 1)),
+        (4, 188, AxisPlan(188, 4, 1, 1)),
+        (20000, 572, AxisPlan(572, 388, 384, 53)),
+    ],
+)
 def test_plan_of_the_paper(paper_depth, length, tile, expected):
     assert plan_axis(length, paper_depth, tile) == expected
 
@@ -79,10 +83,11 @@ def test_invalid_tiles_are_refused_with_the_nearest_valid_ones(net, paper_depth)
     with pytest.raises(InputError, match="tile 570 is not a valid input size; nearest are 556 and 572"):
         predict(paper_depth, np.zeros((5, 5), np.float32), tile=570)
     with pytest.raises(InputError, match="use tile 204 or larger"):
-        plan_axis(5, paper_depth, 188)                   # 4 pixels of output, tiles cannot keep to the grid of 16
+        plan_axis(5, paper_depth, 188)  # 4 pixels of output, tiles cannot keep to the grid of 16
 
 
 # Mirroring ----------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 def test_mirrored_is_numpys_reflection(length):
@@ -109,8 +114,20 @@ def test_gather_reads_only_the_part_it_needs(rng):
 
 # Tiles against the definition ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("shape, tile", [
-    ((97, 61), 60), ((61, 97), 64), ((44, 44), 84), ((5, 90), 56), ((1, 30), 60), ((30, 1), 44), ((1, 1), 572), ((16, 17), 56)])
+
+@pytest.mark.parametrize(
+    "shape, tile",
+    [
+        ((97, 61), 60),
+        ((61, 97), 64),
+        ((44, 44), 84),
+        ((5, 90), 56),
+        ((1, 30), 60),
+        ((30, 1), 44),
+        ((1, 1), 572),
+        ((16, 17), 56),
+    ],
+)
 def test_tiles_stitched_equal_one_big_pass(net, rng, shape, tile):
     image = rng.random(shape, dtype=np.float32)
     result = predict(net, image, tile)
@@ -126,7 +143,9 @@ def test_tiles_stitched_equal_one_big_pass_at_other_depths(rng, depth, tile):
     image = rng.random((33, 41), dtype=np.float32)
     assert tiling.count_tiles(image.shape, net, tile) > 1
     size = next(n for n in range(41 + border, 41 + border + 32) if _valid(net, n))
-    padded = np.pad(image, [(border // 2, size - 33 - border // 2), (border // 2, size - 41 - border // 2)], mode="reflect")
+    padded = np.pad(
+        image, [(border // 2, size - 33 - border // 2), (border // 2, size - 41 - border // 2)], mode="reflect"
+    )
     expected = softmax(net.forward(padded[None, ..., None]))[0, :33, :41]
     np.testing.assert_allclose(predict(net, image, tile), expected, atol=2e-6)
 
@@ -151,7 +170,11 @@ def test_pieces_come_in_order_and_cover_a_memory_map(net, rng, tmp_path):
         seen[rows, columns] += 1
         result[rows, columns] = probabilities
         corners.append((rows.start, columns.start))
-    assert (seen == 1).all() and corners == sorted(corners) and len(corners) == tiling.count_tiles(image.shape, net, 60) > 1
+    assert (
+        (seen == 1).all()
+        and corners == sorted(corners)
+        and len(corners) == tiling.count_tiles(image.shape, net, 60) > 1
+    )
     np.testing.assert_array_equal(result, predict(net, image, 60))
 
 
@@ -163,7 +186,7 @@ def test_progress_is_told(net, rng):
 
 def test_channels_and_colour(rng):
     net = UNet(3, 4, base_channels=2, depth=1, seed=3)
-    image = rng.random((20, 31, 3))                      # float64 is taken too
+    image = rng.random((20, 31, 3))  # float64 is taken too
     assert predict(net, image, 24).shape == (20, 31, 4)
 
 
@@ -173,6 +196,7 @@ def test_float64_network(rng):
 
 
 # Rotated and mirrored versions --------------------------------------------------------------------------------------
+
 
 def test_eight_different_symmetries_with_their_inverses(rng):
     x = rng.random((4, 4, 2))
@@ -185,42 +209,48 @@ def test_eight_different_symmetries_with_their_inverses(rng):
 
 def test_augmented_prediction_is_the_mean_over_all_eight(net, rng):
     image = rng.random((33, 45), dtype=np.float32)
-    by_hand = [(lambda x: x, lambda x: x),
-               (lambda x: x[::-1], lambda x: x[::-1]),
-               (lambda x: x[:, ::-1], lambda x: x[:, ::-1]),
-               (lambda x: x[::-1, ::-1], lambda x: x[::-1, ::-1]),
-               (lambda x: x.swapaxes(0, 1), lambda x: x.swapaxes(0, 1)),
-               (lambda x: x.swapaxes(0, 1)[::-1], lambda x: x[::-1].swapaxes(0, 1)),
-               (lambda x: x.swapaxes(0, 1)[:, ::-1], lambda x: x[:, ::-1].swapaxes(0, 1)),
-               (lambda x: x.swapaxes(0, 1)[::-1, ::-1], lambda x: x[::-1, ::-1].swapaxes(0, 1))]
+    by_hand = [
+        (lambda x: x, lambda x: x),
+        (lambda x: x[::-1], lambda x: x[::-1]),
+        (lambda x: x[:, ::-1], lambda x: x[:, ::-1]),
+        (lambda x: x[::-1, ::-1], lambda x: x[::-1, ::-1]),
+        (lambda x: x.swapaxes(0, 1), lambda x: x.swapaxes(0, 1)),
+        (lambda x: x.swapaxes(0, 1)[::-1], lambda x: x[::-1].swapaxes(0, 1)),
+        (lambda x: x.swapaxes(0, 1)[:, ::-1], lambda x: x[:, ::-1].swapaxes(0, 1)),
+        (lambda x: x.swapaxes(0, 1)[::-1, ::-1], lambda x: x[::-1, ::-1].swapaxes(0, 1)),
+    ]
     versions = [one_big_pass(net, image, transform, undo) for transform, undo in by_hand]
     assert np.abs(versions[1] - versions[0]).max() > 1e-4
     np.testing.assert_allclose(predict(net, image, 60, augment=True), np.mean(versions, axis=0), atol=2e-6)
 
 
 def test_augmented_prediction_turns_with_the_image(net, rng):
-    image = rng.random((20, 20), dtype=np.float32)       # a tile's output exactly, so that the grid is symmetric
+    image = rng.random((20, 20), dtype=np.float32)  # a tile's output exactly, so that the grid is symmetric
     plain, turned = (predict(net, x, 60, augment=True) for x in (image, np.rot90(image)))
     np.testing.assert_allclose(turned, np.rot90(plain), atol=2e-6)
 
 
 # Classes and refusals -----------------------------------------------------------------------------------------------
 
+
 def test_classify():
     two = np.array([[[0.5, 0.5], [0.6, 0.4], [0.1, 0.9]]], np.float32)
-    np.testing.assert_array_equal(classify(two), [[0, 0, 1]])          # a tie is background, as in argmax
+    np.testing.assert_array_equal(classify(two), [[0, 0, 1]])  # a tie is background, as in argmax
     np.testing.assert_array_equal(classify(two, 0.3), [[1, 1, 1]])
     three = np.array([[[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]]], np.float32)
     np.testing.assert_array_equal(classify(three), [[2, 0]])
 
 
-@pytest.mark.parametrize("image, words", [
-    (np.zeros((10, 10, 3), np.float32), "expects \\(H, W\\) or \\(H, W, 1\\)"),
-    (np.zeros(10, np.float32), "shape \\(10,\\)"),
-    (np.zeros((0, 10), np.float32), "no pixels"),
-    (np.zeros((10, 10), np.uint8), "uint8 values; expected floats in 0..1"),
-    (np.full((10, 10), np.nan, np.float32), "not finite"),
-])
+@pytest.mark.parametrize(
+    "image, words",
+    [
+        (np.zeros((10, 10, 3), np.float32), "expects \\(H, W\\) or \\(H, W, 1\\)"),
+        (np.zeros(10, np.float32), "shape \\(10,\\)"),
+        (np.zeros((0, 10), np.float32), "no pixels"),
+        (np.zeros((10, 10), np.uint8), "uint8 values; expected floats in 0..1"),
+        (np.full((10, 10), np.nan, np.float32), "not finite"),
+    ],
+)
 def test_images_that_do_not_fit_are_refused(net, image, words):
     with pytest.raises(InputError, match=words):
         predict(net, image, 60)
@@ -228,11 +258,14 @@ def test_images_that_do_not_fit_are_refused(net, image, words):
 
 # Padded networks ----------------------------------------------------------------------------------------------------
 
+
 def padded_net(depth=2, **options):
     net = UNet(base_channels=3, depth=depth, **dict(variant="pytorch-unet", dtype="float64", seed=2) | options)
     for name, parameter in net.parameters.items():
         if name.endswith(("shift", "bias")):
-            parameter.value += np.random.default_rng(1).uniform(0.1, 0.5, parameter.value.shape)     # zeros beside the image are noticed
+            parameter.value += np.random.default_rng(1).uniform(
+                0.1, 0.5, parameter.value.shape
+            )  # zeros beside the image are noticed
     return net
 
 
@@ -248,7 +281,9 @@ def test_an_image_that_fits_goes_through_a_padded_network_whole(options, shape, 
     assert tiling.count_tiles(shape, net, 64) == 1
 
 
-@pytest.mark.parametrize("depth, tile, shape", [(2, 64, (150, 61)), (2, 67, (131, 90)), (1, 24, (50, 75)), (3, 120, (160, 200))])
+@pytest.mark.parametrize(
+    "depth, tile, shape", [(2, 64, (150, 61)), (2, 67, (131, 90)), (1, 24, (50, 75)), (3, 120, (160, 200))]
+)
 def test_tiles_of_a_padded_network_are_the_whole_image(depth, tile, shape, rng):
     net, image = padded_net(depth), rng.random(shape)
     whole = predict(net, image, 1000)

@@ -37,8 +37,8 @@ def assert_same(tensors, reference):
 def test_milesials_state_dict(name):
     tensors, extra = load_tensors(REFERENCE / name)
     assert_same(tensors, expected("milesial/"))
-    assert list(tensors)[:2] == ["inc.weight", "norm.weight"]       # the file's order
-    assert tensors["inc.weight"].shape == (2, 3, 3, 3)              # PyTorch's layout: (C_out, C_in, kh, kw)
+    assert list(tensors)[:2] == ["inc.weight", "norm.weight"]  # the file's order
+    assert tensors["inc.weight"].shape == (2, 3, 3, 3)  # PyTorch's layout: (C_out, C_in, kh, kw)
     assert extra == {"mask_values": [0, 255]}
 
 
@@ -50,12 +50,22 @@ def test_every_dtype_and_view(name):
     if name.endswith(".safetensors"):
         assert extra == {"format": "pt"}
         return
-    assert np.shares_memory(tensors["base"], tensors["transposed"]) and np.shares_memory(tensors["base"], tensors["again"])
+    assert np.shares_memory(tensors["base"], tensors["transposed"]) and np.shares_memory(
+        tensors["base"], tensors["again"]
+    )
     momentum = extra.pop("optimizer")
     np.testing.assert_array_equal(momentum["state"][0]["momentum"], expected("momentum")[""])
     assert momentum["lr"] == [1e-5]
-    assert extra == {"epoch": 5, "loss": 0.125, "name": "\u00fc-net", "sizes": (2, 3), "dtype": "float16", "nothing": None,
-                     "big": 2**40, "device": "cpu"}
+    assert extra == {
+        "epoch": 5,
+        "loss": 0.125,
+        "name": "\u00fc-net",
+        "sizes": (2, 3),
+        "dtype": "float16",
+        "nothing": None,
+        "big": 2**40,
+        "device": "cpu",
+    }
 
 
 def test_arrays_are_read_only():
@@ -66,20 +76,24 @@ def test_arrays_are_read_only():
 
 
 def test_bfloat16_is_exact(tmp_path):
-    halves = np.arange(1 << 16, dtype="<u2")                        # every bfloat16 there is
+    halves = np.arange(1 << 16, dtype="<u2")  # every bfloat16 there is
     path = weights_file(tmp_path, tensor((1 << 16,), (1,), 0, 1 << 16, "BFloat16Storage"), halves.tobytes())
     numbers = load_tensors(path)[0]["w"]
-    for pattern in (0x3F80, 0xC040, 0x0001, 0x7F80, 0x8000):        # 1, -3, the smallest subnormal, infinity, -0
+    for pattern in (0x3F80, 0xC040, 0x0001, 0x7F80, 0x8000):  # 1, -3, the smallest subnormal, infinity, -0
         np.testing.assert_array_equal(numbers[pattern], struct.unpack("<f", struct.pack("<HH", 0, pattern))[0])
     np.testing.assert_array_equal(numbers.view(np.uint32) >> 16, halves)
     assert not (numbers.view(np.uint32) & 0xFFFF).any()
 
 
 def test_python2_stream(tmp_path):
-    """As torchvision's early files: byte strings, an OrderedDict made from pairs, Parameter with a state, _rebuild_tensor."""
-    value = (b"\x80\x02ccollections\nOrderedDict\n](](U\x01wctorch.nn.parameter\nParameter\nctorch._utils\n_rebuild_tensor\n"
-             b"((U\x07storagectorch\nFloatStorage\nU\x0212U\x06cuda:0K\x02NtQK\x00K\x02\x85K\x01\x85tR\x85R(\x88\x89ccollections\n"
-             b"OrderedDict\n)Rtbee\x85R.")
+    """As torchvision's early files:
+    byte strings, an OrderedDict made from pairs, Parameter with a state, _rebuild_tensor.
+    """
+    value = (
+        b"\x80\x02ccollections\nOrderedDict\n](](U\x01wctorch.nn.parameter\nParameter\nctorch._utils\n_rebuild_tensor\n"
+        b"((U\x07storagectorch\nFloatStorage\nU\x0212U\x06cuda:0K\x02NtQK\x00K\x02\x85K\x01\x85tR\x85R(\x88\x89ccollections\n"
+        b"OrderedDict\n)Rtbee\x85R."
+    )
     system = pickle.dumps({"little_endian": True}, 2)
     data = struct.pack("<q2f", 2, 1.5, -2)
     path = tmp_path / "old.pth"
@@ -98,10 +112,16 @@ def test_vgg19_of_the_shared_data():
     layers = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25)
     assert list(tensors) == [f"features.{layer}.{part}" for layer in layers for part in ("weight", "bias")]
     assert {array.dtype.name for array in tensors.values()} == {"float32", "float16"}
-    assert tensors["features.0.weight"].shape == (64, 3, 3, 3) and tensors["features.25.weight"].shape == (512, 512, 3, 3)
+    assert tensors["features.0.weight"].shape == (64, 3, 3, 3) and tensors["features.25.weight"].shape == (
+        512,
+        512,
+        3,
+        3,
+    )
     assert all(np.isfinite(array).all() for array in tensors.values())
     if importlib.util.find_spec("torch"):
         import torch
+
         assert_same(tensors, {name: value.numpy() for name, value in torch.load(VGG19, weights_only=True).items()})
 
 
@@ -116,9 +136,9 @@ def test_which_dict_is_the_network(tmp_path):
         tensors, extra = load_tensors(tmp_path / "x.pth")
         return float(tensors["w"][0]), sorted(extra)
 
-    assert load({"epoch": 1, "generator": a}) == (1, ["epoch"])                     # the only one
-    assert load({"ema": a, "state_dict": b}) == (2, ["ema"])                        # the usual name
-    assert load({"w": np.float32([3]), "other": a}) == (3, ["other"])               # tensors at the top
+    assert load({"epoch": 1, "generator": a}) == (1, ["epoch"])  # the only one
+    assert load({"ema": a, "state_dict": b}) == (2, ["ema"])  # the usual name
+    assert load({"w": np.float32([3]), "other": a}) == (3, ["other"])  # tensors at the top
     with pytest.raises(InputError, match=r"x\.pth: holds several networks \(generator, critic\)"):
         load({"generator": a, "critic": b})
     with pytest.raises(InputError, match="holds no named tensors"):
@@ -134,11 +154,19 @@ def every_dtype():
     rng = np.random.default_rng(0)
     names = "float16 float32 float64 int8 int16 int32 int64 uint8".split()
     arrays = {name: (rng.random((2, 3)) * 100).astype(name) for name in names}
-    return arrays | {"bool": np.array([True, False]), "scalar": np.array(3), "empty": np.zeros((0, 4), np.float32),
-                     "transposed": rng.random((3, 4, 2)).transpose(2, 0, 1), "big-endian": np.arange(3, dtype=">i4")}
+    return arrays | {
+        "bool": np.array([True, False]),
+        "scalar": np.array(3),
+        "empty": np.zeros((0, 4), np.float32),
+        "transposed": rng.random((3, 4, 2)).transpose(2, 0, 1),
+        "big-endian": np.arange(3, dtype=">i4"),
+    }
 
 
-EXTRA = {"mask_values": [0, 255], "nested": {"a": (1, -2, 2**40, -2**63), 3: [None, True, 1.5, "\u00fc\n"], "empty": [(), [], {}]}}
+EXTRA = {
+    "mask_values": [0, 255],
+    "nested": {"a": (1, -2, 2**40, -(2**63)), 3: [None, True, 1.5, "\u00fc\n"], "empty": [(), [], {}]},
+}
 
 
 def native(arrays):
@@ -163,7 +191,7 @@ def test_written_zip_is_as_pytorch_lays_it_out(tmp_path):
             name_length, extra_length = struct.unpack_from("<HH", data, info.header_offset + 26)
             assert (info.header_offset + 30 + name_length + extra_length) % 64 == 0, info.filename
     save_torch(tmp_path / "y.pth", every_dtype())
-    assert (tmp_path / "y.pth").read_bytes() == data                # nothing of the date or the machine in it
+    assert (tmp_path / "y.pth").read_bytes() == data  # nothing of the date or the machine in it
 
 
 def test_what_cannot_be_written_is_named(tmp_path):
@@ -205,10 +233,14 @@ def test_atomic_write_leaves_the_old_file(tmp_path):
 
 
 def test_safetensors_by_hand(tmp_path):
-    header = (b'{"__metadata__":{"a":"b"},"w":{"dtype":"I16","shape":[2,2],"data_offsets":[4,12]},'
-              b'"v":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}')
+    header = (
+        b'{"__metadata__":{"a":"b"},"w":{"dtype":"I16","shape":[2,2],"data_offsets":[4,12]},'
+        b'"v":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    )
     path = tmp_path / "x.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<HH", 0x3F80, 0xC040) + struct.pack("<4h", 1, -2, 3, 4))
+    path.write_bytes(
+        struct.pack("<Q", len(header)) + header + struct.pack("<HH", 0x3F80, 0xC040) + struct.pack("<4h", 1, -2, 3, 4)
+    )
     tensors, metadata = load_tensors(path)
     assert metadata == {"a": "b"} and list(tensors) == ["v", "w"]
     assert_same(tensors, {"v": np.float32([1, -3]), "w": np.int16([[1, -2], [3, 4]])})
@@ -228,7 +260,9 @@ def test_safetensors_round_trip(tmp_path):
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="PyTorch is not installed: reading and writing is tested on stored files only")
+    return pytest.importorskip(
+        "torch", reason="PyTorch is not installed: reading and writing is tested on stored files only"
+    )
 
 
 @pytest.mark.parametrize("zip_format", [True, False])
@@ -236,8 +270,14 @@ def test_reads_what_pytorch_writes(tmp_path, torch, zip_format):
     torch.manual_seed(1)
     network = torch.nn.Sequential(torch.nn.ConvTranspose2d(3, 2, 2), torch.nn.BatchNorm2d(2), torch.nn.Conv2d(2, 4, 3))
     tied = torch.rand(5, 7)
-    state = OrderedDict(network.state_dict(), tied=tied, view=tied[1:4, ::2].T, half=tied.half().to(torch.bfloat16),
-                        parameter=torch.nn.Parameter(tied.double()), expanded=torch.rand(3)[None].expand(1, 3))
+    state = OrderedDict(
+        network.state_dict(),
+        tied=tied,
+        view=tied[1:4, ::2].T,
+        half=tied.half().to(torch.bfloat16),
+        parameter=torch.nn.Parameter(tied.double()),
+        expanded=torch.rand(3)[None].expand(1, 3),
+    )
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "x.pth", _use_new_zipfile_serialization=zip_format)
     tensors, extra = load_tensors(tmp_path / "x.pth")
     state = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
@@ -259,8 +299,8 @@ def test_pytorch_reads_what_we_write(tmp_path, torch, options):
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     save_torch(tmp_path / "y.pth", weights, {"mask_values": [0, 1]})
     state = torch.load(tmp_path / "y.pth", weights_only=True)
-    assert state.pop("mask_values") == [0, 1]                       # as milesial's predict.py does
-    network.load_state_dict(state)                                  # strict: every name, every shape
+    assert state.pop("mask_values") == [0, 1]  # as milesial's predict.py does
+    network.load_state_dict(state)  # strict: every name, every shape
 
 
 def test_pytorch_agrees_on_stored_files(torch):

@@ -24,8 +24,13 @@ REFERENCE = Path(__file__).parent / "reference"
 
 
 TABLES = [
-    ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "v": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}},
-     "tensor v at bytes 4 to 12"),
+    (
+        {
+            "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "v": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        },
+        "tensor v at bytes 4 to 12",
+    ),
     ({"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, "expected it to start at 0"),
     ({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, "cut short or damaged"),
     ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, "4 bytes that belong to no tensor"),
@@ -40,8 +45,10 @@ TABLES = [
     ({"w": 3}, "without dtype, shape"),
     ({"__metadata__": {"a": 1}}, "metadata that is not text"),
     ({}, "holds no tensors"),
-    ('{"w":{"dtype":"U8","shape":[12],"data_offsets":[0,12]},"w":{"dtype":"U8","shape":[12],"data_offsets":[0,12]}}',
-     "names something twice"),
+    (
+        '{"w":{"dtype":"U8","shape":[12],"data_offsets":[0,12]},"w":{"dtype":"U8","shape":[12],"data_offsets":[0,12]}}',
+        "names something twice",
+    ),
     ("{" + "[" * 100_000, "not JSON"),
     ('{"w":' + "[" * 100_000, "not JSON"),
     ('{"w":{"shape":[' + "9" * 5000 + "]}}", "not JSON"),
@@ -76,10 +83,17 @@ class Hostile:
         return self.function, self.arguments
 
 
-@pytest.mark.parametrize("function, name", [
-    (os.system, f"{os.name}.system"), (eval, "__builtin__.eval"), (getattr, "__builtin__.getattr"), (np.ones, "numpy.*ones"),
-    (subprocess.Popen, "(subprocess|commands).Popen"), (bytearray, "__builtin__.bytearray"),
-])
+@pytest.mark.parametrize(
+    "function, name",
+    [
+        (os.system, f"{os.name}.system"),
+        (eval, "__builtin__.eval"),
+        (getattr, "__builtin__.getattr"),
+        (np.ones, "numpy.*ones"),
+        (subprocess.Popen, "(subprocess|commands).Popen"),
+        (bytearray, "__builtin__.bytearray"),
+    ],
+)
 def test_hostile_pickles_are_refused_by_name(tmp_path, function, name):
     value = pickle.dumps({"w": Hostile(function, "touch executed")}, 2)
     path = zipped(tmp_path / "zip.pth", {"data.pkl": value})
@@ -87,7 +101,7 @@ def test_hostile_pickles_are_refused_by_name(tmp_path, function, name):
     stream = tmp_path / "stream.pth"
     stream.write_bytes(STREAM_MAGIC + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2) + value)
     refused(stream, f"tries to call {name};")
-    stream.write_bytes(STREAM_MAGIC + value)                               # in the pickles before the object, too
+    stream.write_bytes(STREAM_MAGIC + value)  # in the pickles before the object, too
     refused(stream, f"tries to call {name};")
 
 
@@ -120,14 +134,17 @@ PICKLES = [
     (b"0000", "instruction 0x30"),
     (b"QQQQQQ", "names a storage in an unknown way"),
     (b"\x87\x87\x87", "an instruction misses its operand"),
-    (b"]q\x00h\x00a", "containers within containers"),                                          # a list that holds itself
-    (b"(]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(40)) + b"t", "containers within"),     # 2^40 entries
+    (b"]q\x00h\x00a", "containers within containers"),  # a list that holds itself
+    (
+        b"(]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(40)) + b"t",
+        "containers within",
+    ),  # 2^40 entries
     (b"]" * 100_000 + b"a" * 99_999, "containers within containers"),
-    (b"](" + b")\x85" * 100_000 + b"e", None),                                                  # much, but plain
+    (b"](" + b")\x85" * 100_000 + b"e", None),  # much, but plain
     (tensor(shape=(3,)), r"shape \(3,\) with strides \(1,\) at offset 0, which does not fit its storage of 2 elements"),
     (tensor(offset=1), "does not fit its storage"),
     (tensor(strides=(2,)), "does not fit its storage"),
-    (tensor(shape=(1 << 40,), strides=(0,)), "does not fit its storage"),                       # 4 TB in 8 bytes
+    (tensor(shape=(1 << 40,), strides=(0,)), "does not fit its storage"),  # 4 TB in 8 bytes
     (tensor(shape=(1 << 62,), strides=(0,)), "not whole numbers of a possible size"),
     (tensor(shape=(0, 1 << 40, 1 << 40), strides=(1, 1, 1)), "does not fit its storage"),
     (tensor(shape=(-1,)), "not whole numbers"),
@@ -156,8 +173,10 @@ def test_a_stride_of_a_size_one_axis_means_nothing(tmp_path):
 
 
 def test_moving_pairs_does_not_multiply_them():
-    """OrderedDict(list) asked for again and again would copy the list each time; it moves its pairs, so memory stays linear."""
-    many = b"ccollections\nOrderedDict\nq\x00](](K\x01K\x02ee\x85q\x01"                       # memo 1: the arguments
+    """OrderedDict(list) asked for again and again would copy the list each time;
+    it moves its pairs, so memory stays linear.
+    """
+    many = b"ccollections\nOrderedDict\nq\x00](](K\x01K\x02ee\x85q\x01"  # memo 1: the arguments
     value, _ = unpickle(b"\x80\x02](" + many + b"h\x00h\x01Rh\x00h\x01Re.", 0, {})
     assert value[-2:] == [{1: 2}, {}]
 
@@ -165,19 +184,21 @@ def test_moving_pairs_does_not_multiply_them():
 def test_zip_tricks(tmp_path):
     good = {"data.pkl": program(tensor()), "data/0": np.float32([1, 2]).tobytes()}
     path = tmp_path / "x.pth"
-    assert load_tensors(zipped(path, good))[0]["w"].tolist() == [1, 2]                  # PyTorch 1.6 wrote no byteorder
+    assert load_tensors(zipped(path, good))[0]["w"].tolist() == [1, 2]  # PyTorch 1.6 wrote no byteorder
     refused(zipped(path, good | {"byteorder": b"big"}), "big-endian machine")
     refused(zipped(path, good | {"constants.pkl": b""}), "TorchScript")
     refused(zipped(path, {"a.txt": b""}), r"without the data\.pkl")
     refused(zipped(path, {"data.pkl": program(tensor())}), "misses its record data/0")
     refused(zipped(path, good | {"data.pkl": b"N" * (2 << 20)}), "has a pickle of 2,097,152 bytes")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:                   # a bomb: a gigabyte would come of it
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a bomb: a gigabyte would come of it
         archive.writestr("archive/data.pkl", program(tensor()))
         archive.writestr("archive/data/0", bytes(1 << 24))
     refused(path, "compressed zip archive")
     zipped(path, good)
     data = path.read_bytes()
-    refused_bytes(path, data.replace(struct.pack("<2f", 1, 2), struct.pack("<2f", 1, 3)), "Bad CRC-32 for file 'archive/data/0'")
+    refused_bytes(
+        path, data.replace(struct.pack("<2f", 1, 2), struct.pack("<2f", 1, 3)), "Bad CRC-32 for file 'archive/data/0'"
+    )
     refused_bytes(path, data[:-30], "damaged or incomplete zip archive")
     # one gigabyte-like record listed a hundred times: the directory repeats its last entry
     with zipfile.ZipFile(path, "w") as archive:
@@ -191,7 +212,7 @@ def test_zip_tricks(tmp_path):
 def test_stream_tricks(tmp_path):
     path = tmp_path / "x.pth"
     version, system, keys = pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2), pickle.dumps(["0"], 2)
-    identity = tensor().replace(b"K\x02tQ", b"K\x02NtQ")            # the stream has one more item: no view
+    identity = tensor().replace(b"K\x02tQ", b"K\x02NtQ")  # the stream has one more item: no view
     value = program(identity)
     block = struct.pack("<q2f", 2, 1, 2)
     path.write_bytes(STREAM_MAGIC + version + system + value + keys + block)
@@ -216,18 +237,23 @@ def test_what_is_no_weights_file(tmp_path):
     refused_bytes(path, b"version https://git-lfs.github.com/spec/v1", "starts with b'version https://'")
     refused_bytes(path, b"\x89PNG\r\n", "is not a file that torch.save or safetensors writes")
     if os.name == "posix" and os.path.exists("/dev/zero"):
-        refused(Path("/dev/zero"), "no such file")                  # endless
+        refused(Path("/dev/zero"), "no such file")  # endless
 
 
 def test_fuzz():
     """2000 damaged files in a process that may not import, run or open anything, nor take more than 64 MB."""
-    done = subprocess.run([sys.executable, REFERENCE / "fuzz_torch_files.py", "2000", "0"], capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, REFERENCE / "fuzz_torch_files.py", "2000", "0"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {}
-    for line in done.stdout.splitlines():                           # such as "stream: 1140 refused"
+    for line in done.stdout.splitlines():  # such as "stream: 1140 refused"
         if found := re.fullmatch(r"(.*): (\d+) (refused|loaded)", line):
             counts[found[1], found[3]] = int(found[2])
     assert sum(counts.values()) == 2000
     for kind in ("any file", "pickle in zip", "safetensors header", "stream"):
-        assert counts[kind, "refused"] > 200 and counts[kind, "loaded"] > 1, kind       # both happen, or nothing is tested
+        assert counts[kind, "refused"] > 200 and counts[kind, "loaded"] > 1, kind  # both happen, or nothing is tested

@@ -7,8 +7,19 @@ from npunet import UNet
 from npunet.augmentation import NO_AUGMENTATION, Settings
 from npunet.datasets import synthetic
 from npunet.loss import dice_loss, weighted_cross_entropy
-from npunet.optimizers import Adam, RMSprop, SGD
-from npunet.training import NotFinite, Plateau, Recipe, batches, draw_batch, energy_of, gradient_norm, learning_rate, make_optimizer, training_step
+from npunet.optimizers import SGD, Adam, RMSprop
+from npunet.training import (
+    NotFinite,
+    Plateau,
+    Recipe,
+    batches,
+    draw_batch,
+    energy_of,
+    gradient_norm,
+    learning_rate,
+    make_optimizer,
+    training_step,
+)
 
 RECIPE = Recipe(steps=4, tile=36, batch=2, learning_rate=1e-2, warmup=2, seed=5)
 
@@ -31,9 +42,9 @@ def net():
 def test_learning_rate_rises_to_its_peak_and_falls_to_zero():
     recipe = Recipe(steps=100, learning_rate=0.5, warmup=10)
     rates = [learning_rate(recipe, step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.05, rel=1e-3)              # a tenth of the way up
+    assert rates[0] == pytest.approx(0.05, rel=1e-3)  # a tenth of the way up
     assert np.argmax(rates) == 9 and max(rates) < 0.5
-    assert rates[50] == pytest.approx(0.25)                       # the middle of half a cosine
+    assert rates[50] == pytest.approx(0.25)  # the middle of half a cosine
     assert rates[100] == pytest.approx(0.0, abs=1e-12)
     assert all(before > after for before, after in zip(rates[9:], rates[10:]))
 
@@ -80,7 +91,7 @@ def test_clipping_scales_the_gradient_to_the_limit(net, batch):
     assert norm > 1e-3 and moved == pytest.approx(1e-3, rel=1e-2)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")                    # in whichever thread
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # in whichever thread
 def test_what_is_not_finite_stops_with_the_layer_and_leaves_the_parameters(net, batch):
     net.contracting[0].conv2.weight.value[0, 0, 0, 0] = np.inf
     before = {name: parameter.value.copy() for name, parameter in net.parameters.items()}
@@ -92,7 +103,9 @@ def test_what_is_not_finite_stops_with_the_layer_and_leaves_the_parameters(net, 
 
 def test_the_recipe_names_the_optimiser(net):
     for name, kind in (("sgd", SGD), ("rmsprop", RMSprop), ("adam", Adam)):
-        optimizer = make_optimizer(Recipe(optimizer=name, learning_rate=0.5, momentum=0.25, weight_decay=0.125), net.parameters)
+        optimizer = make_optimizer(
+            Recipe(optimizer=name, learning_rate=0.5, momentum=0.25, weight_decay=0.125), net.parameters
+        )
         assert type(optimizer) is kind and (optimizer.learning_rate, optimizer.weight_decay) == (0.5, 0.125)
         assert name == "adam" or optimizer.momentum == 0.25
 
@@ -119,7 +132,11 @@ def test_plateau_by_hand():
 
 
 def test_losses_add_up(rng):
-    logits, labels, weights = rng.standard_normal((1, 4, 5, 2)), rng.integers(0, 2, (1, 4, 5)), rng.uniform(0.5, 2, (1, 4, 5))
+    logits, labels, weights = (
+        rng.standard_normal((1, 4, 5, 2)),
+        rng.integers(0, 2, (1, 4, 5)),
+        rng.uniform(0.5, 2, (1, 4, 5)),
+    )
     both, dboth = energy_of("cross-entropy+dice", logits, labels, weights)
     parts = [weighted_cross_entropy(logits, labels, weights), dice_loss(logits, labels, weights)]
     assert float(both) == pytest.approx(float(parts[0][0] + parts[1][0]))

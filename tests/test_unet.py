@@ -1,26 +1,52 @@
-"""The network: its whole backward pass against finite differences, its two paths one at a time, and what it promises its callers."""
+"""The network: its whole backward pass against finite differences, its two paths one at a time, and what it promises
+its callers.
+"""
 
 import numpy as np
 import pytest
 import strict_array
 
 from npunet import UNet
-from npunet.machine import backend
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
 from npunet.gradient_check import directional_derivative, numerical_gradient, random_directions, relative_error
 from npunet.loss import softmax, weighted_cross_entropy
+from npunet.machine import backend
+from npunet.machine.backend import to_cpu
 from npunet.optimizers import SGD
 
-EPS = 1e-7                            # smaller than the 1e-5 of single operations: thousands of ReLUs, and none should cross 0 on the way
+EPS = 1e-7  # smaller than the 1e-5 of single operations: thousands of ReLUs, and none should cross 0 on the way
 
 
 class Problem:
-    """A small float64 network with a batch of images, labels and weights; `loss` is a pure function of parameters and images."""
+    """A small float64 network with a batch of images, labels and weights;
+    `loss` is a pure function of parameters and images.
+    """
 
-    def __init__(self, *, depth=1, size=None, batch=2, in_channels=2, n_classes=3, base_channels=3, variant="paper", dropout=0.0, seed=0,
-                 **options):
-        self.net = UNet(in_channels, n_classes, base_channels, depth, variant=variant, dropout=dropout, dtype="float64", seed=seed, **options)
+    def __init__(
+        self,
+        *,
+        depth=1,
+        size=None,
+        batch=2,
+        in_channels=2,
+        n_classes=3,
+        base_channels=3,
+        variant="paper",
+        dropout=0.0,
+        seed=0,
+        **options,
+    ):
+        self.net = UNet(
+            in_channels,
+            n_classes,
+            base_channels,
+            depth,
+            variant=variant,
+            dropout=dropout,
+            dtype="float64",
+            seed=seed,
+            **options,
+        )
         rng = np.random.default_rng(seed + 100)
         for name, parameter in self.net.parameters.items():
             if name.endswith(("bias", "scale", "shift")):
@@ -33,7 +59,7 @@ class Problem:
         self.dropout_state = self.net.rng.bit_generator.state
 
     def loss(self):
-        self.net.rng.bit_generator.state = self.dropout_state                # the same dropout every time
+        self.net.rng.bit_generator.state = self.dropout_state  # the same dropout every time
         logits = self.net.forward(self.x, train=True)
         return weighted_cross_entropy(logits, self.labels, self.weights)
 
@@ -73,7 +99,7 @@ PADDED = [dict(variant="pytorch-unet"), dict(variant="pytorch-unet", bilinear=Tr
 @pytest.mark.parametrize("depth, size", [(1, 6), (1, 7), (2, 10), (2, 11)])
 def test_padded_networks_along_a_random_direction(options, depth, size):
     problem = Problem(depth=depth, size=size, n_classes=3, **options)
-    assert problem.labels.shape[1] == (size if options["variant"] == "pytorch-unet" else size // 2 ** depth * 2 ** depth)
+    assert problem.labels.shape[1] == (size if options["variant"] == "pytorch-unet" else size // 2**depth * 2**depth)
     assert problem.error_along_a_random_direction() < 1e-6
 
 
@@ -83,7 +109,10 @@ def test_padded_networks_keep_the_size_and_say_how_small_is_too_small(options):
     whole = options["variant"] == "pytorch-unet"
     for height, width in ((8, 9), (13, 40), (17, 15)):
         expected = (height, width) if whole else (height // 8 * 8, width // 8 * 8)
-        assert net.forward(np.zeros((1, height, width, 2))).shape == (1, *expected, 3) and net.output_size(width) == expected[1]
+        assert (
+            net.forward(np.zeros((1, height, width, 2))).shape == (1, *expected, 3)
+            and net.output_size(width) == expected[1]
+        )
     with pytest.raises(InputError, match="tile 7 is too small for 3 poolings; the smallest is 8"):
         net.forward(np.zeros((1, 7, 8, 2)))
     with pytest.raises(InputError, match="one pixel"):
@@ -105,14 +134,18 @@ def test_options_of_the_padded_variants(rng):
     net = UNet(3, 2, 2, 2, variant="pytorch-unet", bilinear=True)
     maps = net.feature_maps(x)
     assert (maps["contracting.0.norm1"] >= 0).all() and (maps["contracting.0.conv1"] < 0).any()
-    np.testing.assert_array_equal(maps["expansive.0.concat"][..., :2], maps["contracting.0.norm2"])      # the skip first
-    assert [maps[f"expansive.{level}.up"].shape[3] for level in (1, 0)] == [4, 2]                        # halved before, not by it
+    np.testing.assert_array_equal(maps["expansive.0.concat"][..., :2], maps["contracting.0.norm2"])  # the skip first
+    assert [maps[f"expansive.{level}.up"].shape[3] for level in (1, 0)] == [4, 2]  # halved before, not by it
     assert not any("up." in name or name.endswith("conv1.bias") for name in net.parameters)
     with pytest.raises(InputError, match="bilinear"):
         UNet(bilinear=True)
 
 
-RECOMPUTED = [dict(variant="paper", size=44), dict(variant="release", size=44), *(options | {"size": 17} for options in PADDED)]
+RECOMPUTED = [
+    dict(variant="paper", size=44),
+    dict(variant="release", size=44),
+    *(options | {"size": 17} for options in PADDED),
+]
 
 
 @pytest.mark.parametrize("options", RECOMPUTED, ids=str)
@@ -120,10 +153,12 @@ def test_recomputation_changes_no_bit(options):
     results = []
     for recompute in (False, True):
         problem = Problem(depth=2, dropout=0.4, recompute=recompute, **options)
-        problem.loss()                                    # a forward pass that nobody goes back through leaves no trace
+        problem.loss()  # a forward pass that nobody goes back through leaves no trace
         _, gradients = problem.gradients()
         results.append([*gradients, *(statistic.value for statistic in problem.net.statistics.values())])
-        assert problem.net.recompute == recompute and all(layer.context is None for layer in problem.net.layers.values())
+        assert problem.net.recompute == recompute and all(
+            layer.context is None for layer in problem.net.layers.values()
+        )
     for plain, recomputed in zip(*results, strict=True):
         np.testing.assert_array_equal(recomputed, plain)
 
@@ -140,20 +175,35 @@ def test_recomputation_keeps_inputs_only():
 def test_parameters_of_every_kind_element_by_element(variant):
     problem = Problem(depth=2, batch=1, in_channels=1, n_classes=2, base_channels=2, variant=variant, dropout=0.3)
     problem.gradients()
-    problem.check_some_elements(["contracting.0.conv1.weight", "contracting.1.conv2.bias", "bottleneck.conv1.bias", "expansive.1.up.weight",
-                                 "expansive.0.up.bias", "expansive.0.conv1.weight", "output.weight", "output.bias"])
+    problem.check_some_elements(
+        [
+            "contracting.0.conv1.weight",
+            "contracting.1.conv2.bias",
+            "bottleneck.conv1.bias",
+            "expansive.1.up.weight",
+            "expansive.0.up.bias",
+            "expansive.0.conv1.weight",
+            "output.weight",
+            "output.bias",
+        ]
+    )
 
 
 def test_images_of_height_unlike_width():
     problem = Problem()
     problem.x = np.random.default_rng(3).standard_normal((2, 18, 24, 2))
-    problem.labels, problem.weights = problem.labels[:, :2, :1].repeat(8, axis=2), problem.weights[:, :2, :1].repeat(8, axis=2)
+    problem.labels, problem.weights = (
+        problem.labels[:, :2, :1].repeat(8, axis=2),
+        problem.weights[:, :2, :1].repeat(8, axis=2),
+    )
     assert problem.net.forward(problem.x).shape == (2, 2, 8, 3)
     assert problem.error_along_a_random_direction() < 1e-6
 
 
 def test_the_gradient_through_the_skip_alone():
-    """With the up-convolution's weights at zero nothing below it reaches the output: only the skip connection carries gradient."""
+    """With the up-convolution's weights at zero nothing below it reaches the output:
+    only the skip connection carries gradient.
+    """
     problem = Problem()
     problem.net.parameters["expansive.0.up.weight"].value[...] = 0
     _, gradients = problem.gradients()
@@ -161,7 +211,7 @@ def test_the_gradient_through_the_skip_alone():
     for name, gradient in gradients.items():
         assert gradient.any() != name.startswith("bottleneck"), name
     problem.check_some_elements(["contracting.0.conv1.weight", "contracting.0.conv2.bias"])
-    assert problem.error_along_a_random_direction() < 1e-6                   # which moves the weights away from zero a little
+    assert problem.error_along_a_random_direction() < 1e-6  # which moves the weights away from zero a little
 
 
 def test_the_gradient_through_the_deep_path_alone():
@@ -176,7 +226,9 @@ def test_the_gradient_through_the_deep_path_alone():
     dupsampled, dskip = net.concats[0].backward(dx)
     assert dupsampled.any() and not dskip.any()
     problem.gradients()
-    assert net.parameters["contracting.0.conv1.weight"].grad.any() and net.parameters["bottleneck.conv1.weight"].grad.any()
+    assert (
+        net.parameters["contracting.0.conv1.weight"].grad.any() and net.parameters["bottleneck.conv1.weight"].grad.any()
+    )
     problem.check_some_elements(["contracting.0.conv1.weight", "contracting.0.conv2.bias", "bottleneck.conv2.bias"])
 
 
@@ -184,9 +236,15 @@ def test_the_gradient_through_the_deep_path_alone():
 def test_an_error_planted_in_backward_is_found(monkeypatch, error):
     problem = Problem(depth=2)
     for level, concat in problem.net.concats.items():
+
         def backward(dy, take=concat.backward):
             dupsampled, dskip = take(dy)
-            return dupsampled, {"forgotten skip": 0 * dskip, "wrong sign": -dskip, "skips exchanged": dskip[:, ::-1]}.get(error, dskip)
+            return dupsampled, {
+                "forgotten skip": 0 * dskip,
+                "wrong sign": -dskip,
+                "skips exchanged": dskip[:, ::-1],
+            }.get(error, dskip)
+
         monkeypatch.setattr(concat, "backward", backward)
     if error == "forgotten pooling":
         for pool in problem.net.pools:
@@ -197,6 +255,7 @@ def test_an_error_planted_in_backward_is_found(monkeypatch, error):
 @pytest.mark.parametrize("variant", ["paper", "release", "pytorch-unet"])
 def test_training_steps_on_a_device(xp, variant):
     """Forward, energy, backward and three SGD steps, with dropout: the same losses and parameters as with NumPy."""
+
     def train(module):
         net = UNet(1, 2, 4, 2, variant=variant, seed=3)
         rng = np.random.default_rng(1)
@@ -213,7 +272,11 @@ def test_training_steps_on_a_device(xp, variant):
             optimizer.step()
             losses.append(float(loss))
         assert type(dx) is type(x) and dx.shape == x.shape and dx.dtype == "float32"
-        return losses, {name: to_cpu(parameter.value) for name, parameter in net.parameters.items()}, to_cpu(softmax(net.forward(x)))
+        return (
+            losses,
+            {name: to_cpu(parameter.value) for name, parameter in net.parameters.items()},
+            to_cpu(softmax(net.forward(x))),
+        )
 
     losses, parameters, probabilities = train(xp)
     expected_losses, expected_parameters, expected_probabilities = train(np)
@@ -224,10 +287,12 @@ def test_training_steps_on_a_device(xp, variant):
 
 
 def test_the_output_moves_with_the_image():
-    """Shift the image by 2^depth pixels and the output shifts alike: the network sees no absolute position (§2, overlap-tile)."""
+    """Shift the image by 2^depth pixels and the output shifts alike:
+    the network sees no absolute position (§2, overlap-tile).
+    """
     net = UNet(1, 2, 3, 2, dtype="float64", seed=1)
     image = np.random.default_rng(0).standard_normal((1, 56, 60, 1))
-    whole = net.forward(image)                                               # (1, 16, 20, 2)
+    whole = net.forward(image)  # (1, 16, 20, 2)
     np.testing.assert_allclose(net.forward(image[:, 4:52, 12:60]), whole[:, 4:12, 12:20], rtol=1e-10, atol=1e-13)
 
 
@@ -235,7 +300,7 @@ def test_a_batch_is_its_images_one_by_one():
     problem = Problem(depth=2, batch=3)
     whole = problem.net.forward(problem.x)
     for n in range(3):
-        np.testing.assert_allclose(problem.net.forward(problem.x[n:n + 1]), whole[n:n + 1], rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(problem.net.forward(problem.x[n : n + 1]), whole[n : n + 1], rtol=1e-10, atol=1e-13)
 
 
 def test_arguments_are_never_written_to_and_contexts_are_given_back():
@@ -274,11 +339,12 @@ def test_a_seed_gives_the_same_bits_and_another_one_others():
         net = UNet(1, 2, 4, 1, seed=seed)
         x = np.random.default_rng(0).standard_normal((1, 20, 20, 1)).astype("float32")
         return [net.forward(x, train=True), net.forward(x, train=True), *problem.gradients()[1]]
+
     first, again, other = run(1), run(1), run(2)
     for a, b in zip(first, again):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(first[0], other[0])
-    assert not np.array_equal(first[0], first[1])                            # dropout draws anew
+    assert not np.array_equal(first[0], first[1])  # dropout draws anew
 
 
 def test_dropout_is_for_training_only():
@@ -302,17 +368,35 @@ def test_the_network_decides_the_dtype(dtype):
 
 def test_images_that_do_not_fit_are_refused_with_the_nearest_that_do():
     net = UNet(1, 2, 2)
-    for shape, words in [((1, 570, 572, 1), "tile 570 is not a valid input size; nearest are 556 and 572"),
-                         ((1, 572, 570, 1), "nearest are 556 and 572"), ((1, 100, 572, 1), "the smallest is 188"),
-                         ((1, 572, 572, 3), r"expected \(N, H, W, 1\)"), ((572, 572, 1), r"expected \(N, H, W, 1\)")]:
+    for shape, words in [
+        ((1, 570, 572, 1), "tile 570 is not a valid input size; nearest are 556 and 572"),
+        ((1, 572, 570, 1), "nearest are 556 and 572"),
+        ((1, 100, 572, 1), "the smallest is 188"),
+        ((1, 572, 572, 3), r"expected \(N, H, W, 1\)"),
+        ((572, 572, 1), r"expected \(N, H, W, 1\)"),
+    ]:
         with pytest.raises(InputError, match=words) as error:
             net.forward(np.zeros(shape, "float32"))
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("options", [dict(variant="u-net"), dict(dropout=1.0), dict(dropout=-0.1), dict(depth=0), dict(base_channels=0),
-                                     dict(in_channels=-1), dict(n_classes=0), dict(dtype="float16"), dict(dtype="int32"),
-                                     dict(base_channels=2.5), dict(depth="4"), dict(device="tpu")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(variant="u-net"),
+        dict(dropout=1.0),
+        dict(dropout=-0.1),
+        dict(depth=0),
+        dict(base_channels=0),
+        dict(in_channels=-1),
+        dict(n_classes=0),
+        dict(dtype="float16"),
+        dict(dtype="int32"),
+        dict(base_channels=2.5),
+        dict(depth="4"),
+        dict(device="tpu"),
+    ],
+)
 def test_options_that_do_not_exist_are_refused(options):
     with pytest.raises(InputError) as error:
         UNet(**{"base_channels": 2} | options)
@@ -332,7 +416,7 @@ def test_feature_maps_show_every_layer_and_leave_nothing_behind():
     maps = net.feature_maps(x)
     assert list(maps) == list(net.layers)
     np.testing.assert_array_equal(maps["output"], net.forward(x))
-    np.testing.assert_array_equal(maps["expansive.0.concat"][..., :2], maps["expansive.0.up"])       # upsampled first
+    np.testing.assert_array_equal(maps["expansive.0.concat"][..., :2], maps["expansive.0.up"])  # upsampled first
     np.testing.assert_array_equal(maps["expansive.0.concat"][..., 2:], maps["contracting.0.conv2"][:, 16:-16, 16:-16])
     with pytest.raises(InputError):
         net.feature_maps(x[:, :-1])
@@ -341,11 +425,28 @@ def test_feature_maps_show_every_layer_and_leave_nothing_behind():
 
 def test_parameters_are_in_order_of_use():
     names = list(UNet(1, 2, 2, 2).parameters)
-    assert names[:4] == ["contracting.0.conv1.weight", "contracting.0.conv1.bias", "contracting.0.conv2.weight", "contracting.0.conv2.bias"]
+    assert names[:4] == [
+        "contracting.0.conv1.weight",
+        "contracting.0.conv1.bias",
+        "contracting.0.conv2.weight",
+        "contracting.0.conv2.bias",
+    ]
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
-    assert layers == ["contracting.0.conv1", "contracting.0.conv2", "contracting.1.conv1", "contracting.1.conv2", "bottleneck.conv1",
-                      "bottleneck.conv2", "expansive.1.up", "expansive.1.conv1", "expansive.1.conv2", "expansive.0.up",
-                      "expansive.0.conv1", "expansive.0.conv2", "output"]
+    assert layers == [
+        "contracting.0.conv1",
+        "contracting.0.conv2",
+        "contracting.1.conv1",
+        "contracting.1.conv2",
+        "bottleneck.conv1",
+        "bottleneck.conv2",
+        "expansive.1.up",
+        "expansive.1.conv1",
+        "expansive.1.conv2",
+        "expansive.0.up",
+        "expansive.0.conv1",
+        "expansive.0.conv2",
+        "output",
+    ]
 
 
 def test_the_stand_in_would_notice_a_numpy_parameter():

@@ -1,4 +1,6 @@
-"""2x2 up-convolution: its adjoint, a worked example, bad shapes. Definition, gradient and contract: test_ops_contract.py."""
+"""2x2 up-convolution: its adjoint, a worked example, bad shapes. Definition, gradient and contract:
+test_ops_contract.py.
+"""
 
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ from npunet.ops import up_conv2d, up_conv2d_backward
 def strided_convolution(z, weight):
     """The 2x2 convolution with stride 2, (N, 2H, 2W, K) -> (N, H, W, C), by einsum over blocks."""
     n, height, width, k = z.shape
-    blocks = z.reshape(n, height // 2, 2, width // 2, 2, k)                  # (N, H, a, W, b, K)
+    blocks = z.reshape(n, height // 2, 2, width // 2, 2, k)  # (N, H, a, W, b, K)
     return np.einsum("niajbk,abck->nijc", blocks, weight)
 
 
 def test_one_pixel_by_hand(xp):
-    """One pixel with the value 10 and a kernel 1 2 / 3 4 gives the block 10 20 / 30 40; the bias is added everywhere."""
+    """One pixel with the value 10 and a kernel 1 2 / 3 4 gives the block 10 20 / 30 40;
+    the bias is added everywhere.
+    """
     weight = xp.asarray(np.array([[1.0, 2], [3, 4]])[:, :, None, None])
     y, _ = up_conv2d(xp.asarray(np.full((1, 1, 1, 1), 10.0)), weight, xp.asarray([0.5]))
     np.testing.assert_array_equal(to_cpu(y)[0, :, :, 0], [[10.5, 20.5], [30.5, 40.5]])
@@ -41,7 +45,9 @@ def test_is_the_adjoint_of_the_strided_convolution(xp, rng):
     assert np.sum(to_cpu(y) * z) == pytest.approx(np.sum(x * back), rel=1e-12)
     dx, dweight, dbias = up_conv2d_backward(xp.asarray(z), ctx)
     np.testing.assert_allclose(to_cpu(dx), back, rtol=1e-12, atol=1e-13)
-    assert np.sum(to_cpu(dweight) * weight) == pytest.approx(np.sum(to_cpu(y) * z), rel=1e-12)     # linear in the weight as well
+    assert np.sum(to_cpu(dweight) * weight) == pytest.approx(
+        np.sum(to_cpu(y) * z), rel=1e-12
+    )  # linear in the weight as well
     assert dbias is None
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from npunet import ops
-from npunet.machine.backend import to_cpu
 from npunet.machine import bands
+from npunet.machine.backend import to_cpu
 from npunet.ops import upsampling
 
 
@@ -26,7 +26,9 @@ def test_is_what_scipy_interpolates(height, width, band_bytes, monkeypatch, rng)
 def test_corners_and_straight_lines_are_kept(xp):
     ramp = np.add.outer(3.0 * np.arange(6), np.arange(9))[None, :, :, None]
     y = to_cpu(ops.upsample2d(xp.asarray(ramp))[0])[0, :, :, 0]
-    np.testing.assert_allclose(y, np.add.outer(3 * np.linspace(0, 5, 12), np.linspace(0, 8, 18)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        y, np.add.outer(3 * np.linspace(0, 5, 12), np.linspace(0, 8, 18)), rtol=1e-12, atol=1e-12
+    )
     assert y[0, 0] == ramp[0, 0, 0, 0] and y[-1, -1] == pytest.approx(ramp[0, -1, -1, 0])
 
 

@@ -24,7 +24,7 @@ def whole_image_weight_map(instances, w0, sigma):
     """No windows, no cut-off: a full stack of distances, sorted."""
     labels = [label for label in np.unique(instances) if label]
     distances = np.sort([ndimage.distance_transform_edt(instances != label) for label in labels], axis=0)
-    border = w0 * np.exp(-(distances[0] + distances[1]) ** 2 / (2 * sigma ** 2))
+    border = w0 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
     return np.where(instances == 0, 1 + border, 1).astype(np.float32)
 
 
@@ -42,16 +42,18 @@ def test_equals_the_definition(seed):
 @pytest.mark.parametrize("w0, sigma", [(10.0, 5.0), (10.0, 1.5), (1e-3, 4.0), (1000.0, 2.0)])
 def test_windows_lose_nothing_in_float32(w0, sigma):
     instances = scattered_instances(np.random.default_rng(1), (150, 190), 25, 12)
-    assert border_reach(w0, sigma) < 60                     # so that the windows really leave pixels out
+    assert border_reach(w0, sigma) < 60  # so that the windows really leave pixels out
     np.testing.assert_array_equal(weight_map(instances, w0, sigma), whole_image_weight_map(instances, w0, sigma))
 
 
 @pytest.mark.parametrize("gap", range(1, 45))
 def test_one_gap_of_every_width(gap):
-    """Two half-planes ``gap`` pixels apart: d1 + d2 = gap + 1 all over the gap, also just inside and outside the cut-off."""
+    """Two half-planes ``gap`` pixels apart:
+    d1 + d2 = gap + 1 all over the gap, also just inside and outside the cut-off.
+    """
     instances = np.zeros((3, gap + 4), np.int32)
     instances[:, :2], instances[:, -2:] = 1, 2
-    expected = np.float32(1 + 10 * math.exp(-(gap + 1) ** 2 / 50))
+    expected = np.float32(1 + 10 * math.exp(-((gap + 1) ** 2) / 50))
     result = weight_map(instances)
     np.testing.assert_array_equal(result[:, 2:-2], expected)
     np.testing.assert_array_equal(result[instances > 0], 1)
@@ -60,7 +62,11 @@ def test_one_gap_of_every_width(gap):
 def test_border_reach_is_where_the_term_ends():
     for w0, sigma in [(10.0, 5.0), (0.1, 3.0), (500.0, 8.0)]:
         reach = border_reach(w0, sigma)
-        assert w0 * math.exp(-(reach + 2) ** 2 / (2 * sigma ** 2)) <= 2.0 ** -25 < w0 * math.exp(-(reach + 1) ** 2 / (2 * sigma ** 2))
+        assert (
+            w0 * math.exp(-((reach + 2) ** 2) / (2 * sigma**2))
+            <= 2.0**-25
+            < w0 * math.exp(-((reach + 1) ** 2) / (2 * sigma**2))
+        )
     assert border_reach(10.0, 5.0) == 30
     assert border_reach(0.0, 5.0) is None
 
@@ -115,7 +121,7 @@ def test_class_balance():
     labels = np.array([[0, 1, 1, 1], [1, 1, 1, 0]])
     np.testing.assert_allclose(class_balance(labels, 2), [8 / 4, 8 / 12])
     assert class_balance(labels, 2)[labels].mean() == pytest.approx(1)
-    np.testing.assert_allclose(class_balance(labels, 3), [8 / 4, 8 / 12, 1])          # class 2 has no pixels
+    np.testing.assert_allclose(class_balance(labels, 3), [8 / 4, 8 / 12, 1])  # class 2 has no pixels
     ignore = labels == 0
     ignore[0, 0] = False
     np.testing.assert_allclose(class_balance(labels, 2, ignore), [7 / 2, 7 / 12])
@@ -124,17 +130,20 @@ def test_class_balance():
     np.testing.assert_array_equal(class_balance(labels, 2, np.ones_like(labels, bool)), [1, 1])
 
 
-@pytest.mark.parametrize("call, found", [
-    (lambda: weight_map(np.zeros((4, 4))), "float64"),
-    (lambda: weight_map(np.zeros((4, 4), bool)), "bool"),
-    (lambda: weight_map(np.zeros((2, 4, 4), int)), r"\(2, 4, 4\)"),
-    (lambda: weight_map(np.full((4, 4), -1)), "negative"),
-    (lambda: weight_map(np.zeros((4, 4), int), sigma=0), "sigma = 0"),
-    (lambda: weight_map(np.zeros((4, 4), int), sigma=math.nan), "sigma = nan"),
-    (lambda: weight_map(np.zeros((4, 4), int), w0=math.inf), "w0 = inf"),
-    (lambda: from_mask(np.zeros((2, 4, 4), bool)), r"\(2, 4, 4\)"),
-    (lambda: class_balance(np.array([0, 255]), 2), "0 to 255"),
-])
+@pytest.mark.parametrize(
+    "call, found",
+    [
+        (lambda: weight_map(np.zeros((4, 4))), "float64"),
+        (lambda: weight_map(np.zeros((4, 4), bool)), "bool"),
+        (lambda: weight_map(np.zeros((2, 4, 4), int)), r"\(2, 4, 4\)"),
+        (lambda: weight_map(np.full((4, 4), -1)), "negative"),
+        (lambda: weight_map(np.zeros((4, 4), int), sigma=0), "sigma = 0"),
+        (lambda: weight_map(np.zeros((4, 4), int), sigma=math.nan), "sigma = nan"),
+        (lambda: weight_map(np.zeros((4, 4), int), w0=math.inf), "w0 = inf"),
+        (lambda: from_mask(np.zeros((2, 4, 4), bool)), r"\(2, 4, 4\)"),
+        (lambda: class_balance(np.array([0, 255]), 2), "0 to 255"),
+    ],
+)
 def test_bad_input_is_named(call, found):
     with pytest.raises(InputError, match=found) as error:
         call()

@@ -22,11 +22,28 @@ def zipped(path, records):
 
 def tensor(shape=(2,), strides=(1,), offset=0, n_elements=2, storage_class="FloatStorage", key="0"):
     """Instructions that push a tensor, written down independently of npunet with `pickle.dumps` of its parts."""
+
     def push(value):
-        return pickle.dumps(value, 2)[2:-1]                         # without frame: PROTO 2 ... STOP
-    identity = b"(" + push("storage") + f"ctorch\n{storage_class}\n".encode() + push(key) + push("cpu") + push(n_elements) + b"tQ"
-    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + push(offset) + push(shape) + push(strides) + push(False)
-            + b"ccollections\nOrderedDict\n)RtR")
+        return pickle.dumps(value, 2)[2:-1]  # without frame: PROTO 2 ... STOP
+
+    identity = (
+        b"("
+        + push("storage")
+        + f"ctorch\n{storage_class}\n".encode()
+        + push(key)
+        + push("cpu")
+        + push(n_elements)
+        + b"tQ"
+    )
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + identity
+        + push(offset)
+        + push(shape)
+        + push(strides)
+        + push(False)
+        + b"ccollections\nOrderedDict\n)RtR"
+    )
 
 
 def program(value):

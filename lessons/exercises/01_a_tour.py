@@ -1,7 +1,7 @@
 """Exercise of lesson 1: is the network better than the simplest thing that could work?
 
-Membranes are dark, so a threshold on the grey value is a segmentation too. Before you admire a network, find out how far
-that takes you. Check yourself with: pytest lessons/exercises/check_01_a_tour.py
+Membranes are dark, so a threshold on the grey value is a segmentation too. Before you admire a network, find out how
+far that takes you. Check yourself with: pytest lessons/exercises/check_01_a_tour.py
 """
 
 import numpy as np
@@ -15,6 +15,7 @@ def pixel_accuracy(found, labels):
 def best_threshold(image, labels, thresholds):
     """(threshold, accuracy) of the best segmentation "class 1 where the grey value is above the threshold".
 
-    image (H, W) floats, labels (H, W) of 0 (dark) and 1, thresholds a sequence of floats. Of equally good thresholds the first.
+    image (H, W) floats, labels (H, W) of 0 (dark) and 1, thresholds a sequence of floats. Of equally good thresholds
+    the first.
     """
     raise NotImplementedError("write best_threshold: try them all with pixel_accuracy")

@@ -2,8 +2,9 @@
 
     y[i] = sum over j of d[i + j] g[j],   i = 0, 1 and j = 0, 1, 2
 
-The definition multiplies six times. A product of a d, g or dy with another such number counts, also after additions; multiplying or
-dividing by a constant does not. Check yourself with: pytest lessons/exercises/check_07_fast_convolution.py
+The definition multiplies six times. A product of a d, g or dy with another such number counts, also after additions;
+multiplying or dividing by a constant does not. Check yourself with: pytest
+lessons/exercises/check_07_fast_convolution.py
 """
 
 
@@ -13,5 +14,7 @@ def f23(d, g):
 
 
 def f23_weight_gradient(d, dy):
-    """dL/dg, three numbers, from d (four) and dy = dL/dy (two), with four multiplications: dg = G^T [(B^T d) * (A dy)]."""
+    """dL/dg, three numbers, from d (four) and dy = dL/dy (two), with four multiplications:
+    dg = G^T [(B^T d) * (A dy)].
+    """
     raise NotImplementedError("write f23_weight_gradient: the lines of f23 transposed, in the opposite order")

@@ -17,8 +17,8 @@ from npunet.metrics import contingency_table
 def split_and_merge(regions, truth):
     """regions, truth (H, W) integers, 0 = background, 1..n -> (V_split, V_merge), floats; 1 is perfect.
 
-    A pixel that is interior in the truth and background in the proposal is a region of its own. The truth has at least one cell.
-    contingency_table(regions, truth) gives a sparse table (cells + 1, regions + 1), table.toarray() is a usual one; and the
-    number of pixels that are in no region.
+    A pixel that is interior in the truth and background in the proposal is a region of its own. The truth has at least
+    one cell. contingency_table(regions, truth) gives a sparse table (cells + 1, regions + 1), table.toarray() is a
+    usual one; and the number of pixels that are in no region.
     """
     raise NotImplementedError("write split_and_merge: three sums of squares")

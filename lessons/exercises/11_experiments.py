@@ -1,7 +1,7 @@
 """Exercise of lesson 11: is A better than B, or was it luck?
 
-A and B were scored on the same n sections. If there were no difference between them, the sign of each section's difference
-a - b would be a coin's. There are 2^n ways in which the coins can fall, each as likely as the others:
+A and B were scored on the same n sections. If there were no difference between them, the sign of each section's
+difference a - b would be a coin's. There are 2^n ways in which the coins can fall, each as likely as the others:
 
     p = share of them whose mean difference is at least as large as the one that was found
 

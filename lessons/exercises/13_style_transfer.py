@@ -16,5 +16,7 @@ import numpy as np
 
 
 def statistics_loss(features, means, deviations, eps=1e-5):
-    """features (1, H, W, C), means a and deviations b (C,) -> loss (a number), dfeatures (1, H, W, C); nothing is written into."""
+    """features (1, H, W, C), means a and deviations b (C,) -> loss (a number), dfeatures (1, H, W, C);
+    nothing is written into.
+    """
     raise NotImplementedError("write statistics_loss: the loss and its gradient by the features")

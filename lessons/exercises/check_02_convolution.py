@@ -16,7 +16,7 @@ def test_forward_is_the_formula(height, width):
     y, _ = answer.strided_conv2d(x, weight)
     assert y.shape == (2, (height - 1) // 2, (width - 1) // 2, 2)
     for n, i, j, k in np.ndindex(y.shape):
-        assert np.isclose(y[n, i, j, k], (x[n, 2 * i:2 * i + 3, 2 * j:2 * j + 3] * weight[..., k]).sum())
+        assert np.isclose(y[n, i, j, k], (x[n, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * weight[..., k]).sum())
 
 
 @pytest.mark.parametrize("height, width", [(7, 9), (8, 6)])
@@ -24,7 +24,7 @@ def test_both_gradients(height, width):
     rng = np.random.default_rng(2)
     arrays = [rng.standard_normal((2, height, width, 2)), rng.standard_normal((3, 3, 2, 3))]
     worst = check_gradients(answer.strided_conv2d, answer.strided_conv2d_backward, arrays, rng)
-    assert worst < 1e-7                                   # expect about 1e-9
+    assert worst < 1e-7  # expect about 1e-9
 
 
 def test_arguments_stay_as_they_were():

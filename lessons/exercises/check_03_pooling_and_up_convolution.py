@@ -18,8 +18,10 @@ def test_by_hand():
 
 def test_gradient():
     rng = np.random.default_rng(1)
-    worst = check_gradients(answer.average_pool2d, answer.average_pool2d_backward, [rng.standard_normal((2, 4, 6, 3))], rng)
-    assert worst < 1e-7                                   # expect about 1e-10: the mean is linear
+    worst = check_gradients(
+        answer.average_pool2d, answer.average_pool2d_backward, [rng.standard_normal((2, 4, 6, 3))], rng
+    )
+    assert worst < 1e-7  # expect about 1e-10: the mean is linear
 
 
 def test_adjoint():

@@ -10,7 +10,12 @@ answer = load("04_the_u")
 
 
 def test_the_grey_arrows_of_fig_1():
-    assert [tuple(level) for level in answer.skips(572)] == [(568, 392, 88), (280, 200, 40), (136, 104, 16), (64, 56, 4)]
+    assert [tuple(level) for level in answer.skips(572)] == [
+        (568, 392, 88),
+        (280, 200, 40),
+        (136, 104, 16),
+        (64, 56, 4),
+    ]
 
 
 @pytest.mark.parametrize("tile, depth", [(188, 4), (108, 3), (60, 2), (64, 2), (22, 1)])

@@ -41,9 +41,9 @@ def test_the_gradient():
     logits, labels = case(3)
     _, dlogits = answer.smoothed_cross_entropy(logits, labels, 0.2)
     numerical = numerical_gradient(lambda: answer.smoothed_cross_entropy(logits, labels, 0.2)[0], logits)
-    assert relative_error(dlogits, numerical) < 1e-8      # expect about 1e-10
+    assert relative_error(dlogits, numerical) < 1e-8  # expect about 1e-10
 
 
 def test_large_scores_stay_finite():
     energy, dlogits = answer.smoothed_cross_entropy(np.array([[[[1000.0, 0.0]]]]), np.array([[[0]]]), 0.1)
-    assert energy == pytest.approx(50.0) and np.isfinite(dlogits).all()     # 0.05 for class 1 costs 1000 each
+    assert energy == pytest.approx(50.0) and np.isfinite(dlogits).all()  # 0.05 for class 1 costs 1000 each

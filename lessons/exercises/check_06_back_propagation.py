@@ -8,7 +8,10 @@ from npunet.gradient_check import check_gradients
 
 answer = load("06_back_propagation")
 
-SIZES = [((2, 4, 4, 3), (2, 8, 10, 3)), ((1, 3, 5, 2), (1, 6, 5, 2))]     # the second has an odd rest, and one without crop
+SIZES = [
+    ((2, 4, 4, 3), (2, 8, 10, 3)),
+    ((1, 3, 5, 2), (1, 6, 5, 2)),
+]  # the second has an odd rest, and one without crop
 
 
 @pytest.mark.parametrize("small, large", SIZES)
@@ -27,13 +30,17 @@ def test_both_gradients(small, large):
     rng = np.random.default_rng(2)
     arrays = [rng.standard_normal(small), rng.standard_normal(large)]
     worst = check_gradients(answer.crop_add, answer.crop_add_backward, arrays, rng)
-    assert worst < 1e-7                                   # expect about 1e-9
+    assert worst < 1e-7  # expect about 1e-9
 
 
 def test_the_gradients_do_not_share_memory():
     rng = np.random.default_rng(3)
-    upsampled, skip, dy = rng.standard_normal((1, 4, 4, 2)), rng.standard_normal((1, 8, 8, 2)), rng.standard_normal((1, 4, 4, 2))
-    for large in (skip, upsampled):                       # also where nothing is cropped
+    upsampled, skip, dy = (
+        rng.standard_normal((1, 4, 4, 2)),
+        rng.standard_normal((1, 8, 8, 2)),
+        rng.standard_normal((1, 4, 4, 2)),
+    )
+    for large in (skip, upsampled):  # also where nothing is cropped
         _, ctx = answer.crop_add(upsampled, large)
         dupsampled, dskip = answer.crop_add_backward(dy, ctx)
         assert not np.shares_memory(dupsampled, dskip)

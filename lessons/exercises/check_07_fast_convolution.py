@@ -60,5 +60,5 @@ def test_weight_gradient_with_four_multiplications(seed):
     rng = np.random.default_rng(seed)
     d, dy = rng.standard_normal(4), rng.standard_normal(2)
     dg, products = run(answer.f23_weight_gradient, d, dy)
-    assert np.allclose(dg, [d[j:j + 2] @ dy for j in range(3)], rtol=0, atol=1e-13)
+    assert np.allclose(dg, [d[j : j + 2] @ dy for j in range(3)], rtol=0, atol=1e-13)
     assert products <= 4, f"{products} multiplications; it can be done with 4"

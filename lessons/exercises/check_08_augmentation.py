@@ -15,8 +15,17 @@ def affine(matrix, shape=(7, 9)):
     return np.tensordot(np.asarray(matrix, float), t, 1) - t
 
 
-@pytest.mark.parametrize(("matrix", "expected"), [([[1, 0], [0, 1]], 1), ([[2, 0], [0, 0.5]], 1), ([[1, 0.7], [0, 1]], 1),
-                                                  ([[0.6, -0.8], [0.8, 0.6]], 1), ([[3, 1], [1, 2]], 5), ([[-1, 0], [0, 1]], -1)])
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([[1, 0], [0, 1]], 1),
+        ([[2, 0], [0, 0.5]], 1),
+        ([[1, 0.7], [0, 1]], 1),
+        ([[0.6, -0.8], [0.8, 0.6]], 1),
+        ([[3, 1], [1, 2]], 5),
+        ([[-1, 0], [0, 1]], -1),
+    ],
+)
 def test_area_of_linear_maps(matrix, expected):
     """Identity, squeezed and stretched, sheared, turned, larger, mirrored."""
     found = answer.area(affine(matrix))
@@ -25,7 +34,9 @@ def test_area_of_linear_maps(matrix, expected):
 
 
 def test_a_fold_by_hand():
-    """Rows 0 1 2 3 4 5 are read at 0 2 4 3 2 4 (whole columns alike): by central differences one row of six is folded."""
+    """Rows 0 1 2 3 4 5 are read at 0 2 4 3 2 4 (whole columns alike):
+    by central differences one row of six is folded.
+    """
     field = np.zeros((2, 6, 3))
     field[0] = (np.array([0, 2, 4, 3, 2, 4]) - np.arange(6))[:, None]
     np.testing.assert_allclose(answer.area(field)[:, 0], [2, 2, 0.5, -1, 0.5, 2])
@@ -36,5 +47,7 @@ def test_a_fold_by_hand():
 def test_the_paper_does_not_fold_and_ten_times_its_sigma_does():
     rng = np.random.default_rng(8)
     vectors = rng.standard_normal((10, 2, 3, 3))
-    assert max(answer.folded(displacement_field(10 * v, 572)[:, ::4, ::4] / 4) for v in vectors) == 0     # every fourth pixel
+    assert (
+        max(answer.folded(displacement_field(10 * v, 572)[:, ::4, ::4] / 4) for v in vectors) == 0
+    )  # every fourth pixel
     assert min(answer.folded(displacement_field(100 * v, 188)) for v in vectors) > 0

@@ -8,7 +8,7 @@ from npunet.metrics import rand_f_score
 
 answer = load("10_measures")
 
-CELLS = np.repeat([[1, 1, 1, 0, 2, 2, 2]], 3, axis=0)              # two cells of nine pixels: 162 pairs
+CELLS = np.repeat([[1, 1, 1, 0, 2, 2, 2]], 3, axis=0)  # two cells of nine pixels: 162 pairs
 
 
 def test_the_truth_is_perfect():

@@ -25,7 +25,9 @@ def test_no_difference_is_no_evidence():
 
 
 def test_equal_but_for_rounding():
-    """0.1 + 0.2 is not quite 0.3; ways that tie must all be counted: of +-0.1 +-0.2 +-0.3 those of at least 0 are five."""
+    """0.1 + 0.2 is not quite 0.3; ways that tie must all be counted:
+    of +-0.1 +-0.2 +-0.3 those of at least 0 are five.
+    """
     assert answer.chance([0.1, 0.2, 0.0], [0.0, 0.0, 0.3]) == 5 / 8
 
 

@@ -12,7 +12,7 @@ def test_by_hand():
     """One channel with pixels 1 and 3: mean 2, deviation 1. Against mean 0 and deviation 4: 2^2 + 3^2."""
     loss, gradient = answer.statistics_loss(np.array([[[[1.0], [3.0]]]]), np.array([0.0]), np.array([4.0]), eps=0.0)
     assert np.isclose(loss, 13)
-    assert np.allclose(gradient.ravel(), [(4 + 6) / 2, (4 - 6) / 2])           # dm = 4, ds = -6, centred -1 and 1, two pixels
+    assert np.allclose(gradient.ravel(), [(4 + 6) / 2, (4 - 6) / 2])  # dm = 4, ds = -6, centred -1 and 1, two pixels
 
 
 def test_gradient():

@@ -11,7 +11,9 @@ from npunet.ops import crop_concat
 answer = load("14_to_a_gpu_kernel")
 
 
-@pytest.mark.parametrize("shape, skip_shape", [((2, 3, 4, 2), (2, 7, 6, 3)), ((1, 2, 2, 1), (1, 2, 2, 4)), ((1, 3, 1, 5), (1, 4, 4, 1))])
+@pytest.mark.parametrize(
+    "shape, skip_shape", [((2, 3, 4, 2), (2, 7, 6, 3)), ((1, 2, 2, 1), (1, 2, 2, 4)), ((1, 3, 1, 5), (1, 4, 4, 1))]
+)
 def test_every_thread_finds_its_element(shape, skip_shape):
     rng = np.random.default_rng(0)
     arrays = {"upsampled": rng.standard_normal(shape), "skip": rng.standard_normal(skip_shape)}
@@ -28,7 +30,9 @@ class Shared:
         self.numbers, self.thread, self.writer, self.readers = list(numbers), None, {}, {}
 
     def __getitem__(self, place):
-        assert self.writer.get(place, self.thread) == self.thread, f"thread {self.thread} reads shared[{place}], which thread {self.writer[place]} writes"
+        assert self.writer.get(place, self.thread) == self.thread, (
+            f"thread {self.thread} reads shared[{place}], which thread {self.writer[place]} writes"
+        )
         self.readers.setdefault(place, set()).add(self.thread)
         return self.numbers[place]
 

@@ -1,4 +1,6 @@
-"""Loads the file that a check looks at: yours, lessons/exercises/NN_name.py, or with NPUNET_SOLUTIONS=1 the one in solutions/."""
+"""Loads the file that a check looks at:
+yours, lessons/exercises/NN_name.py, or with NPUNET_SOLUTIONS=1 the one in solutions/.
+"""
 
 import importlib.util
 import os

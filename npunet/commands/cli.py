@@ -2,8 +2,8 @@
 
 import sys
 
-from npunet.machine.backend import use_tf32
 from npunet.errors import InputError
+from npunet.machine.backend import use_tf32
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
 
@@ -30,7 +30,10 @@ def add_device(parse):
 
 
 def set_tf32(on, asked, device):
-    """What --tf32 asks for, before anything is computed on ``device``. Raises InputError if --device, ``asked``, is "cpu"; "auto" may become "cpu"."""
+    """What --tf32 asks for, before anything is computed on ``device``.
+
+    Raises InputError if --device, ``asked``, is "cpu"; "auto" may become "cpu".
+    """
     if on and asked == "cpu":
         raise InputError("--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it")
     if device == "gpu":

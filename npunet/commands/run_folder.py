@@ -1,11 +1,11 @@
 """The folder of a training run, and what is in it.
 
-    config.json      the command's options and the network's configuration
-    metrics.jsonl    one JSON object a line: {"step", "loss", "gradient_norm", "learning_rate", "seconds"}, and now and
-                     then {"step", "held_out": scores}
-    newest.npz       the network and all that training needs to go on to the same bits
-    best.npz         the network with the highest held-out mean IoU
-    loss.png         the curve            panel.png        held-out images, truth, probability, error
+config.json      the command's options and the network's configuration
+metrics.jsonl    one JSON object a line: {"step", "loss", "gradient_norm", "learning_rate", "seconds"}, and now and
+                 then {"step", "held_out": scores}
+newest.npz       the network and all that training needs to go on to the same bits
+best.npz         the network with the highest held-out mean IoU
+loss.png         the curve            panel.png        held-out images, truth, probability, error
 """
 
 import contextlib
@@ -13,10 +13,10 @@ import json
 from pathlib import Path
 
 from npunet.commands import run_pictures
-from npunet.files import checkpoint, images
 from npunet.errors import InputError
+from npunet.files import checkpoint, images
 
-OF_TRAINING = ("options", "network", "held_out")          # what npunet.train writes into config.json and needs to go on
+OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes into config.json and needs to go on
 
 
 class RunFolder:
@@ -34,7 +34,9 @@ class RunFolder:
         try:
             write_text(run.path / "config.json", json.dumps(config, indent=2) + "\n")
         except OSError as error:
-            raise InputError(f"--out {path}: the folder cannot be made ({error.strerror}); give one that can be written") from None
+            raise InputError(
+                f"--out {path}: the folder cannot be made ({error.strerror}); give one that can be written"
+            ) from None
         return run
 
     @classmethod
@@ -42,20 +44,32 @@ class RunFolder:
         """Raises InputError if there is a run. A configuration alone is none: that one failed before its first step."""
         run = cls(path)
         if (run.path / "newest.npz").exists():
-            raise InputError(f"{path} holds a run already; give another --out, delete it, or go on with --resume {path}")
+            raise InputError(
+                f"{path} holds a run already; give another --out, delete it, or go on with --resume {path}"
+            )
         if (run.path / "config.json").exists() and run.metrics.exists():
-            raise InputError(f"{path} holds a run without a checkpoint, running or stopped before its first; give another --out, or delete it")
+            raise InputError(
+                f"{path} holds a run without a checkpoint, running or stopped before its first; give another --out, "
+                f"or delete it"
+            )
 
     @classmethod
     def reopen(cls, path, parts=()):
-        """The folder of an earlier run and its configuration. Raises InputError if there is none, or it lacks one of the ``parts``."""
+        """The folder of an earlier run and its configuration.
+
+        Raises InputError if there is none, or it lacks one of the ``parts``.
+        """
         run = cls(path)
         try:
             config = json.loads((run.path / "config.json").read_text())
         except (OSError, ValueError) as error:
-            raise InputError(f"--resume {path}: config.json cannot be read ({error}); expected the --out folder of an earlier run") from None
+            raise InputError(
+                f"--resume {path}: config.json cannot be read ({error}); expected the --out folder of an earlier run"
+            ) from None
         if parts and not (isinstance(config, dict) and config.keys() >= set(parts)):
-            raise InputError(f"--resume {path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}")
+            raise InputError(
+                f"--resume {path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}"
+            )
         return run, config
 
     def go_on_from(self, step):
@@ -64,7 +78,7 @@ class RunFolder:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:                            # the line that was being written when the run was killed
+            except ValueError:  # the line that was being written when the run was killed
                 continue
             if record["step"] <= step:
                 self.records.append(record)
@@ -76,7 +90,9 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            raise InputError(f"{self.path}/ cannot be written ({error.strerror or error}); check the folder and the space left") from None
+            raise InputError(
+                f"{self.path}/ cannot be written ({error.strerror or error}); check the folder and the space left"
+            ) from None
 
     @property
     def metrics(self):
@@ -92,22 +108,37 @@ class RunFolder:
         """Write a checkpoint: network, optimiser, dropout's random state, and `progress` (a dict for JSON)."""
         arrays, optimizer_steps = optimizer.state()
         entries = checkpoint.network_entries(net) | {f"optimizer/{key}": value for key, value in arrays.items()}
-        checkpoint.save(self.path / name, entries, random_state=net.rng.bit_generator.state,
-                        optimizer_steps=optimizer_steps, progress=progress)
+        checkpoint.save(
+            self.path / name,
+            entries,
+            random_state=net.rng.bit_generator.state,
+            optimizer_steps=optimizer_steps,
+            progress=progress,
+        )
 
     def restore(self, name, net, optimizer):
         """Put the state of a checkpoint into network and optimiser; returns `progress`."""
         path = self.path / name
         if not path.exists():
-            raise InputError(f"{path} does not exist: the run stopped before its first checkpoint; start it again with another --out")
+            raise InputError(
+                f"{path} does not exist: the run stopped before its first checkpoint; start it again with another --out"
+            )
         entries = checkpoint.load(path)
         header = entries["header"]
         if header["network"] != net.config or "progress" not in header:
-            raise InputError(f"{path} does not belong to the network in {self.path / 'config.json'}; it cannot be resumed")
+            raise InputError(
+                f"{path} does not belong to the network in {self.path / 'config.json'}; it cannot be resumed"
+            )
         checkpoint.fill_network(net, entries, path)
         try:
-            optimizer.restore({key.removeprefix("optimizer/"): value for key, value in entries.items()
-                               if key.startswith("optimizer/")}, header["optimizer_steps"])
+            optimizer.restore(
+                {
+                    key.removeprefix("optimizer/"): value
+                    for key, value in entries.items()
+                    if key.startswith("optimizer/")
+                },
+                header["optimizer_steps"],
+            )
         except (KeyError, ValueError) as error:
             raise InputError(f"{path} holds no state of this optimiser ({error}); it cannot be resumed") from None
         net.rng.bit_generator.state = header["random_state"]

@@ -20,15 +20,21 @@ def loss_curve(path, records):
     window = max(1, len(losses) // 20)
     if len(losses) >= 2 * window:
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        axes.plot(steps[window - 1:], smooth, color=LOSS_COLOUR, linewidth=2, label=f"mean of {window} steps")
+        axes.plot(steps[window - 1 :], smooth, color=LOSS_COLOUR, linewidth=2, label=f"mean of {window} steps")
     axes.set(xlabel="step", ylabel="weighted cross-entropy (Eq. 1)", yscale="log")
     axes.grid(alpha=0.3)
     lines, labels = axes.get_legend_handles_labels()
     if scores:
         right = axes.twinx()
         for name, style in (("pixel_accuracy", "o-"), ("mean_iou", "s--")):
-            right.plot([step for step, _ in scores], [score[name] for _, score in scores], style, color=SCORE_COLOUR,
-                       markersize=4, label=f"held-out {name.replace('_', ' ')}")
+            right.plot(
+                [step for step, _ in scores],
+                [score[name] for _, score in scores],
+                style,
+                color=SCORE_COLOUR,
+                markersize=4,
+                label=f"held-out {name.replace('_', ' ')}",
+            )
         right.set(ylim=(0, 1), ylabel="held-out score")
         lines, labels = [a + b for a, b in zip((lines, labels), right.get_legend_handles_labels())]
     figure.legend(lines, labels, loc="outside upper center", ncols=4, frameon=False, fontsize="small")
@@ -48,13 +54,27 @@ def prediction_panel(path, samples, probabilities, rows=3):
         n_classes = probability.shape[-1]
         found = probability.argmax(axis=-1)
         show_image(axes[0], sample.image, sample.name)
-        axes[1].imshow(sample.labels, cmap="gray" if n_classes == 2 else "viridis", vmin=0, vmax=n_classes - 1, interpolation="nearest")
+        axes[1].imshow(
+            sample.labels,
+            cmap="gray" if n_classes == 2 else "viridis",
+            vmin=0,
+            vmax=n_classes - 1,
+            interpolation="nearest",
+        )
         shown = probability[..., 1] if n_classes == 2 else found
-        axes[2].imshow(shown, cmap="gray" if n_classes == 2 else "viridis", vmin=0, vmax=1 if n_classes == 2 else n_classes - 1)
+        axes[2].imshow(
+            shown, cmap="gray" if n_classes == 2 else "viridis", vmin=0, vmax=1 if n_classes == 2 else n_classes - 1
+        )
         axes[3].imshow(error_picture(sample, found), interpolation="nearest")
         wrong = (found != sample.labels) & ~ignored(sample)
-        for one, title in zip(axes[1:], ("truth", "probability of class 1" if n_classes == 2 else "most likely class",
-                                         f"error: {wrong.mean():.1%} (red missed, blue invented)")):
+        for one, title in zip(
+            axes[1:],
+            (
+                "truth",
+                "probability of class 1" if n_classes == 2 else "most likely class",
+                f"error: {wrong.mean():.1%} (red missed, blue invented)",
+            ),
+        ):
             one.set_title(title, fontsize="medium")
         for one in axes:
             one.set_axis_off()
@@ -70,7 +90,7 @@ def show_image(axes, image, title):
 
 def error_picture(sample, found):
     """(H, W, 3): the image, faint, with missed pixels red and invented ones blue."""
-    grey = np.clip(sample.image.mean(axis=-1, keepdims=True), 0, 1) * 0.5 + 0.5        # (H, W, 1)
+    grey = np.clip(sample.image.mean(axis=-1, keepdims=True), 0, 1) * 0.5 + 0.5  # (H, W, 1)
     picture = np.repeat(grey, 3, axis=2)
     wrong = (found != sample.labels) & ~ignored(sample)
     picture[wrong & (sample.labels > 0)] = (0.84, 0.15, 0.16)

@@ -1,7 +1,8 @@
 """Images made smaller before the network and predictions made larger after it: `--scale`, as in milesial/Pytorch-UNet.
 
-Half the side is a quarter of the time and memory, and lets a network of fixed depth see twice as far. Images are resized bicubically,
-masks by nearest neighbour. Logits are enlarged bilinearly; not probabilities, whose mean is another number than that of the mean logit.
+Half the side is a quarter of the time and memory, and lets a network of fixed depth see twice as far. Images are
+resized bicubically, masks by nearest neighbour. Logits are enlarged bilinearly; not probabilities, whose mean is
+another number than that of the mean logit.
 """
 
 from dataclasses import replace
@@ -14,12 +15,17 @@ from npunet.errors import InputError
 
 
 def scaled_size(shape, scale):
-    """(H, W, ...) -> (h, w), rounded down. Raises InputError for a scale that is none, or leaves nothing of this image."""
+    """(H, W, ...) -> (h, w), rounded down.
+
+    Raises InputError for a scale that is none, or leaves nothing of this image.
+    """
     if not 0 < scale <= 1:
         raise InputError(f"--scale is {scale}; expected a factor above 0, at most 1")
     height, width = int(scale * shape[0]), int(scale * shape[1])
     if not (height and width):
-        raise InputError(f"--scale {scale} leaves nothing of an image of {shape[0]} x {shape[1]} pixels; give a larger one")
+        raise InputError(
+            f"--scale {scale} leaves nothing of an image of {shape[0]} x {shape[1]} pixels; give a larger one"
+        )
     return height, width
 
 
@@ -38,17 +44,27 @@ def scaled_dataset(dataset, scale):
 
 def _scaled_sample(sample, scale):
     height, width = scaled_size(sample.labels.shape, scale)
-    rows = ((np.arange(height) + 0.5) * sample.labels.shape[0] / height).astype(int)       # the pixel under each new pixel's middle
+    rows = ((np.arange(height) + 0.5) * sample.labels.shape[0] / height).astype(
+        int
+    )  # the pixel under each new pixel's middle
     columns = ((np.arange(width) + 0.5) * sample.labels.shape[1] / width).astype(int)
     instances = sample.instances[rows[:, None], columns]
-    found, ranks = np.unique(np.append(instances.ravel(), 0), return_inverse=True)         # 0 is there even if no background is left
-    return replace(sample, image=np.clip(resize(sample.image, height, width), 0, 1), labels=sample.labels[rows[:, None], columns],
-                   instances=ranks[:-1].reshape(instances.shape).astype(np.int32),
-                   ignore=None if sample.ignore is None else sample.ignore[rows[:, None], columns])
+    found, ranks = np.unique(
+        np.append(instances.ravel(), 0), return_inverse=True
+    )  # 0 is there even if no background is left
+    return replace(
+        sample,
+        image=np.clip(resize(sample.image, height, width), 0, 1),
+        labels=sample.labels[rows[:, None], columns],
+        instances=ranks[:-1].reshape(instances.shape).astype(np.int32),
+        ignore=None if sample.ignore is None else sample.ignore[rows[:, None], columns],
+    )
 
 
 def predict(net, image, scale, tile=572, *, augment=False, progress=None):
-    """`tiling.predict` on an image of `scale` times the size: (H, W) or (H, W, C) -> (H, W, K) float32, enlarged again."""
+    """`tiling.predict` on an image of `scale` times the size:
+    (H, W) or (H, W, C) -> (H, W, K) float32, enlarged again.
+    """
     if scale == 1:
         return tiling.predict(net, image, tile, augment=augment, progress=progress)
     image = np.asarray(image).reshape(*image.shape[:2], -1)

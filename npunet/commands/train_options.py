@@ -1,12 +1,12 @@
 """The options of npunet.train: their defaults, what is refused, and what the other parts make of them.
 
-Three of them follow the data unless they are given. The border term of Eq. 2 (--w0) is the paper's 10 where masks number the
-instances: it forces gaps between cells that touch; and there must be gaps to force, so cells that touch in the masks give up a
-pixel each (--gap, see `datasets.labels.with_gaps`). Where masks mark classes, such as membranes drawn at their
-width, both are 0. Class weights w_c (--class-balance) are off. Both together make a membrane pixel count some ten times as
-much as one of the interior, so that probabilities lean to membrane and a threshold of 1/2 is no longer the right one:
-on ISBI 2012 V_rand at its best threshold rises from 0.961 to 0.972, and pixel accuracy at 1/2 falls from 0.924 to 0.887
-(benchmarks/results/isbi2012/report.md). npunet.experiments turns both on there.
+Three of them follow the data unless they are given. The border term of Eq. 2 (--w0) is the paper's 10 where masks
+number the instances: it forces gaps between cells that touch; and there must be gaps to force, so cells that touch in
+the masks give up a pixel each (--gap, see `datasets.labels.with_gaps`). Where masks mark classes, such as membranes
+drawn at their width, both are 0. Class weights w_c (--class-balance) are off. Both together make a membrane pixel count
+some ten times as much as one of the interior, so that probabilities lean to membrane and a threshold of 1/2 is no
+longer the right one: on ISBI 2012 V_rand at its best threshold rises from 0.961 to 0.972, and pixel accuracy at 1/2
+falls from 0.924 to 0.887 (benchmarks/results/isbi2012/report.md). npunet.experiments turns both on there.
 """
 
 import argparse
@@ -15,19 +15,38 @@ import math
 import numpy as np
 
 from npunet import geometry
-from npunet.commands import scaling
 from npunet.augmentation import Settings
+from npunet.commands import scaling
 from npunet.commands.cli import TF32_HELP
 from npunet.errors import InputError
-from npunet.training import LOSSES, OPTIMIZERS, Recipe, SCHEDULES
+from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
 
 CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute", "tf32")
-DEFAULTS = dict(data="synthetic", out="runs/unet", labels="auto", held_out=None, base_channels=64, depth=4, variant="paper", dropout=0.5,
-                device="cpu", threads=None, evaluate_every=None, bilinear=False, classes=None, scale=1.0, load=None, epochs=None, recompute=False,
-                tf32=False, minutes=None, gap=None)
-LOADED = ("variant", "bilinear", "base_channels", "depth")         # options that a file of weights decides
+DEFAULTS = dict(
+    data="synthetic",
+    out="runs/unet",
+    labels="auto",
+    held_out=None,
+    base_channels=64,
+    depth=4,
+    variant="paper",
+    dropout=0.5,
+    device="cpu",
+    threads=None,
+    evaluate_every=None,
+    bilinear=False,
+    classes=None,
+    scale=1.0,
+    load=None,
+    epochs=None,
+    recompute=False,
+    tf32=False,
+    minutes=None,
+    gap=None,
+)
+LOADED = ("variant", "bilinear", "base_channels", "depth")  # options that a file of weights decides
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
 AUGMENTATION = ("rotation", "mirror", "elastic", "grey", "w0", "sigma")
 DEFAULTS |= {name: getattr(Settings(), name) for name in AUGMENTATION} | {"w0": None, "class_balance": False}
@@ -44,8 +63,11 @@ def augmentation_settings(options, dataset):
         values["w0"] = Settings().w0 if dataset.kind == "instances" else 0.0
     class_weights = None
     if options["class_balance"]:
-        balance = class_balance([sample.labels for sample in dataset.samples], dataset.n_classes,
-                                [sample.ignore for sample in dataset.samples])
+        balance = class_balance(
+            [sample.labels for sample in dataset.samples],
+            dataset.n_classes,
+            [sample.ignore for sample in dataset.samples],
+        )
         class_weights = tuple(map(float, balance))
     return Settings(class_weights=class_weights, **values)
 
@@ -56,7 +78,9 @@ def gap_of(options, dataset):
 
 
 def grey_statistics(samples):
-    """Mean and standard deviation of all grey values of the training images, for the network's input_mean and input_std."""
+    """Mean and standard deviation of all grey values of the training images, for the network's input_mean and
+    input_std.
+    """
     values = np.concatenate([sample.image.ravel() for sample in samples])
     return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
 
@@ -68,9 +92,17 @@ def tile_size(text):
     return text if text == "auto" else int(text)
 
 
-RANGES = (                                                # options, what fits, the same in words
-    (("steps", "batch", "base_channels", "depth", "held_out", "evaluate_every", "epochs", "classes", "threads"), lambda value: value >= 1, "at least 1"),
-    (("warmup", "clip", "weight_decay", "rotation", "elastic", "grey", "w0", "gap", "seed"), lambda value: value >= 0, "at least 0"),
+RANGES = (  # options, what fits, the same in words
+    (
+        ("steps", "batch", "base_channels", "depth", "held_out", "evaluate_every", "epochs", "classes", "threads"),
+        lambda value: value >= 1,
+        "at least 1",
+    ),
+    (
+        ("warmup", "clip", "weight_decay", "rotation", "elastic", "grey", "w0", "gap", "seed"),
+        lambda value: value >= 0,
+        "at least 0",
+    ),
     (("learning_rate", "minutes", "sigma"), lambda value: value > 0, "a number above 0"),
     (("momentum", "dropout"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
 )
@@ -93,23 +125,45 @@ def check(options):
 
 
 def parser(description):
-    parse = argparse.ArgumentParser(prog="python -m npunet.train", description=description,
-                                    argument_default=argparse.SUPPRESS)
+    parse = argparse.ArgumentParser(
+        prog="python -m npunet.train", description=description, argument_default=argparse.SUPPRESS
+    )
 
     def option(name, help, **keywords):
         default = DEFAULTS.get(name.replace("-", "_"))
-        parse.add_argument(f"--{name}", help=help + (f" (default {default})" if default is not None else ""), **keywords)
+        parse.add_argument(
+            f"--{name}", help=help + (f" (default {default})" if default is not None else ""), **keywords
+        )
 
-    option("data", "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic")
+    option(
+        "data",
+        "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic",
+    )
     option("out", "folder for everything the run writes")
     option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
-    option("load", "start from the weights of this .npz, .pth or .safetensors file; it also decides the variant and the sizes", metavar="FILE")
+    option(
+        "load",
+        "start from the weights of this .npz, .pth or .safetensors file; it also decides the variant and the sizes",
+        metavar="FILE",
+    )
     option("steps", "training steps", type=int)
-    option("minutes", "instead of --steps: as many as fit into this time, found by timing the first few. It is these steps that are fixed then "
-           "(config.json has their number, with which --steps repeats the run), so a machine that becomes busier takes longer", type=float)
+    option(
+        "minutes",
+        "instead of --steps: as many as fit into this time, found by timing the first few. It is these steps that are "
+        "fixed then "
+        "(config.json has their number, with which --steps repeats the run), so a machine that becomes busier takes "
+        "longer",
+        type=float,
+    )
     option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
-    option("tile", "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512); auto: the "
-           "smallest whose output covers the images, or the largest that fits into the memory", type=tile_size, metavar="TILE|auto")
+    option(
+        "tile",
+        "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512); "
+        "auto: the "
+        "smallest whose output covers the images, or the largest that fits into the memory",
+        type=tile_size,
+        metavar="TILE|auto",
+    )
     option("batch", "tiles a step", type=int)
     option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
     option("depth", "number of poolings", type=int)
@@ -123,16 +177,29 @@ def parser(description):
     option("momentum", "of stochastic gradient descent and RMSprop", type=float)
     option("weight-decay", "pull of the parameters towards 0", type=float)
     option("loss", "what is minimised", choices=LOSSES)
-    option("schedule", "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing", choices=SCHEDULES)
+    option(
+        "schedule",
+        "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing",
+        choices=SCHEDULES,
+    )
     option("warmup", "steps until the learning rate is at its peak", type=int)
     option("clip", "largest norm of the gradient, 0 for no limit", type=float)
     option("rotation", "largest angle of a random rotation, degrees", type=float)
     option("mirror", "mirror at random", action=argparse.BooleanOptionalAction)
     option("elastic", "standard deviation of the elastic displacements, pixels; 0 for none", type=float)
     option("grey", "strength of the grey-value variation; 0 for none", type=float)
-    option("w0", "height of the separation border in the weight map of Eq. 2 (default 10 for instance masks, otherwise 0)", type=float)
+    option(
+        "w0",
+        "height of the separation border in the weight map of Eq. 2 (default 10 for instance masks, otherwise 0)",
+        type=float,
+    )
     option("sigma", "its width in pixels", type=float)
-    option("gap", "pixels that each of two touching cells gives up for a border between them (default 1 for instance masks, otherwise 0)", type=int)
+    option(
+        "gap",
+        "pixels that each of two touching cells gives up for a border between them (default 1 for instance masks, "
+        "otherwise 0)",
+        type=int,
+    )
     option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
     option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
     option("labels", "what the masks hold", choices=["auto", "binary", "instances", "classes"])

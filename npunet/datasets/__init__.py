@@ -1,4 +1,6 @@
-"""Where training pictures come from: drawn by the program, folders of several layouts, public sets by name (§4, the data)."""
+"""Where training pictures come from:
+drawn by the program, folders of several layouts, public sets by name (§4, the data).
+"""
 
 from pathlib import Path
 
@@ -16,11 +18,11 @@ def load(source, *, labels="auto", class_values=None, n_sections=12, size=512, s
     """A data set by name or path.
 
     source: "synthetic" (then n_sections, size and seed say what is drawn); a folder that holds images/ and masks/, or
-    train-volume.tif and train-labels.tif, or the cell tracking challenge's 01/ and 01_GT/, or one folder an image as in the
-    2018 Data Science Bowl; or one of the names in `npunet.datasets.named`, which is downloaded if it is not there.
+    train-volume.tif and train-labels.tif, or the cell tracking challenge's 01/ and 01_GT/, or one folder an image as in
+    the 2018 Data Science Bowl; or one of the names in `npunet.datasets.named`, which is downloaded if it is not there.
     labels: what the values of the masks mean, "auto", "binary", "instances" or "classes" (the rules are those of
-    `npunet.datasets.labels`); class_values: the mask values of class 0, 1, .. where a model trained on another folder fixes
-    them. Returns a `Dataset`; raises InputError naming the file that is at fault.
+    `npunet.datasets.labels`); class_values: the mask values of class 0, 1, .. where a model trained on another folder
+    fixes them. Returns a `Dataset`; raises InputError naming the file that is at fault.
     """
     if str(source) == "synthetic":
         return synthetic(n_sections=n_sections, size=size, seed=seed)
@@ -31,7 +33,10 @@ def load(source, *, labels="auto", class_values=None, n_sections=12, size=512, s
         return dataset
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"data {source}: {what}; expected a folder with images/ and masks/ or with train-volume.tif and train-labels.tif, "
-                         f"or one of synthetic, {', '.join(named.SETS)}")
-    folder, reader = find_layout(folder) or (folder, load_folder)       # load_folder explains what is missing
+        raise InputError(
+            f"data {source}: {what}; expected a folder with images/ and masks/ or with train-volume.tif and "
+            f"train-labels.tif, "
+            f"or one of synthetic, {', '.join(named.SETS)}"
+        )
+    folder, reader = find_layout(folder) or (folder, load_folder)  # load_folder explains what is missing
     return reader(folder, labels, class_values)

@@ -1,7 +1,7 @@
 """The public data sets from the command line.
 
-    python -m npunet.datasets                 what there is, where it comes from and on what terms
-    python -m npunet.datasets isbi2012        fetch it into the data folder (NPUNET_DATA, else ~/.cache/npunet)
+python -m npunet.datasets                 what there is, where it comes from and on what terms
+python -m npunet.datasets isbi2012        fetch it into the data folder (NPUNET_DATA, else ~/.cache/npunet)
 """
 
 import argparse
@@ -18,7 +18,10 @@ def main(arguments=None):
         print(f"{name} is in {named.find_or_fetch(name)}")
     for name in () if names else named.SETS:
         folder = named.find(name)
-        print(f"{named.SETS[name].about()}\n  {'found in ' + str(folder) if folder else 'not in ' + str(named.data_folder())}\n")
+        print(
+            f"{named.SETS[name].about()}\n  "
+            f"{'found in ' + str(folder) if folder else 'not in ' + str(named.data_folder())}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
     01_GT/SEG/man_segNNN.tif        cells drawn by hand, 0 background, one number a cell, for some frames only
     01_GT/TRA/man_trackNNN.tif      a marker for every cell of every frame
 
-Only frames with a man_seg file become samples. In many of them not every cell is drawn. The markers tell: a frame is partly
-annotated if some marker has less than half of its pixels inside drawn cells. There nothing is known about the pixels that
-no cell covers, neither background nor the cells that were left out, so they are ignored (weight 0 in Eq. 1). Without TRA/
-every frame is taken as complete.
+Only frames with a man_seg file become samples. In many of them not every cell is drawn. The markers tell: a frame is
+partly annotated if some marker has less than half of its pixels inside drawn cells. There nothing is known about the
+pixels that no cell covers, neither background nor the cells that were left out, so they are ignored (weight 0 in Eq.
+1). Without TRA/ every frame is taken as complete.
 
-Several annotators are several folders SEG* (SEG_A, SEG_B, ..) in 01_GT, or 01_GT* beside it. Where they disagree whether a
-pixel is cell or background, it is ignored; the numbering of the cells is the first annotator's.
+Several annotators are several folders SEG* (SEG_A, SEG_B, ..) in 01_GT, or 01_GT* beside it. Where they disagree
+whether a pixel is cell or background, it is ignored; the numbering of the cells is the first annotator's.
 """
 
 import re
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet.files import images
 from npunet.datasets.dataset import Dataset, Sample
 from npunet.datasets.folders import same_channels
 from npunet.errors import InputError
+from npunet.files import images
 
 
 def is_cell_tracking(folder):
@@ -33,7 +33,9 @@ def load_cell_tracking(folder, labels="auto", class_values=None):
     """All annotated frames of all sequences, in order, as a `Dataset` of instances. Raises InputError."""
     folder = Path(folder)
     if labels not in ("auto", "instances") or class_values is not None:
-        raise InputError(f"data {folder}: --labels {labels}, but the masks of the cell tracking challenge are instances")
+        raise InputError(
+            f"data {folder}: --labels {labels}, but the masks of the cell tracking challenge are instances"
+        )
     pictures, truths = [], []
     for sequence in _sequences(folder):
         for number, paths in sorted(_annotations(folder, sequence).items()):
@@ -44,14 +46,22 @@ def load_cell_tracking(folder, labels="auto", class_values=None):
             pictures.append((f"{sequence}/t{number}", str(image_path), image))
             truths.append(_truth(masks, _markers(folder, sequence, number, image_path, image)))
     if not pictures:
-        raise InputError(f"data {folder}: no man_seg*.tif in {_sequences(folder)[0]}_GT/SEG; expected at least one annotated frame")
-    samples = [Sample(name, image, (instances > 0).astype(np.int64), instances, ignore if ignore.any() else None)
-               for (name, image), (instances, ignore) in zip(same_channels(pictures), truths, strict=True)]
+        raise InputError(
+            f"data {folder}: no man_seg*.tif in {_sequences(folder)[0]}_GT/SEG; expected at least one annotated frame"
+        )
+    samples = [
+        Sample(name, image, (instances > 0).astype(np.int64), instances, ignore if ignore.any() else None)
+        for (name, image), (instances, ignore) in zip(same_channels(pictures), truths, strict=True)
+    ]
     return Dataset(folder.name, samples, n_classes=2, kind="instances")
 
 
 def _sequences(folder):
-    return sorted(entry.name[:2] for entry in Path(folder).iterdir() if re.fullmatch(r"\d\d_GT", entry.name) and (entry / "SEG").is_dir())
+    return sorted(
+        entry.name[:2]
+        for entry in Path(folder).iterdir()
+        if re.fullmatch(r"\d\d_GT", entry.name) and (entry / "SEG").is_dir()
+    )
 
 
 def _annotations(folder, sequence):
@@ -76,14 +86,14 @@ def _markers(folder, sequence, number, image_path, image):
 
 def _truth(masks, markers):
     """Instances (H, W) int32 numbered 1..n, and ignore (H, W) bool."""
-    cell = np.stack(masks) > 0                                      # (annotators, H, W)
+    cell = np.stack(masks) > 0  # (annotators, H, W)
     agreed = cell.all(axis=0)
     ignore = agreed != cell.any(axis=0)
     drawn = np.where(agreed, masks[0], 0)
     if markers is not None:
         size = np.bincount(markers.ravel())
         inside = np.bincount(markers[cell.any(axis=0)], minlength=len(size))
-        if (2 * inside < size)[1:].any():                           # numbers that do not occur have size 0 and pass
+        if (2 * inside < size)[1:].any():  # numbers that do not occur have size 0 and pass
             ignore |= ~agreed
     _, numbers = np.unique(np.append(drawn, 0), return_inverse=True)
     return numbers[:-1].reshape(drawn.shape).astype(np.int32), ignore
@@ -99,5 +109,8 @@ def _pages(path):
 
 def _same_size(path, mask, image_path, image):
     if mask.shape != image.shape[:2]:
-        raise InputError(f"{path}: {mask.shape[0]} x {mask.shape[1]} pixels, but {image_path} has {image.shape[0]} x {image.shape[1]}; "
-                         "expected the same size")
+        raise InputError(
+            f"{path}: {mask.shape[0]} x {mask.shape[1]} pixels, but {image_path} has {image.shape[0]} x "
+            f"{image.shape[1]}; "
+            "expected the same size"
+        )

@@ -1,4 +1,7 @@
-"""What a training set is: images with the class and the instance of every pixel (§3: labels for Eq. 1, instances for Eq. 2)."""
+"""What a training set is: images with the class and the instance of every pixel (§3: labels for Eq.
+
+1, instances for Eq. 2).
+"""
 
 from dataclasses import dataclass
 
@@ -11,8 +14,9 @@ from npunet.errors import InputError
 class Sample:
     """One annotated image.
 
-    image: (H, W, C) float32 in 0..1. labels: (H, W) int64, the class of each pixel; class 1 is the object or cell interior.
-    instances: (H, W) int32, 0 background, 1..n. ignore: (H, W) bool, True where there is no annotation, or None.
+    image: (H, W, C) float32 in 0..1. labels: (H, W) int64, the class of each pixel; class 1 is the object or cell
+    interior. instances: (H, W) int32, 0 background, 1..n. ignore: (H, W) bool, True where there is no annotation, or
+    None.
     """
 
     name: str
@@ -30,7 +34,7 @@ class Dataset:
     samples: list
     n_classes: int
     kind: str = "binary"
-    class_values: tuple | None = None      # the mask value of class 0, 1, ..; None if the values were instance numbers
+    class_values: tuple | None = None  # the mask value of class 0, 1, ..; None if the values were instance numbers
 
     @property
     def in_channels(self):
@@ -40,18 +44,25 @@ class Dataset:
         return len(self.samples)
 
     def split(self, held_out):
-        """(training, held-out): the last samples as one block, for neighbouring sections look alike and must not be on both sides.
+        """(training, held-out):
+        the last samples as one block, for neighbouring sections look alike and must not be on both sides.
 
-        held_out: how many (int), or which share (float below 1; rounded, at least one). Raises InputError if nothing is left.
+        held_out: how many (int), or which share (float below 1; rounded, at least one). Raises InputError if nothing is
+        left.
         """
         total = len(self.samples)
         if total == 1 and held_out:
-            raise InputError(f"{self.name} has one image; expected at least two, of which one is held out: add images, or cut this one into parts")
+            raise InputError(
+                f"{self.name} has one image; expected at least two, of which one is held out: add images, or cut this "
+                f"one into parts"
+            )
         if isinstance(held_out, float) and 0 < held_out < 1:
             held_out = max(1, round(held_out * total))
         if held_out != int(held_out) or not 0 <= held_out < total:
-            raise InputError(f"cannot hold out {held_out} of the {total} images of {self.name}; "
-                             f"expected 0 to {total - 1}, or a share below 1")
+            raise InputError(
+                f"cannot hold out {held_out} of the {total} images of {self.name}; "
+                f"expected 0 to {total - 1}, or a share below 1"
+            )
         cut = total - int(held_out)
         return self._part(self.samples[:cut]), self._part(self.samples[cut:])
 
@@ -60,19 +71,31 @@ class Dataset:
 
 
 def describe(dataset):
-    """What the data look like, as text: read it before training, for wrong polarity and value range are the usual reasons
-    for all-black predictions."""
+    """What the data look like, as text:
+    read it before training, for wrong polarity and value range are the usual reasons for all-black predictions."""
     samples = dataset.samples
-    lines = [f"{dataset.name}: {len(samples)} images, {_sizes(samples)}, {dataset.in_channels} channel{'s' * (dataset.in_channels > 1)}"]
+    lines = [
+        f"{dataset.name}: {len(samples)} images, {_sizes(samples)}, {dataset.in_channels} "
+        f"channel{'s' * (dataset.in_channels > 1)}"
+    ]
     if not samples:
         return lines[0]
     smallest, largest = min(s.image.min() for s in samples), max(s.image.max() for s in samples)
     means = [s.image.mean(dtype=np.float64) for s in samples]
-    lines.append(f"  grey values {smallest:.2f} to {largest:.2f}; mean of an image {min(means):.2f} to {max(means):.2f}")
+    lines.append(
+        f"  grey values {smallest:.2f} to {largest:.2f}; mean of an image {min(means):.2f} to {max(means):.2f}"
+    )
     if largest < 0.1 or largest - smallest < 0.05:
-        lines.append("  WARNING: hardly any contrast; are these masks, or dark 8-bit images? Save them as 16 bit, which is stretched.")
+        lines.append(
+            "  WARNING: hardly any contrast; are these masks, or dark 8-bit images? Save them as 16 bit, which is "
+            "stretched."
+        )
 
-    values = f"mask values {' '.join(map(str, dataset.class_values))}" if dataset.class_values else "mask values are instance numbers"
+    values = (
+        f"mask values {' '.join(map(str, dataset.class_values))}"
+        if dataset.class_values
+        else "mask values are instance numbers"
+    )
     lines.append(f"  labels: {dataset.kind} ({values})")
     pixels, greys = np.zeros(dataset.n_classes), np.zeros(dataset.n_classes)
     for sample in samples:
@@ -83,12 +106,17 @@ def describe(dataset):
     names = ["background / membrane", "object / cell interior"] if dataset.n_classes == 2 else [""] * dataset.n_classes
     for index, name in enumerate(names):
         grey = greys[index] / pixels[index] if pixels[index] else float("nan")
-        lines.append(f"  class {index} {name}: {pixels[index] / pixels.sum():.1%} of the pixels, mean grey value {grey:.2f}")
+        lines.append(
+            f"  class {index} {name}: {pixels[index] / pixels.sum():.1%} of the pixels, mean grey value {grey:.2f}"
+        )
     if (pixels == 0).any():
         lines.append(f"  WARNING: no pixel of class {', '.join(map(str, np.flatnonzero(pixels == 0)))}")
     if dataset.n_classes == 2 and pixels.all():
         brighter = greys[1] / pixels[1] > greys[0] / pixels[0]
-        lines.append(f"  polarity: objects are {'brighter' if brighter else 'darker'} than the background; a prediction shows them white")
+        lines.append(
+            f"  polarity: objects are {'brighter' if brighter else 'darker'} than the background; a prediction shows "
+            f"them white"
+        )
 
     counts = [len(np.unique(s.instances[s.instances > 0])) for s in samples]
     sizes = np.concatenate([np.bincount(s.instances.ravel())[1:] for s in samples])
@@ -97,7 +125,10 @@ def describe(dataset):
     lines.append(f"  instances: {min(counts)} to {max(counts)} an image{median}")
     unlabelled = sum(int(s.ignore.sum()) for s in samples if s.ignore is not None)
     if unlabelled:
-        lines.append(f"  {unlabelled / sum(s.labels.size for s in samples):.1%} of the pixels have no annotation and get weight 0")
+        lines.append(
+            f"  {unlabelled / sum(s.labels.size for s in samples):.1%} of the pixels have no annotation and get "
+            f"weight 0"
+        )
     return "\n".join(lines)
 
 

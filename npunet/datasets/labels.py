@@ -1,17 +1,21 @@
-"""What the values of a mask mean: one object class, numbered instances or several classes (§3; Eq. 2 needs the instances).
+"""What the values of a mask mean: one object class, numbered instances or several classes (§3; Eq.
+
+2 needs the instances).
 
 The values of all masks of a folder are looked at together, and one of three readings holds for all of them:
 
-- **binary**: class 1 where the value is above half of the folder's largest value, else class 0 (so 0/1 and 0/255 alike).
+- **binary**: class 1 where the value is above half of the folder's largest value, else class 0 (so 0/1 and 0/255
+  alike).
   Instances are the 4-connected components of class 1, for in the ISBI labels cells touch only across corners.
 - **instances**: 0 is background (class 0), every other value is one object (class 1), numbered 1..n in each image.
-- **classes**: the values that occur in the folder are the classes 0, 1, .. in ascending order (0/127/255 and 1/2/3 work as
+- **classes**: the values that occur in the folder are the classes 0, 1, .. in ascending order (0/127/255 and 1/2/3 work
+  as
   well as 0/1/2). Instances are the 4-connected components of each class but the first.
 
-``labels="auto"`` decides: 0 and one other value is binary. With more values, and 0 among them, it counts for each image and
-value whether the pixels form one 8-connected piece: more than 16 values of which at least 70 % form one piece are
-instances; at most 16 values of which at most half form one piece are classes. All else is ambiguous and is an error that
-asks, because a wrong guess trains without complaint and predicts nonsense.
+``labels="auto"`` decides: 0 and one other value is binary. With more values, and 0 among them, it counts for each image
+and value whether the pixels form one 8-connected piece: more than 16 values of which at least 70 % form one piece are
+instances; at most 16 values of which at most half form one piece are classes. All else is ambiguous and is an error
+that asks, because a wrong guess trains without complaint and predicts nonsense.
 """
 
 from dataclasses import replace
@@ -35,28 +39,44 @@ def interpret(masks, labels="auto", class_values=None):
     masks = [(name, mask.astype(np.int64)) for name, mask in masks]
     values = np.unique(np.concatenate([np.unique(mask) for _, mask in masks]))
     if len(values) == 1 and class_values is None:
-        raise InputError(f"{masks[0][0]}: every pixel of all {len(masks)} masks is {values[0]}; expected background and objects")
+        raise InputError(
+            f"{masks[0][0]}: every pixel of all {len(masks)} masks is {values[0]}; expected background and objects"
+        )
     kind = ("classes" if class_values is not None else decide(masks, values)) if labels == "auto" else labels
     if kind == "instances":
         if values[0] != 0:
             raise InputError(f"{masks[0][0]}: instance masks without any background (no value 0, smallest {values[0]})")
         return [_from_instances(mask) for _, mask in masks], 2, kind, None
     if kind == "binary":
-        return [_from_classes(np.where(2 * mask > values[-1], 1, 0)) for _, mask in masks], 2, kind, (int(values[0]), int(values[-1]))
+        return (
+            [_from_classes(np.where(2 * mask > values[-1], 1, 0)) for _, mask in masks],
+            2,
+            kind,
+            (int(values[0]), int(values[-1])),
+        )
     class_values = tuple(int(value) for value in (values if class_values is None else class_values))
     if len(class_values) > 256:
-        raise InputError(f"{masks[0][0]}: {len(class_values)} different values are too many for classes; "
-                         "if each is one object say --labels instances")
-    return [_from_classes(_class_index(name, mask, class_values)) for name, mask in masks], len(class_values), kind, class_values
+        raise InputError(
+            f"{masks[0][0]}: {len(class_values)} different values are too many for classes; "
+            "if each is one object say --labels instances"
+        )
+    return (
+        [_from_classes(_class_index(name, mask, class_values)) for name, mask in masks],
+        len(class_values),
+        kind,
+        class_values,
+    )
 
 
 def with_gaps(sample, width=1):
-    """``sample`` with background between cells that touch: "the small separation borders that we introduce between touching cells" (§3).
+    """``sample`` with background between cells that touch:
+    "the small separation borders that we introduce between touching cells" (§3).
 
-    Hand-made instance masks often let cells touch without a pixel between them; then no background is there for Eq. 2 to weigh and
-    nothing that a network could learn to part them by. Each pixel of a cell that has another cell's pixel among its neighbours at
-    most ``width`` away (in a square window) becomes background, in labels and instances: a gap of 2 width pixels where they touch,
-    which outlasts the deformation of §3.1. For training only; scores are taken against the masks as they are. Returns a new Sample.
+    Hand-made instance masks often let cells touch without a pixel between them; then no background is there for Eq. 2
+    to weigh and nothing that a network could learn to part them by. Each pixel of a cell that has another cell's pixel
+    among its neighbours at most ``width`` away (in a square window) becomes background, in labels and instances: a gap
+    of 2 width pixels where they touch, which outlasts the deformation of §3.1. For training only; scores are taken
+    against the masks as they are. Returns a new Sample.
     """
     instances = sample.instances
     window, beyond = 2 * width + 1, np.iinfo(instances.dtype).max
@@ -67,7 +87,10 @@ def with_gaps(sample, width=1):
 
 
 def decide(masks, values):
-    """The reading of "auto" (rule: top of this file), given all values that occur. Raises InputError where it is ambiguous."""
+    """The reading of "auto" (rule: top of this file), given all values that occur.
+
+    Raises InputError where it is ambiguous.
+    """
     if len(values) == 2 and values[0] == 0:
         return "binary"
     if values[0] == 0:
@@ -78,17 +101,21 @@ def decide(masks, values):
         if len(values) - 1 <= MANY_VALUES and one_piece <= OFTEN_SPLIT:
             return "classes"
     shown = ", ".join(map(str, values[:6])) + (f", .. {values[-1]} ({len(values)} values)" if len(values) > 6 else "")
-    raise InputError(f"{masks[0][0]} and the other masks hold {shown}, which can be read in more than one way; "
-                     "say --labels binary (above half of the largest is object; also for JPEG or blurred masks), "
-                     "--labels instances (each value one object) or --labels classes (each value one class)")
+    raise InputError(
+        f"{masks[0][0]} and the other masks hold {shown}, which can be read in more than one way; "
+        "say --labels binary (above half of the largest is object; also for JPEG or blurred masks), "
+        "--labels instances (each value one object) or --labels classes (each value one class)"
+    )
 
 
 def _pieces(mask):
     """Number of 8-connected pieces of each value of a mask but 0."""
     values, ranks = np.unique(mask, return_inverse=True)
-    ranks = ranks.reshape(mask.shape) + (values[0] != 0)            # 0 stays 0, the others are 1..n
+    ranks = ranks.reshape(mask.shape) + (values[0] != 0)  # 0 stays 0, the others are 1..n
     boxes = ndimage.find_objects(ranks)
-    return np.array([ndimage.label(ranks[box] == rank, np.ones((3, 3)))[1] for rank, box in enumerate(boxes, 1)], dtype=int)
+    return np.array(
+        [ndimage.label(ranks[box] == rank, np.ones((3, 3)))[1] for rank, box in enumerate(boxes, 1)], dtype=int
+    )
 
 
 def _from_instances(mask):
@@ -100,7 +127,7 @@ def _from_instances(mask):
 def _from_classes(classes):
     instances, count = np.zeros(classes.shape, np.int32), 0
     for index in range(1, classes.max(initial=0) + 1):
-        components, found = ndimage.label(classes == index)         # SciPy's default in two dimensions: 4-connected
+        components, found = ndimage.label(classes == index)  # SciPy's default in two dimensions: 4-connected
         instances[components > 0] = components[components > 0] + count
         count += found
     return classes, instances

@@ -10,7 +10,9 @@ from npunet.commands import run_pictures
 
 
 def draw(folder, outcome, ranking, show_data=True):
-    """Write curves.png, and with show_data worst.png, best.png, and cells_worst.png, cells_best.png where there are cells; the list of names."""
+    """Write curves.png, and with show_data worst.png, best.png, and cells_worst.png, cells_best.png where there are
+    cells; the list of names.
+    """
     run_pictures.loss_curve(folder / "curves.png", outcome.records)
     names = ["curves.png"]
     worst, best = _extremes(outcome, ranking)
@@ -27,7 +29,9 @@ def draw(folder, outcome, ranking, show_data=True):
 def _extremes(outcome, ranking):
     """Indices of the samples with the lowest and the highest score of this name."""
     values = np.array([row[ranking] for row in outcome.rows])
-    return int(np.argmin(np.where(np.isnan(values), np.inf, values))), int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+    return int(np.argmin(np.where(np.isnan(values), np.inf, values))), int(
+        np.argmax(np.where(np.isnan(values), -np.inf, values))
+    )
 
 
 def extremes(outcome, ranking):
@@ -36,18 +40,26 @@ def extremes(outcome, ranking):
 
 
 def cells_panel(path, sample, found):
-    """Write image, true cells and found cells; a found cell has the colour of the true one that it covers most of, else it is white."""
+    """Write image, true cells and found cells;
+    a found cell has the colour of the true one that it covers most of, else it is white.
+    """
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    run_pictures.show_image(left, sample.image / max(np.quantile(sample.image, 0.999), 1e-3), f"{sample.name}, contrast stretched")
+    run_pictures.show_image(
+        left, sample.image / max(np.quantile(sample.image, 0.999), 1e-3), f"{sample.name}, contrast stretched"
+    )
     truth = sample.instances
     colours = palette(int(truth.max()))
     middle.imshow(colours[truth], interpolation="nearest")
     right.imshow(np.concatenate([colours, np.ones((1, 3))])[in_colours_of(found, truth)], interpolation="nearest")
     counts = metrics.count_errors(found, truth)
     middle.set_title(f"truth: {counts['true']} cells", fontsize="medium")
-    right.set_title(f"found: {counts['found']} cells\n{counts['merged']} merged, {counts['split']} split, {counts['missed']} missed, "
-                    f"{counts['invented']} invented", fontsize="medium")
+    right.set_title(
+        f"found: {counts['found']} cells\n{counts['merged']} merged, {counts['split']} split, {counts['missed']} "
+        f"missed, "
+        f"{counts['invented']} invented",
+        fontsize="medium",
+    )
     for axes in (left, middle, right):
         axes.set_axis_off()
     run_pictures.save(figure, path)
@@ -55,13 +67,22 @@ def cells_panel(path, sample, found):
 
 def palette(count):
     """(count + 1, 3): black for 0, then hues a golden angle apart, so that neighbouring numbers look different."""
-    return np.array([(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75 - 0.3 * (index % 2), 1 - 0.25 * (index % 3) / 2)
-                                        for index in range(count))])
+    return np.array(
+        [
+            (0.0, 0.0, 0.0),
+            *(
+                colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75 - 0.3 * (index % 2), 1 - 0.25 * (index % 3) / 2)
+                for index in range(count)
+            ),
+        ]
+    )
 
 
 def in_colours_of(found, truth):
-    """(H, W): for each found cell the number of the true cell that it shares most pixels with; truth.max() + 1 if it shares none."""
-    shared = metrics.contingency_table(found, truth)[0].toarray()          # (true + 1, found + 1); column 0 is empty
+    """(H, W): for each found cell the number of the true cell that it shares most pixels with;
+    truth.max() + 1 if it shares none.
+    """
+    shared = metrics.contingency_table(found, truth)[0].toarray()  # (true + 1, found + 1); column 0 is empty
     colour = np.where(shared.any(axis=0), shared.argmax(axis=0), truth.max() + 1)
     colour[0] = 0
     return colour[found]

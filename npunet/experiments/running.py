@@ -1,4 +1,6 @@
-"""One experiment from its options to its scores: train (or go on, or take a run that is there), predict the held-out images, score."""
+"""One experiment from its options to its scores:
+train (or go on, or take a run that is there), predict the held-out images, score.
+"""
 
 import json
 import time
@@ -9,34 +11,34 @@ from tqdm import tqdm
 
 from npunet import datasets, evaluate, train
 from npunet.commands import scaling, train_options
-from npunet.errors import InputError
+from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.datasets import named
+from npunet.errors import InputError
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
-from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.unet import UNet
 
-TUNING_IMAGES = 10                 # training images, evenly spread, on which the cutting into cells is chosen
+TUNING_IMAGES = 10  # training images, evenly spread, on which the cutting into cells is chosen
 
 
 @dataclass
 class Outcome:
     """What a run came to. mean: the scores of the table; rows: the same for each held-out sample; counts are sums."""
 
-    options: dict                  # of npunet.train
-    records: list                  # of metrics.jsonl
+    options: dict  # of npunet.train
+    records: list  # of metrics.jsonl
     parameters: int
-    device: str                    # where the run was scored
-    training: int                  # number of images
+    device: str  # where the run was scored
+    training: int  # number of images
     samples: list
     probabilities: list
     rows: list
     mean: dict
-    seconds: float                 # of scoring, predictions included
+    seconds: float  # of scoring, predictions included
     thresholds: dict = field(default_factory=dict)
     cutting: cells.Cutting | None = None
     cutting_score: float | None = None
-    found: list | None = None      # cell numbers of each sample
+    found: list | None = None  # cell numbers of each sample
 
     @property
     def steps(self):
@@ -48,19 +50,29 @@ class Outcome:
         return sum(record.get("seconds", 0) for record in self.records)
 
     def for_json(self):
-        options = {name: value for name, value in self.options.items() if name != "out"} | {"data": name_of(self.options["data"])}
-        return {"mean": self.mean, "thresholds": self.thresholds, "cutting": vars(self.cutting) if self.cutting else None, "steps": self.steps,
-                "training_seconds": round(self.training_seconds, 1), "parameters": self.parameters, "options": options,
-                "per_image": [{"name": sample.name} | row for sample, row in zip(self.samples, self.rows)]}
+        options = {name: value for name, value in self.options.items() if name != "out"} | {
+            "data": name_of(self.options["data"])
+        }
+        return {
+            "mean": self.mean,
+            "thresholds": self.thresholds,
+            "cutting": vars(self.cutting) if self.cutting else None,
+            "steps": self.steps,
+            "training_seconds": round(self.training_seconds, 1),
+            "parameters": self.parameters,
+            "options": options,
+            "per_image": [{"name": sample.name} | row for sample, row in zip(self.samples, self.rows)],
+        }
 
 
 def ensure_trained(folder, wanted, given):
-    """Train into `folder` with the options `wanted`; a run that is there already is gone on with, if it is not finished.
+    """Train into `folder` with the options `wanted`;
+    a run that is there already is gone on with, if it is not finished.
 
     given: names of the options that were asked for by hand. Raises InputError if the run that is there has others.
     """
     config, checkpoint = Path(folder) / "config.json", Path(folder) / "newest.npz"
-    if config.exists() and not checkpoint.exists():       # stopped before anything was kept
+    if config.exists() and not checkpoint.exists():  # stopped before anything was kept
         for name in ("config.json", "metrics.jsonl"):
             (Path(folder) / name).unlink(missing_ok=True)
     if not config.exists():
@@ -68,10 +80,16 @@ def ensure_trained(folder, wanted, given):
         return
     _, stored = RunFolder.reopen(folder, OF_TRAINING)
     had = train_options.DEFAULTS | stored["options"]
-    differing = [name for name in given if name not in (*train_options.CHANGEABLE_ON_RESUME, "minutes") and had[name] != wanted[name]]
+    differing = [
+        name
+        for name in given
+        if name not in (*train_options.CHANGEABLE_ON_RESUME, "minutes") and had[name] != wanted[name]
+    ]
     if differing:
-        raise InputError(f"{folder} holds a run with {differing[0]} {had[differing[0]]}, not {wanted[differing[0]]}; "
-                         "give another --out, or leave the option out to report on that run")
+        raise InputError(
+            f"{folder} holds a run with {differing[0]} {had[differing[0]]}, not {wanted[differing[0]]}; "
+            "give another --out, or leave the option out to report on that run"
+        )
     again = {name: wanted[name] for name in ("steps", "device", "threads", "data") if name in given}
     if max((record["step"] for record in read_records(folder)), default=0) < again.get("steps", had["steps"]):
         train.main([*arguments_of(again), "--resume", str(folder)])
@@ -83,7 +101,7 @@ def read_records(folder):
     for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():
         try:
             records.append(json.loads(line))
-        except ValueError:                                # the line that is being written, or was when the run was stopped
+        except ValueError:  # the line that is being written, or was when the run was stopped
             continue
     return records
 
@@ -106,7 +124,9 @@ def arguments_of(options):
 
 
 def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
-    """Score the network of a run folder on the images that it held out: an `Outcome`. Raises InputError if there is no such run.
+    """Score the network of a run folder on the images that it held out: an `Outcome`.
+
+    Raises InputError if there is no such run.
 
     Probabilities are means over the eight rotated and mirrored versions (§4) unless symmetries is false.
     """
@@ -121,13 +141,26 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
     held_out = [sample for sample in dataset.samples if sample.name in names]
     training = [sample for sample in dataset.samples if sample.name not in names]
     if len(held_out) != len(names):
-        raise InputError(f"{data or options['data']} has {len(held_out)} of the {len(names)} images that the run in {folder} held out; give its --data")
+        raise InputError(
+            f"{data or options['data']} has {len(held_out)} of the {len(names)} images that the run in {folder} held "
+            f"out; give its --data"
+        )
     tile = train.evaluation_tile(net, options["tile"])
     start = time.perf_counter()
-    outcome = Outcome(options, read_records(folder), net.n_parameters, net.device, len(training), held_out, _predict(net, held_out, tile, symmetries, "held-out"),
-                      rows=[], mean={}, seconds=0.0)
+    outcome = Outcome(
+        options,
+        read_records(folder),
+        net.n_parameters,
+        net.device,
+        len(training),
+        held_out,
+        _predict(net, held_out, tile, symmetries, "held-out"),
+        rows=[],
+        mean={},
+        seconds=0.0,
+    )
     if experiment.cells:
-        tuning = training[::max(1, -(-len(training) // TUNING_IMAGES))]
+        tuning = training[:: max(1, -(-len(training) // TUNING_IMAGES))]
         predicted = _predict(net, tuning, tile, symmetries, "training images, to choose thresholds")
         outcome.cutting, outcome.cutting_score = cells.choose_cutting(tuning, predicted)
         outcome.rows, outcome.mean, outcome.found = cells.score_cells(outcome.cutting, held_out, outcome.probabilities)

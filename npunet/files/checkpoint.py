@@ -1,8 +1,8 @@
 """Checkpoints: one .npz file, without pickles, that is there whole or not at all.
 
 Entries: "header" is JSON text (configuration of the network and whatever else the writer adds);
-"parameter/NAME" and "statistic/NAME" are the network's arrays; training adds "optimizer/...". A file is written to a temporary
-name beside its place, synced to the disk and renamed, so that a crash leaves the old file as it was.
+"parameter/NAME" and "statistic/NAME" are the network's arrays; training adds "optimizer/...". A file is written to a
+temporary name beside its place, synced to the disk and renamed, so that a crash leaves the old file as it was.
 """
 
 import contextlib
@@ -14,14 +14,27 @@ import zlib
 
 import numpy as np
 
-from npunet.machine.backend import to_cpu, to_device
 from npunet.errors import InputError
+from npunet.machine.backend import to_cpu, to_device
 
 FORMAT = "npunet checkpoint 1"
 
 # What zipfile, zlib, json and NumPy raise for files that are damaged or of another kind.
-UNREADABLE = (OSError, EOFError, MemoryError, ValueError, TypeError, KeyError, AttributeError, SyntaxError, RuntimeError,
-              OverflowError, zipfile.BadZipFile, zlib.error, struct.error)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    MemoryError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    SyntaxError,
+    RuntimeError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 def save(path, entries, **header):
@@ -39,40 +52,55 @@ def save(path, entries, **header):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path} could not be written: {error.strerror or error}; check the folder and the space left") from None
+        raise InputError(
+            f"{path} could not be written: {error.strerror or error}; check the folder and the space left"
+        ) from None
     finally:
-        with contextlib.suppress(OSError):               # it is gone already if it was renamed
+        with contextlib.suppress(OSError):  # it is gone already if it was renamed
             os.remove(temporary)
 
 
 def load(path):
-    """The entries of a checkpoint, "header" as a dict. Raises InputError if it is missing, cut short or something else."""
+    """The entries of a checkpoint, "header" as a dict.
+
+    Raises InputError if it is missing, cut short or something else.
+    """
     try:
-        with open(path, "rb") as opened:                  # np.load would leave a file open that it cannot read
-            zipped = b"PK".startswith(opened.read(2))     # np.load takes anything else for a pickle, and advises to trust it
+        with open(path, "rb") as opened:  # np.load would leave a file open that it cannot read
+            zipped = b"PK".startswith(
+                opened.read(2)
+            )  # np.load takes anything else for a pickle, and advises to trust it
             opened.seek(0)
             file = np.load(opened, allow_pickle=False) if zipped else None
             if file is None or "header" not in file.files:
-                raise InputError(f"{path} is not an npunet checkpoint; expected a .npz file that npunet.train or UNet.save wrote")
+                raise InputError(
+                    f"{path} is not an npunet checkpoint; expected a .npz file that npunet.train or UNet.save wrote"
+                )
             entries = {name: file[name] for name in file.files}
         entries["header"] = json.loads(str(entries["header"]))
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; expected a checkpoint in it, such as {os.path.join(path, 'best.npz')}") from None
+        raise InputError(
+            f"{path} is a folder; expected a checkpoint in it, such as {os.path.join(path, 'best.npz')}"
+        ) from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected a .npz file that npunet.train or UNet.save wrote") from None
     except InputError:
         raise
     except UNREADABLE as error:
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise InputError(f"{path} cannot be read as a checkpoint ({reason}); "
-                         "it is cut short, damaged or of another kind; use another copy") from None
+        raise InputError(
+            f"{path} cannot be read as a checkpoint ({reason}); "
+            "it is cut short, damaged or of another kind; use another copy"
+        ) from None
     if not isinstance(entries["header"], dict) or entries["header"].get("format") != FORMAT:
         raise InputError(f"{path} is not an npunet checkpoint of this version; expected format {FORMAT!r}")
     return entries
 
 
 def network_entries(net):
-    """What `save` needs of a network: header with its configuration, and its parameters and statistics as NumPy arrays."""
+    """What `save` needs of a network:
+    header with its configuration, and its parameters and statistics as NumPy arrays.
+    """
     entries = {name: to_cpu(array.value) for name, array in _arrays(net).items()}
     header = {"network": net.config} | ({"mask_values": net.mask_values} if net.mask_values else {})
     return {"header": header} | entries
@@ -83,7 +111,9 @@ def restore_network(network_class, entries, path, device):
     try:
         net = network_class(**entries["header"]["network"], device=device)
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: its header does not describe a network ({error}); expected a file that UNet.save wrote") from None
+        raise InputError(
+            f"{path}: its header does not describe a network ({error}); expected a file that UNet.save wrote"
+        ) from None
     fill_network(net, entries, path)
     net.mask_values = entries["header"].get("mask_values")
     return net
@@ -102,8 +132,11 @@ def fill_network(net, entries, path):
 
     wrong = [f"{short(name)} is missing" for name in arrays if name not in found]
     wrong += [f"{short(name)} is unexpected" for name in found if name not in arrays]
-    wrong += [f"{short(name)} has shape {found[name].shape} instead of {array.value.shape}" for name, array in arrays.items()
-              if name in found and found[name].shape != array.value.shape]
+    wrong += [
+        f"{short(name)} has shape {found[name].shape} instead of {array.value.shape}"
+        for name, array in arrays.items()
+        if name in found and found[name].shape != array.value.shape
+    ]
     if wrong:
         raise InputError(f"{path} does not fit the network: {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}")
     for name, array in arrays.items():
@@ -112,5 +145,6 @@ def fill_network(net, entries, path):
 
 def _arrays(net):
     """Everything of a network that is saved: {entry: Parameter or Statistic}."""
-    return ({f"parameter/{name}": parameter for name, parameter in net.parameters.items()}
-            | {f"statistic/{name}": statistic for name, statistic in net.statistics.items()})
+    return {f"parameter/{name}": parameter for name, parameter in net.parameters.items()} | {
+        f"statistic/{name}": statistic for name, statistic in net.statistics.items()
+    }

@@ -1,4 +1,5 @@
-"""Pictures in and out: any microscope's file becomes float32 in 0..1, and what npunet writes any viewer shows (§4, the data).
+"""Pictures in and out:
+any microscope's file becomes float32 in 0..1, and what npunet writes any viewer shows (§4, the data).
 
 The one scaling rule, for `read_image` and `open_image` alike:
 
@@ -25,10 +26,10 @@ from npunet.errors import InputError
 TIFF = (".tif", ".tiff")
 EXTENSIONS = (".png", *TIFF, ".jpg", ".jpeg", ".gif", ".bmp")
 LOW_PERCENTILE, HIGH_PERCENTILE, MAX_SAMPLED = 0.1, 99.9, 2**22
-COLOUR = 1 << 24                    # read_labels writes a coloured pixel as COLOUR + 65536 R + 256 G + B
-MAX_IN_MEMORY = 2**28               # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
+COLOUR = 1 << 24  # read_labels writes a coloured pixel as COLOUR + 65536 R + 256 G + B
+MAX_IN_MEMORY = 2**28  # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
 
-Image.MAX_IMAGE_PIXELS = None       # Pillow refuses 180-megapixel pictures as attacks; to a microscope they are slides
+Image.MAX_IMAGE_PIXELS = None  # Pillow refuses 180-megapixel pictures as attacks; to a microscope they are slides
 
 
 class ImageStack:
@@ -67,8 +68,9 @@ def read_image(path):
     """All pages of a PNG, TIFF, JPEG, GIF or BMP: a list of (H, W, C) float32 arrays in 0..1 (rule: top of this file).
 
     C is 1 for grey, 3 for RGB, or the channels of a microscope's TIFF. Alpha is dropped. A PNG or GIF with a palette is
-    turned into its colours (one channel if they are all grey); a TIFF with a palette keeps its values as grey, since there
-    the palette is a microscope's look-up table. TIFF pages declared "min is white" are inverted. Raises InputError.
+    turned into its colours (one channel if they are all grey); a TIFF with a palette keeps its values as grey, since
+    there the palette is a microscope's look-up table. TIFF pages declared "min is white" are inverted. Raises
+    InputError.
     """
     return list(open_image(path))
 
@@ -77,15 +79,17 @@ def read_labels(path):
     """All pages of a mask, values as stored: a list of (H, W) int64 arrays. Nothing is scaled or decided here.
 
     A colour (R, G, B) becomes one number: the grey value where R = G = B, else COLOUR + 65536 R + 256 G + B, so grey
-    RGB masks read like grey ones. Of a mask with a palette the indices are returned, or the grey values if the palette is
-    grey. Raises InputError for an unreadable file, and for values that are fractions or below 0.
+    RGB masks read like grey ones. Of a mask with a palette the indices are returned, or the grey values if the palette
+    is grey. Raises InputError for an unreadable file, and for values that are fractions or below 0.
     """
     path = Path(path)
     pixels, _ = _open_pixels(path, for_labels=True)
     if pixels.shape[3] not in (1, 3):
         raise InputError(f"{path}: a mask with {pixels.shape[3]} channels; expected grey or RGB")
     if np.issubdtype(pixels.dtype, np.floating) and not np.array_equal(pixels, np.round(pixels)):
-        raise InputError(f"{path}: mask values such as {_a_fraction(pixels):g} are not whole numbers; save labels as integers")
+        raise InputError(
+            f"{path}: mask values such as {_a_fraction(pixels):g} are not whole numbers; save labels as integers"
+        )
     labels = pixels.astype(np.int64)
     if labels.size and labels.min() < 0:
         raise InputError(f"{path}: mask value {labels.min()}; expected 0 for background and positive labels")
@@ -102,15 +106,20 @@ def is_grey(image):
 
 
 def with_channels(image, channels, name="image"):
-    """(H, W, C) as (H, W, channels): grey is repeated, equal channels are reduced to one; real colour is not thrown away."""
+    """(H, W, C) as (H, W, channels): grey is repeated, equal channels are reduced to one;
+    real colour is not thrown away.
+    """
     if image.shape[2] == channels:
         return image
     if (image.shape[2], channels) == (1, 3) or (channels == 1 and is_grey(image)):
         return np.ascontiguousarray(np.broadcast_to(image[..., :1], (*image.shape[:2], channels)))
-    raise InputError(f"{name} has {image.shape[2]} channels, expected {channels}; convert it to {'grey' if channels == 1 else 'RGB'}")
+    raise InputError(
+        f"{name} has {image.shape[2]} channels, expected {channels}; convert it to {'grey' if channels == 1 else 'RGB'}"
+    )
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
+
 
 def write_image(path, image):
     """(H, W), (H, W, 1) or (H, W, 3) values in 0..1, rounded to 8 bits. The suffix chooses the format."""
@@ -121,7 +130,9 @@ def write_image(path, image):
 
 
 def write_mask(path, classes, n_classes=2):
-    """Predicted classes as an 8-bit picture: 0 and 255 for two classes, so that it is not black; else 0, 1, .. as they are.
+    """Predicted classes as an 8-bit picture: 0 and 255 for two classes, so that it is not black; else 0, 1, ..
+
+    as they are.
 
     classes: (H, W) integers below n_classes, or a sequence of such pages for a multi-page TIFF.
     """
@@ -136,7 +147,7 @@ def written_whole(path):
     """A temporary name beside `path` that becomes `path` at the end of the block, or vanishes if the block fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")   # the suffix tells Pillow the format
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # the suffix tells Pillow the format
     try:
         yield temporary
         os.replace(temporary, path)
@@ -148,22 +159,27 @@ def _write_pages(path, pages, convert=lambda page: page):
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
-        raise InputError(f"{path}: cannot write {suffix or 'a file without suffix'!r}; use one of {' '.join(EXTENSIONS)}")
+        raise InputError(
+            f"{path}: cannot write {suffix or 'a file without suffix'!r}; use one of {' '.join(EXTENSIONS)}"
+        )
     if isinstance(pages, np.ndarray) and pages.ndim == 2:
-        pages = pages[None]                                                         # (1, H, W)
+        pages = pages[None]  # (1, H, W)
     if len(pages) > 1 and suffix not in TIFF:
         raise InputError(f"{path}: {len(pages)} pages do not fit into {suffix}; use a name that ends in .tif")
     with written_whole(path) as temporary:
         if suffix not in TIFF:
             Image.fromarray(convert(pages[0])).save(temporary)
             return
-        large = len(pages) * convert(pages[0]).nbytes > 2**32 - 2**25               # offsets of a classic TIFF have 32 bits
+        large = len(pages) * convert(pages[0]).nbytes > 2**32 - 2**25  # offsets of a classic TIFF have 32 bits
         with tifffile.TiffWriter(temporary, bigtiff=large) as tiff:
             for page in map(convert, pages):
-                tiff.write(page, photometric="rgb" if page.ndim == 3 else "minisblack", compression="zlib", metadata=None)
+                tiff.write(
+                    page, photometric="rgb" if page.ndim == 3 else "minisblack", compression="zlib", metadata=None
+                )
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
+
 
 def _open_pixels(path, for_labels):
     """Stored values as an array-like (pages, H, W, C), and whether 0 means white."""
@@ -180,9 +196,11 @@ def _open_pixels(path, for_labels):
             return _from_pillow(path, picture, for_labels), False
     except InputError:
         raise
-    except Exception as error:              # the decoders raise a dozen kinds; each means that this file cannot be used
+    except Exception as error:  # the decoders raise a dozen kinds; each means that this file cannot be used
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image ({reason}); is it cut short or of another kind?") from error
+        raise InputError(
+            f"{path}: cannot be read as an image ({reason}); is it cut short or of another kind?"
+        ) from error
 
 
 def _from_pillow(path, picture, for_labels):
@@ -192,18 +210,18 @@ def _from_pillow(path, picture, for_labels):
     sizes = {page.shape for page in pages}
     if len(sizes) > 1:
         raise InputError(f"{path}: pages of different sizes {sorted(sizes)}; expected a stack of equal pages")
-    return np.stack(pages)                                                          # (pages, H, W, C)
+    return np.stack(pages)  # (pages, H, W, C)
 
 
 def _png_depth(path):
     with path.open("rb") as file:
-        return file.read(25)[24]            # signature 8, IHDR's length and name 8, width and height 8, then bits per sample
+        return file.read(25)[24]  # signature 8, IHDR's length and name 8, width and height 8, then bits per sample
 
 
 def _pillow_page(frame, for_labels):
     if frame.mode in ("P", "PA"):
         indices = np.asarray(frame.convert("P") if frame.mode == "PA" else frame)
-        colours = np.array(frame.getpalette("RGB"), np.uint8).reshape(-1, 3)        # (entries, 3)
+        colours = np.array(frame.getpalette("RGB"), np.uint8).reshape(-1, 3)  # (entries, 3)
         used = colours[np.unique(indices)]
         grey = (used == used[:, :1]).all()
         page = colours[indices, 0] if grey else indices if for_labels else colours[indices]
@@ -211,19 +229,24 @@ def _pillow_page(frame, for_labels):
         frame = frame.convert("RGB") if frame.mode in ("CMYK", "YCbCr", "LAB", "HSV") else frame
         page = np.asarray(frame)
     if page.ndim == 3 and page.shape[2] in (2, 4):
-        page = page[..., :-1]                                                       # grey or RGB, without alpha
-    return page if page.ndim == 3 else page[..., None]                              # (H, W, C)
+        page = page[..., :-1]  # grey or RGB, without alpha
+    return page if page.ndim == 3 else page[..., None]  # (H, W, C)
 
 
 def _open_tiff(path, for_labels):
     with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
         stacks = tiff.series
         page = stacks[0].keyframe
-        if any("invalid page offset" in line for line in complaints):   # else the pages that are left would pass for the whole stack
+        if any(
+            "invalid page offset" in line for line in complaints
+        ):  # else the pages that are left would pass for the whole stack
             raise InputError(f"{path}: the file is cut short at {path.stat().st_size} bytes; copy it again")
         if len({(stack.shape, stack.axes, stack.dtype) for stack in stacks}) > 1:
-            raise InputError(f"{path}: pages of different sizes or types {[stack.shape for stack in stacks][:4]}; expected equal pages")
-        axes = stacks[0].axes                                                       # such as "QYX", "YXS", "TZCYX"
+            raise InputError(
+                f"{path}: pages of different sizes or types {[stack.shape for stack in stacks][:4]}; expected equal "
+                f"pages"
+            )
+        axes = stacks[0].axes  # such as "QYX", "YXS", "TZCYX"
         alpha = "S" in axes and len(page.extrasamples) == 1
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not for_labels
         try:
@@ -231,10 +254,12 @@ def _open_tiff(path, for_labels):
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            with Image.open(path) as picture:       # LZW, or JPEG in TIFF: Pillow brings libtiff, tifffile wants one package more
+            with Image.open(
+                path
+            ) as picture:  # LZW, or JPEG in TIFF: Pillow brings libtiff, tifffile wants one package more
                 return _from_pillow(path, picture, for_labels), False
     pixels = [_pages_first(path, part, axes, for_labels) for part in pixels]
-    pixels = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)              # (pages, H, W, C)
+    pixels = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)  # (pages, H, W, C)
     return pixels[..., :-1] if alpha else pixels, inverted
 
 
@@ -245,10 +270,14 @@ def _tiff_pixels(path, stack, alone):
 
 
 def _pages_first(path, pixels, axes, for_labels):
-    """A TIFF's own order of axes -> (pages, H, W, C): colour samples or up to 4 channels last; time, depth and the like are pages."""
+    """A TIFF's own order of axes -> (pages, H, W, C): colour samples or up to 4 channels last;
+    time, depth and the like are pages.
+    """
     if "Y" not in axes or "X" not in axes:
         raise InputError(f"{path}: a TIFF with axes {axes}; expected pages of rows and columns")
-    few = "C" in axes and pixels.shape[axes.index("C")] <= 4        # a stack saved in ImageJ's format without axes calls its pages C
+    few = (
+        "C" in axes and pixels.shape[axes.index("C")] <= 4
+    )  # a stack saved in ImageJ's format without axes calls its pages C
     channel = "S" if "S" in axes else "C" if few and not for_labels else ""
     pages = [name for name in axes if name not in "YX" + channel]
     pixels = np.transpose(pixels, [axes.index(name) for name in [*pages, "Y", "X", *channel]])

@@ -4,12 +4,14 @@ Their modules                                          ours (d = depth)
     inc, down1 .. down{d-1}                                contracting.0 .. contracting.{d-1}
     down{d}                                                bottleneck
     up1 .. up{d}                                           expansive.{d-1} .. expansive.0
-    up1.up.weight, .bias                                   expansive.{d-1}.up.weight, .bias         (not with bilinear upsampling)
+    up1.up.weight, .bias                            expansive.{d-1}.up.weight, .bias  (not with bilinear upsampling)
     ...double_conv.0, .3                                   ...conv1, ...conv2                       (without bias)
     ...double_conv.1, .4                                   ...norm1, ...norm2
-        weight, bias, running_mean, running_var, num_batches_tracked   scale, shift, running_mean, running_variance, batches
+        weight, bias, running_mean, running_var, num_batches_tracked
+                                                               scale, shift, running_mean, running_variance, batches
     outc.conv                                              output
-Their convolutions are (C_out, C_in, kh, kw) and transposed convolutions (C_in, C_out, kh, kw); ours are (kh, kw, C_in, C_out).
+Their convolutions are (C_out, C_in, kh, kw) and transposed convolutions (C_in, C_out, kh, kw); ours are (kh, kw, C_in,
+C_out).
 
 Number of channels, of classes, depth and the kind of upsampling are read off the tensors. Beside them the file may hold
 "mask_values", the value of each class in the masks that the network was trained on.
@@ -20,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from npunet.errors import InputError
 from npunet.files import torch_files
 from npunet.machine.backend import to_cpu, to_device
-from npunet.errors import InputError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-CONVOLUTION, UP_CONVOLUTION = (2, 3, 1, 0), (2, 3, 0, 1)          # the order of their axes that is ours
+CONVOLUTION, UP_CONVOLUTION = (2, 3, 1, 0), (2, 3, 0, 1)  # the order of their axes that is ours
 FIRST, LAST, DOWN = "inc.double_conv.0.weight", "outc.conv.weight", "down{}.maxpool_conv.1.double_conv.0.weight"
 
 
@@ -35,7 +37,9 @@ def is_weights_file(path):
 
 
 def correspondence(net):
-    """{their name: (our Parameter or Statistic, axes)} of a "pytorch-unet" network, in the order of their state_dict."""
+    """{their name: (our Parameter or Statistic, axes)} of a "pytorch-unet" network, in the order of their
+    state_dict.
+    """
     found = {}
 
     def add(name, array, axes=None):
@@ -44,8 +48,13 @@ def correspondence(net):
     def add_block(name, block):
         for place, convolution, norm in ((0, block.conv1, block.norm1), (3, block.conv2, block.norm2)):
             add(f"{name}.double_conv.{place}.weight", convolution.weight, CONVOLUTION)
-            for theirs, ours in (("weight", norm.scale), ("bias", norm.shift), ("running_mean", norm.running_mean),
-                                 ("running_var", norm.running_variance), ("num_batches_tracked", norm.batches)):
+            for theirs, ours in (
+                ("weight", norm.scale),
+                ("bias", norm.shift),
+                ("running_mean", norm.running_mean),
+                ("running_var", norm.running_variance),
+                ("num_batches_tracked", norm.batches),
+            ):
                 add(f"{name}.double_conv.{place + 1}.{theirs}", ours)
 
     add_block("inc", net.contracting[0])
@@ -64,11 +73,11 @@ def correspondence(net):
 def load(network_class, path, device="cpu"):
     """The network in a file that milesial's train.py, or `save`, wrote. `mask_values` become those of the network.
 
-    Raises InputError if the file cannot be read or holds another network, with the tensors that are missing, unexpected or of
-    another shape.
+    Raises InputError if the file cannot be read or holds another network, with the tensors that are missing, unexpected
+    or of another shape.
     """
     tensors, extra = torch_files.load_tensors(path)
-    if tensors and all(name.startswith("module.") for name in tensors):           # saved from inside DataParallel
+    if tensors and all(name.startswith("module.") for name in tensors):  # saved from inside DataParallel
         tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
     net = network_class(**recognise(tensors, path), variant="pytorch-unet", device=device)
     fill(net, tensors, path)
@@ -85,50 +94,77 @@ def recognise(tensors, path):
     strange = [name for name in wanted if name not in tensors or tensors[name].ndim != 4 or 0 in tensors[name].shape]
     if strange:
         found = ", ".join(list(tensors)[:3])
-        raise InputError(f"{path}: no weights of milesial/Pytorch-UNet: {strange[0]} is missing or has not four axes; it begins with {found}")
+        raise InputError(
+            f"{path}: no weights of milesial/Pytorch-UNet: {strange[0]} is missing or has not four axes; it begins "
+            f"with {found}"
+        )
     base_channels, in_channels = tensors[FIRST].shape[:2]
-    needed = 9 * base_channels ** 2 * 2 ** (2 * depth - 1)                        # half the numbers that the deepest level has, or less
-    if needed > Path(path).stat().st_size:                                        # a tensor can look large without being stored
-        raise InputError(f"{path}: {base_channels} base channels and depth {depth} need more numbers than the file has bytes; get the file again")
+    needed = 9 * base_channels**2 * 2 ** (2 * depth - 1)  # half the numbers that the deepest level has, or less
+    if needed > Path(path).stat().st_size:  # a tensor can look large without being stored
+        raise InputError(
+            f"{path}: {base_channels} base channels and depth {depth} need more numbers than the file has bytes; get "
+            f"the file again"
+        )
     dtype = "float64" if tensors[FIRST].dtype == np.float64 else "float32"
-    return dict(in_channels=in_channels, n_classes=tensors[LAST].shape[0], base_channels=base_channels, depth=depth,
-                bilinear="up1.up.weight" not in tensors, dtype=dtype)
+    return dict(
+        in_channels=in_channels,
+        n_classes=tensors[LAST].shape[0],
+        base_channels=base_channels,
+        depth=depth,
+        bilinear="up1.up.weight" not in tensors,
+        dtype=dtype,
+    )
 
 
 def fill(net, tensors, path):
-    """Put the tensors into the network. Raises InputError that lists what is missing, unexpected or of another shape."""
+    """Put the tensors into the network.
+
+    Raises InputError that lists what is missing, unexpected or of another shape.
+    """
     wanted = correspondence(net)
-    wrong = [f"{name} is missing" for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    wrong = [
+        f"{name} is missing" for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")
+    ]
     wrong += [f"{name} is unexpected" for name in tensors if name not in wanted]
     for name, (array, axes) in wanted.items():
-        shape = tuple(array.value.shape) if axes is None else tuple(array.value.shape[axes.index(axis)] for axis in range(4))
+        shape = (
+            tuple(array.value.shape)
+            if axes is None
+            else tuple(array.value.shape[axes.index(axis)] for axis in range(4))
+        )
         if name in tensors and tensors[name].shape != shape:
             wrong.append(f"{name} has shape {tensors[name].shape} instead of {shape}")
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise InputError(f"{path} does not fit milesial/Pytorch-UNet: {'; '.join(wrong[:8])}{more}")
     for name, (array, axes) in wanted.items():
-        if name in tensors:                                                       # files before PyTorch 0.4.1 count no batches
+        if name in tensors:  # files before PyTorch 0.4.1 count no batches
             ours = tensors[name] if axes is None else tensors[name].transpose(axes)
             array.value = to_device(np.array(ours, array.value.dtype, order="C"), net.device)
 
 
 def save(net, path):
-    """Write a .pth for torch.load(weights_only=True) and milesial's predict.py and train.py --load, or a .safetensors file.
+    """Write a .pth for torch.load(weights_only=True) and milesial's predict.py and train.py --load, or a .safetensors
+    file.
 
     Raises InputError for other variants, which have no counterpart there, and a path that cannot be written.
     """
     if not net.options.batch_norm:
-        raise InputError(f"{path}: only variant 'pytorch-unet' has a layout that PyTorch programs know; "
-                         f"save the {net.config['variant']!r} network as .npz")
+        raise InputError(
+            f"{path}: only variant 'pytorch-unet' has a layout that PyTorch programs know; "
+            f"save the {net.config['variant']!r} network as .npz"
+        )
     if (net.input_mean, net.input_std) != (0, 1):
-        raise InputError(f"{path}: this network centres its input (mean {net.input_mean:g}, deviation {net.input_std:g}), which the layout "
-                         "has no place for; save it as .npz")
+        raise InputError(
+            f"{path}: this network centres its input (mean {net.input_mean:g}, deviation {net.input_std:g}), which "
+            f"the layout "
+            "has no place for; save it as .npz"
+        )
     tensors = {}
     for name, (array, axes) in correspondence(net).items():
         value = to_cpu(array.value)
         tensors[name] = value if axes is None else np.ascontiguousarray(value.transpose(np.argsort(axes)))
-    values = net.mask_values or list(range(net.n_labels))                         # their train.py --load insists on this entry
+    values = net.mask_values or list(range(net.n_labels))  # their train.py --load insists on this entry
     if Path(path).suffix.lower() == ".safetensors":
         torch_files.save_safetensors(path, tensors, {"mask_values": json.dumps(values)})
     else:
@@ -138,7 +174,7 @@ def save(net, path):
 def mask_values(extra, n_labels):
     """The entry of that name as a list of numbers, or of lists of three (colours); None if there is none that fits."""
     values = extra.get("mask_values")
-    if isinstance(values, str):                                                   # the metadata of safetensors are text
+    if isinstance(values, str):  # the metadata of safetensors are text
         try:
             values = json.loads(values)
         except ValueError:

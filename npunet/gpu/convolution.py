@@ -1,30 +1,35 @@
 """3x3 convolution on a GPU: the same two ideas as on the CPU, with kernels where CuPy would make many small steps.
 
-    winograd_cuda   F(4x4, 3x3) as in winograd.py: the transforms are kernels (winograd.cu), the 36 products one call of cuBLAS
-    tensor_cores    im2col without the matrix of windows, on the tensor cores in TF32 (tensor_cores.cu); after --tf32 only
+    winograd_cuda   F(4x4, 3x3) as in winograd.py: the transforms are kernels (winograd.cu), the 36 products one call of
+                    cuBLAS
+    tensor_cores    im2col without the matrix of windows, on the tensor cores in TF32 (tensor_cores.cu); after --tf32
+                    only
 
-With TF32 the second is the right one not only for speed: Winograd's transforms would enlarge the rounding of its 10 bits of mantissa.
+With TF32 the second is the right one not only for speed: Winograd's transforms would enlarge the rounding of its 10
+bits of mantissa.
 
-Memory for V and M, each 36/16 of the feature map and more, is bounded: tiles go through in chunks of at most WORKSPACE bytes. What a GPU
-needs besides is enough work at a time. For dU = V^T dM few results, (C, K), come from many tiles, so the tiles are shared out
-over several products, which run side by side and are added up in a fixed order afterwards.
+Memory for V and M, each 36/16 of the feature map and more, is bounded: tiles go through in chunks of at most WORKSPACE
+bytes. What a GPU needs besides is enough work at a time. For dU = V^T dM few results, (C, K), come from many tiles, so
+the tiles are shared out over several products, which run side by side and are added up in a fixed order afterwards.
 """
 
-
-from npunet.gpu import cuda
+from npunet.errors import InputError
+from npunet.gpu import cuda, kernels
+from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine import backend
 from npunet.machine.backend import array_module, batched_matmul
-from npunet.errors import InputError
-from npunet.gpu import kernels
-from npunet.gpu import few_channels as gpu_few_channels
 from npunet.ops.conv_algorithms.common import bands, flipped
 
 KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
-WORKSPACE = 1 << 30                                      # bytes for V and M together
-PRODUCT_TILE = 128                                       # cuBLAS computes about so many rows and columns of a product in one block
-WANTED_BLOCKS = 264                                      # two for each multiprocessor of a large GPU
-LEAST_TILES = 256                                        # ... but no product gets fewer tiles than these
-SLAB, PIXELS, LEAST_PIXELS = 16, 128, 2048               # of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
+WORKSPACE = 1 << 30  # bytes for V and M together
+PRODUCT_TILE = 128  # cuBLAS computes about so many rows and columns of a product in one block
+WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
+LEAST_TILES = 256  # ... but no product gets fewer tiles than these
+SLAB, PIXELS, LEAST_PIXELS = (
+    16,
+    128,
+    2048,
+)  # of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
 
 
 class WinogradCuda:
@@ -40,7 +45,9 @@ class WinogradCuda:
         return _convolve(x, weight, bias, padding, relu, flip=False)
 
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
-        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had;
+        y is its output, asked for its sign if relu.
+        """
         _on_gpu(x, "winograd_cuda")
         dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
         dweight = _weight_gradient(x, dz, weight.shape, padding)
@@ -49,7 +56,9 @@ class WinogradCuda:
 
 
 class TensorCores:
-    """The algorithm "tensor_cores": float32 CuPy arrays, channels in multiples of 16, a GPU of compute capability 8.0 or higher."""
+    """The algorithm "tensor_cores":
+    float32 CuPy arrays, channels in multiples of 16, a GPU of compute capability 8.0 or higher.
+    """
 
     @staticmethod
     def supports(kh, kw):
@@ -64,12 +73,17 @@ class TensorCores:
         _on_gpu(x, "tensor_cores")
         c, k = weight.shape[2:]
         if not self.fits(c, k) or x.dtype != "float32":
-            raise InputError(f"conv2d: algorithm 'tensor_cores' found {x.dtype} and {c} -> {k} channels; expected float32 and multiples of {SLAB}; "
-                             "take algorithm='auto'")
+            raise InputError(
+                f"conv2d: algorithm 'tensor_cores' found {x.dtype} and {c} -> {k} channels; expected float32 and "
+                f"multiples of {SLAB}; "
+                "take algorithm='auto'"
+            )
         return _multiply(x, weight, bias, padding, relu)
 
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
-        """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had;
+        y is its output, asked for its sign if relu.
+        """
         dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
         dweight = _tap_gradients(x, dz, weight.shape, padding)
         dx = _multiply(dz, flipped(weight), None, 2 - padding, False) if need_dx else None
@@ -84,7 +98,8 @@ def _on_gpu(x, name):
 def _multiply(x, weight, bias, padding, relu):
     """y = x * weight by the kernels convolve_128 or convolve_64, each block 128 pixels by so many channels.
 
-    128 reads less for each product, but gives half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of 132 multiprocessors.
+    128 reads less for each product, but gives half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of
+    132 multiprocessors.
     """
     xp = array_module(x)
     x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
@@ -94,13 +109,31 @@ def _multiply(x, weight, bias, padding, relu):
     pixels = y.size // k
     down = -(-pixels // PIXELS)
     block = 128 if k % 128 == 0 and down * (k // 128) >= WANTED_BLOCKS // 2 else 64
-    TENSOR_CORES.launch(f"convolve_{block}", 0, x, weight, weight if bias is None else bias, y, pixels, height, width, c, *y.shape[1:3], k, padding,
-                        int(bias is not None), int(relu), grid=(down, -(-k // block)))
+    TENSOR_CORES.launch(
+        f"convolve_{block}",
+        0,
+        x,
+        weight,
+        weight if bias is None else bias,
+        y,
+        pixels,
+        height,
+        width,
+        c,
+        *y.shape[1:3],
+        k,
+        padding,
+        int(bias is not None),
+        int(relu),
+        grid=(down, -(-k // block)),
+    )
     return y
 
 
 def _tap_gradients(x, dz, shape, padding):
-    """dweight (3, 3, C, K): nine products (C, pixels) @ (pixels, K), each shared out over some blocks and added up in order."""
+    """dweight (3, 3, C, K):
+    nine products (C, pixels) @ (pixels, K), each shared out over some blocks and added up in order.
+    """
     xp = array_module(x)
     c, k = shape[2:]
     pixels = dz.size // k
@@ -109,8 +142,19 @@ def _tap_gradients(x, dz, shape, padding):
     splits = max(1, min(-(-2 * WANTED_BLOCKS // (9 * down * across)), pixels // LEAST_PIXELS))
     share = -(-pixels // splits)
     partial = xp.empty((splits, *shape), dtype=x.dtype)
-    TENSOR_CORES.launch(f"tap_gradient_{block}", 0, xp.ascontiguousarray(x), dz, partial, pixels, share, *x.shape[1:], *dz.shape[1:], padding,
-                        grid=(down, across, 9 * splits))
+    TENSOR_CORES.launch(
+        f"tap_gradient_{block}",
+        0,
+        xp.ascontiguousarray(x),
+        dz,
+        partial,
+        pixels,
+        share,
+        *x.shape[1:],
+        *dz.shape[1:],
+        padding,
+        grid=(down, across, 9 * splits),
+    )
     return partial[0] if splits == 1 else partial.sum(axis=0)
 
 
@@ -140,10 +184,27 @@ def _convolve(x, weight, bias, padding, relu, flip):
     for chunk in tiles.chunks(c + k, x.dtype.itemsize):
         first, count = chunk.start, chunk.stop - chunk.start
         v, m = xp.empty((36, count, c), dtype=x.dtype), xp.empty((36, count, k), dtype=x.dtype)
-        KERNELS.launch("input_transform", count * c, x, v, first, count, count, height, width, c, tiles.down, tiles.across, padding)
-        batched_matmul(v, u, m)                                              # (36; tiles, C) @ (36; C, K)
-        KERNELS.launch("output_transform", count * k, m, m if bias is None else bias, y, first, count, count, tiles.height, tiles.width, k,
-                       tiles.down, tiles.across, int(bias is not None), int(relu))
+        KERNELS.launch(
+            "input_transform", count * c, x, v, first, count, count, height, width, c, tiles.down, tiles.across, padding
+        )
+        batched_matmul(v, u, m)  # (36; tiles, C) @ (36; C, K)
+        KERNELS.launch(
+            "output_transform",
+            count * k,
+            m,
+            m if bias is None else bias,
+            y,
+            first,
+            count,
+            count,
+            tiles.height,
+            tiles.width,
+            k,
+            tiles.down,
+            tiles.across,
+            int(bias is not None),
+            int(relu),
+        )
     return y
 
 
@@ -157,12 +218,18 @@ def _weight_gradient(x, dz, shape, padding):
     for chunk in tiles.chunks(c + k, x.dtype.itemsize):
         first, count = chunk.start, chunk.stop - chunk.start
         splits = products(count, c, k)
-        padded = -(-count // splits) * splits                                # all products alike: the last one gets tiles of zeros
+        padded = -(-count // splits) * splits  # all products alike: the last one gets tiles of zeros
         v, dm = xp.empty((36, padded, c), dtype=x.dtype), xp.empty((36, padded, k), dtype=x.dtype)
-        KERNELS.launch("input_transform", padded * c, x, v, first, count, padded, *x.shape[1:], tiles.down, tiles.across, padding)
-        KERNELS.launch("gradient_transform", padded * k, dz, dm, first, count, padded, *dz.shape[1:], tiles.down, tiles.across)
+        KERNELS.launch(
+            "input_transform", padded * c, x, v, first, count, padded, *x.shape[1:], tiles.down, tiles.across, padding
+        )
+        KERNELS.launch(
+            "gradient_transform", padded * k, dz, dm, first, count, padded, *dz.shape[1:], tiles.down, tiles.across
+        )
         du = xp.empty((36 * splits, c, k), dtype=x.dtype)
-        batched_matmul(v.reshape(36 * splits, -1, c), dm.reshape(36 * splits, -1, k), du, transpose_a=True)      # (C, tiles) @ (tiles, K)
+        batched_matmul(
+            v.reshape(36 * splits, -1, c), dm.reshape(36 * splits, -1, k), du, transpose_a=True
+        )  # (C, tiles) @ (tiles, K)
         KERNELS.launch("weight_gradient", c * k, du, dweight, c * k, splits, int(first > 0))
     return dweight
 
@@ -174,11 +241,13 @@ def products(count, c, k):
 
 
 def choose(x_shape, weight_shape, padding, dtype="float32"):
-    """Name of the algorithm for CuPy arrays. Not measured yet: `python -m benchmarks.gpu` times all of them, layer by layer."""
+    """Name of the algorithm for CuPy arrays. Not measured yet:
+    `python -m benchmarks.gpu` times all of them, layer by layer.
+    """
     kh, kw, c, k = weight_shape
     if gpu_few_channels.supports(kh, kw) and gpu_few_channels.fits(c, k):
         return "few_channels_cuda"
-    if c < 8 or kh * kw == 1:                            # cols is small, or x itself
+    if c < 8 or kh * kw == 1:  # cols is small, or x itself
         return "im2col"
     if (kh, kw) != (3, 3):
         return "shifted_gemm"

@@ -3,11 +3,13 @@
     kernels = CudaFile("loss")                         # npunet/gpu/loss.cu
     kernels.launch("cross_entropy", pixels, logits, labels, ...)
 
-A file is compiled when one of its kernels is first launched, once for float and once for double: in the .cu files REAL stands for
-either. Some files want other numbers too that the compiler must know, so that it can unroll loops. The compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
+A file is compiled when one of its kernels is first launched, once for float and once for double: in the .cu files REAL
+stands for either. Some files want other numbers too that the compiler must know, so that it can unroll loops. The
+compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
 
-Kernels are an addition, not a second implementation of the program: `usable(x)` is true for CuPy arrays only, every operation
-also has its array expression, and tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
+Kernels are an addition, not a second implementation of the program: `usable(x)` is true for CuPy arrays only, every
+operation also has its array expression, and tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the
+two.
 """
 
 import functools
@@ -15,17 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
+from npunet.errors import InputError
 from npunet.machine import backend
 from npunet.machine.backend import is_cupy as is_device_array
-from npunet.errors import InputError
 
-THREADS = 256                                            # of a block, unless a kernel asks for another number
-LARGEST = 2 ** 31 - 1                                    # kernels count elements in 32-bit integers
+THREADS = 256  # of a block, unless a kernel asks for another number
+LARGEST = 2**31 - 1  # kernels count elements in 32-bit integers
 REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 
 
 def on_gpu(x):
-    """True if kernels can work on x, or on a copy in C order: CuPy, float32 or float64, not too many elements for an int."""
+    """True if kernels can work on x, or on a copy in C order:
+    CuPy, float32 or float64, not too many elements for an int.
+    """
     return not isinstance(x, np.ndarray) and is_device_array(x) and x.dtype in REAL and x.size <= LARGEST
 
 
@@ -51,10 +55,11 @@ class CudaFile:
         return self.path.read_text(encoding="utf-8")
 
     def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, **numbers):
-        """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks), asynchronously.
+        """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks),
+        asynchronously.
 
-        Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. ``dtype`` decides what REAL is; by default
-        the dtype of the first array; other keywords are ``numbers`` for the compiler.
+        Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. ``dtype``
+        decides what REAL is; by default the dtype of the first array; other keywords are ``numbers`` for the compiler.
         """
         dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
         grid = grid or (-(-count // threads),)
@@ -65,7 +70,9 @@ class CudaFile:
 
 
 def _argument(value):
-    """What CuPy is to hand to the kernel: without a dtype of its own a number would arrive as 64 bits where the kernel expects 32."""
+    """What CuPy is to hand to the kernel:
+    without a dtype of its own a number would arrive as 64 bits where the kernel expects 32.
+    """
     if isinstance(value, (bool, int)):
         _check_count(value)
         return np.int32(value)
@@ -81,10 +88,13 @@ def _argument(value):
 
 def _check_count(count):
     if count > LARGEST:
-        raise InputError(f"a feature map or sum of {count} numbers is more than a CUDA kernel counts, {LARGEST}; give a smaller tile or batch")
+        raise InputError(
+            f"a feature map or sum of {count} numbers is more than a CUDA kernel counts, {LARGEST}; give a smaller "
+            f"tile or batch"
+        )
 
 
-_modules = {}                                            # (file, options) -> compiled module; (file, options, kernel) -> function
+_modules = {}  # (file, options) -> compiled module; (file, options, kernel) -> function
 
 
 def _function(file, name, options):

@@ -1,17 +1,22 @@
-"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling, dropout, batch normalisation. The mathematics stands in the operation's own file.
+"""The operations that have a CUDA kernel, for CuPy arrays: bias + ReLU, max-pooling, dropout, batch normalisation.
 
-Each function here does what the array expressions of its operation do, in one or two kernels; see the .cu file of the same name.
+The mathematics stands in the operation's own file.
+
+Each function here does what the array expressions of its operation do, in one or two kernels; see the .cu file of the
+same name.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from npunet.machine.backend import array_module
 from npunet.gpu.cuda import CudaFile
+from npunet.machine.backend import array_module
 
-BIAS_RELU, MAX_POOLING, DROPOUT, BATCH_NORM = (CudaFile(name) for name in ("bias_relu", "max_pooling", "dropout", "batch_norm"))
-BLOCKS = 528                                             # of mask_and_sum: four for each multiprocessor of a large GPU
+BIAS_RELU, MAX_POOLING, DROPOUT, BATCH_NORM = (
+    CudaFile(name) for name in ("bias_relu", "max_pooling", "dropout", "batch_norm")
+)
+BLOCKS = 528  # of mask_and_sum: four for each multiprocessor of a large GPU
 
 
 def bias_relu(y, bias, relu):
@@ -23,7 +28,10 @@ def bias_relu(y, bias, relu):
 
 
 def mask_and_sum(dy, y):
-    """dz, dbias of y = max(0, z), z = conv + bias, from dy (..., K). With y None there was no ReLU, and dz is dy itself."""
+    """dz, dbias of y = max(0, z), z = conv + bias, from dy (..., K).
+
+    With y None there was no ReLU, and dz is dy itself.
+    """
     xp = array_module(dy)
     dy = xp.ascontiguousarray(dy)
     channels = dy.shape[-1]
@@ -32,7 +40,19 @@ def mask_and_sum(dy, y):
     blocks = -(-pixels // rows)
     dz = dy if y is None else xp.empty(dy.shape, dtype=dy.dtype)
     partial, dbias = xp.empty((blocks, channels), dtype=dy.dtype), xp.empty((channels,), dtype=dy.dtype)
-    BIAS_RELU.launch("mask_and_sum", 0, dy, dy if y is None else y, dz, partial, pixels, channels, rows, int(y is not None), grid=(blocks,))
+    BIAS_RELU.launch(
+        "mask_and_sum",
+        0,
+        dy,
+        dy if y is None else y,
+        dz,
+        partial,
+        pixels,
+        channels,
+        rows,
+        int(y is not None),
+        grid=(blocks,),
+    )
     add_up(partial, dbias)
     return dz, dbias
 
@@ -61,8 +81,17 @@ def max_pool2d(x):
 def max_pool2d_backward(dy, ctx, dskip=None):
     xp = array_module(dy)
     dx = xp.empty(ctx.shape, dtype=dy.dtype)
-    MAX_POOLING.launch("max_pool_backward", dx.size, xp.ascontiguousarray(dy), ctx.winner, dx if dskip is None else xp.ascontiguousarray(dskip), dx,
-                       dx.size, *ctx.shape[1:], int(dskip is not None))
+    MAX_POOLING.launch(
+        "max_pool_backward",
+        dx.size,
+        xp.ascontiguousarray(dy),
+        ctx.winner,
+        dx if dskip is None else xp.ascontiguousarray(dskip),
+        dx,
+        dx.size,
+        *ctx.shape[1:],
+        int(dskip is not None),
+    )
     return dx
 
 
@@ -76,7 +105,10 @@ def dropout(x, mask):
 
 
 def moments(x):
-    """Mean and variance over all pixels of x (..., C): two (C,) float64. Deviations from the first pixel lose nothing where the mean is large."""
+    """Mean and variance over all pixels of x (..., C): two (C,) float64.
+
+    Deviations from the first pixel lose nothing where the mean is large.
+    """
     xp, pixels = array_module(x), x.size // x.shape[-1]
     x = xp.ascontiguousarray(x)
     centre = x.reshape(pixels, -1)[0].astype("float64")
@@ -85,7 +117,9 @@ def moments(x):
 
 
 def gradient_sums(dy, x, y, mean):
-    """Sums over all pixels of g and g (x - mean), two (C,) float64, with g = dy, and where y is given, zero unless y > 0."""
+    """Sums over all pixels of g and g (x - mean), two (C,) float64, with g = dy, and where y is given, zero unless y >
+    0.
+    """
     return _two_sums(x, dy, y, mean.astype("float64"), True)
 
 
@@ -94,9 +128,25 @@ def _two_sums(x, dy, y, centre, backward):
     x, dy = xp.ascontiguousarray(x), xp.ascontiguousarray(dy)
     pixels = x.size // channels
     rows = -(-pixels // BLOCKS)
-    partial, total = xp.empty((-(-pixels // rows), 2 * channels), dtype="float64"), xp.empty((2 * channels,), dtype="float64")
-    BATCH_NORM.launch("two_sums", 0, x, dy, dy if y is None else y, xp.ascontiguousarray(centre), partial, pixels, channels, rows, int(backward),
-                      int(y is not None), grid=partial.shape[:1])
+    partial, total = (
+        xp.empty((-(-pixels // rows), 2 * channels), dtype="float64"),
+        xp.empty((2 * channels,), dtype="float64"),
+    )
+    BATCH_NORM.launch(
+        "two_sums",
+        0,
+        x,
+        dy,
+        dy if y is None else y,
+        xp.ascontiguousarray(centre),
+        partial,
+        pixels,
+        channels,
+        rows,
+        int(backward),
+        int(y is not None),
+        grid=partial.shape[:1],
+    )
     add_up(partial, total)
     return total.reshape(2, channels)
 
@@ -105,7 +155,17 @@ def normalise(x, factor, offset, relu):
     """factor x + offset for x (..., C), then max(0, .) with relu; factor and offset (C,) in any dtype."""
     xp = array_module(x)
     y = xp.empty(x.shape, dtype=x.dtype)
-    BATCH_NORM.launch("normalise", y.size, xp.ascontiguousarray(x), factor.astype(x.dtype), offset.astype(x.dtype), y, y.size, y.shape[-1], int(relu))
+    BATCH_NORM.launch(
+        "normalise",
+        y.size,
+        xp.ascontiguousarray(x),
+        factor.astype(x.dtype),
+        offset.astype(x.dtype),
+        y,
+        y.size,
+        y.shape[-1],
+        int(relu),
+    )
     return y
 
 
@@ -113,6 +173,16 @@ def normalise_backward(dy, x, y, factor_g, factor_x, offset):
     """factor_g g + factor_x x + offset, with g as in `gradient_sums`."""
     xp = array_module(x)
     dx, dy = xp.empty(x.shape, dtype=x.dtype), xp.ascontiguousarray(dy)
-    BATCH_NORM.launch("normalise_backward", dx.size, dy, xp.ascontiguousarray(x), dy if y is None else y,
-                      *(vector.astype(x.dtype) for vector in (factor_g, factor_x, offset)), dx, dx.size, dx.shape[-1], int(y is not None))
+    BATCH_NORM.launch(
+        "normalise_backward",
+        dx.size,
+        dy,
+        xp.ascontiguousarray(x),
+        dy if y is None else y,
+        *(vector.astype(x.dtype) for vector in (factor_g, factor_x, offset)),
+        dx,
+        dx.size,
+        dx.shape[-1],
+        int(y is not None),
+    )
     return dx

@@ -10,9 +10,9 @@ BAND_BYTES = 1 << 20
 def each_band(task, batch, rows, row_bytes, xp, fewest=1, fixed=False):
     """Calls task(n, slice of rows) until all rows of all images are covered.
 
-    row_bytes is what one row reads and writes; a band has at least ``fewest`` rows, but never so many that a thread goes without.
-    ``fixed``: which thread takes which band is always the same, see `parallel`.
-    With CuPy a band is a whole image: there the GPU is the parallel machine.
+    row_bytes is what one row reads and writes; a band has at least ``fewest`` rows, but never so many that a thread
+    goes without. ``fixed``: which thread takes which band is always the same, see `parallel`. With CuPy a band is a
+    whole image: there the GPU is the parallel machine.
     """
     if xp is not np:
         for n in range(batch):

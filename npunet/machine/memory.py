@@ -1,12 +1,13 @@
 """Large arrays from a pool of memory that is used again: a training step asks for the same sizes as the step before.
 
-Memory fresh from the operating system costs a page fault at the first touch of each page, which is dearer than the arithmetic of most
-operations. `empty` therefore lends out parts of memory that it keeps, and takes them back by itself when no array refers to them any
-more, so operations stay pure functions that return new arrays and nobody has to release anything.
+Memory fresh from the operating system costs a page fault at the first touch of each page, which is dearer than the
+arithmetic of most operations. `empty` therefore lends out parts of memory that it keeps, and takes them back by itself
+when no array refers to them any more, so operations stay pure functions that return new arrays and nobody has to
+release anything.
 
-How memory comes back: the arrays handed out hold a `_Lease`, views of them hold the same one, and when the last array goes,
-Python destroys the lease. What lies side by side and is free serves as one piece, whatever it was before: a network's
-feature maps have many sizes, and blocks kept for one size each would add up to twice the memory.
+How memory comes back: the arrays handed out hold a `_Lease`, views of them hold the same one, and when the last array
+goes, Python destroys the lease. What lies side by side and is free serves as one piece, whatever it was before: a
+network's feature maps have many sizes, and blocks kept for one size each would add up to twice the memory.
 """
 
 import mmap
@@ -16,20 +17,22 @@ from math import prod
 
 import numpy as np
 
-SMALLEST = 1 << 18                                       # bytes; below, the C allocator keeps its pages anyway
-GRAIN = 1 << 16                                          # the pool counts in units of so many bytes
-ALIGNMENT = 64                                           # bytes of a cache line, and of an AVX-512 register; a grain begins on one
-REGION = 1 << 30                                         # address space taken at a time; it becomes memory where it is touched
+SMALLEST = 1 << 18  # bytes; below, the C allocator keeps its pages anyway
+GRAIN = 1 << 16  # the pool counts in units of so many bytes
+ALIGNMENT = 64  # bytes of a cache line, and of an AVX-512 register; a grain begins on one
+REGION = 1 << 30  # address space taken at a time; it becomes memory where it is touched
 
 _lock = threading.Lock()
-_local = threading.local()                               # .blocks: scratch of this thread, by name
+_local = threading.local()  # .blocks: scratch of this thread, by name
 _regions = []
-_returned = deque()                                      # (region, slice of grains) that came back; appending needs no lock
-_limit = 2 << 30                                         # bytes to keep at most that nobody uses
+_returned = deque()  # (region, slice of grains) that came back; appending needs no lock
+_limit = 2 << 30  # bytes to keep at most that nobody uses
 
 
 class _Region:
-    """Address space from the operating system, with two marks for each grain: lent out, and touched since it was last given back."""
+    """Address space from the operating system, with two marks for each grain:
+    lent out, and touched since it was last given back.
+    """
 
     def __init__(self, grains):
         private = dict(flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -38,12 +41,15 @@ class _Region:
         except (OSError, ValueError) as error:
             raise MemoryError(f"cannot get {grains * GRAIN / 1e9:.1f} GB of memory") from error
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._advise(mmap.MADV_HUGEPAGE, slice(0, grains))               # fewer page faults
+            self._advise(mmap.MADV_HUGEPAGE, slice(0, grains))  # fewer page faults
         self.address = np.frombuffer(self.map, np.uint8).__array_interface__["data"][0]
         self.lent, self.touched = np.zeros(grains, bool), np.zeros(grains, bool)
 
     def take(self, grains):
-        """The first free piece of so many grains, as a slice; None if there is none. (The tightest fit left 13 % more touched in a training step.)"""
+        """The first free piece of so many grains, as a slice; None if there is none.
+
+        (The tightest fit left 13 % more touched in a training step.)
+        """
         starts, stops = _runs(~self.lent)
         fits = np.flatnonzero(stops - starts >= grains)
         if not len(fits):
@@ -57,7 +63,10 @@ class _Region:
         return GRAIN * int(np.count_nonzero(self.touched & ~self.lent))
 
     def give_back(self, size):
-        """Tells the system that ``size`` bytes of idle grains, or all, need no memory any more. Returns how many bytes short it was."""
+        """Tells the system that ``size`` bytes of idle grains, or all, need no memory any more.
+
+        Returns how many bytes short it was.
+        """
         for start, stop in np.column_stack(_runs(self.touched & ~self.lent))[::-1].tolist():
             if size <= 0:
                 break
@@ -68,11 +77,11 @@ class _Region:
         return size
 
     def _advise(self, advice, piece):
-        if advice is not None:                           # not everywhere; then memory stays until the region goes
+        if advice is not None:  # not everywhere; then memory stays until the region goes
             try:
                 self.map.madvise(advice, piece.start * GRAIN, (piece.stop - piece.start) * GRAIN)
             except OSError:
-                pass                                     # it is no more than advice
+                pass  # it is no more than advice
 
 
 def _runs(marks):
@@ -90,10 +99,12 @@ class _Lease:
 
     def __init__(self, region, piece, shape, dtype):
         self.region, self.piece = region, piece
-        self.__array_interface__ = dict(version=3, shape=shape, typestr=dtype.str, data=(region.address + piece.start * GRAIN, False))
+        self.__array_interface__ = dict(
+            version=3, shape=shape, typestr=dtype.str, data=(region.address + piece.start * GRAIN, False)
+        )
 
     def __del__(self):
-        _returned.append((self.region, self.piece))      # may run in any thread, even while _lock is held: so no lock here
+        _returned.append((self.region, self.piece))  # may run in any thread, even while _lock is held: so no lock here
 
 
 def empty(shape, dtype, xp=np):
@@ -152,7 +163,8 @@ def release():
 
 
 def scratch(name, shape, dtype, xp=np):
-    """An uninitialised array that lasts until this thread asks for the same ``name`` again: for intermediate results of a band.
+    """An uninitialised array that lasts until this thread asks for the same ``name`` again:
+    for intermediate results of a band.
 
     Taking turns with a few names keeps what a band touches small enough for a core's cache.
     """
@@ -162,6 +174,6 @@ def scratch(name, shape, dtype, xp=np):
         return xp.empty(shape, dtype=dtype)
     blocks = _local.__dict__.setdefault("blocks", {})
     if name not in blocks or not size <= blocks[name].nbytes <= 4 * size + GRAIN:
-        blocks[name] = None                              # the old block goes back before the new one is taken
+        blocks[name] = None  # the old block goes back before the new one is taken
         blocks[name] = empty((size,), np.uint8)
     return blocks[name][:size].view(dtype).reshape(shape)

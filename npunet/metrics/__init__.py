@@ -1,23 +1,54 @@
-"""The measures of §4: of the ISBI 2012 challenge (Table 1), of the cell tracking challenge (Table 2), and the usual overlaps.
+"""The measures of §4:
+of the ISBI 2012 challenge (Table 1), of the cell tracking challenge (Table 2), and the usual overlaps.
 
-    v_rand, v_info    foreground-restricted Rand and information scores after border thinning (ISBI's final ranking)   clustering.py
-    rand_error        1 - the same Rand score without thinning (Table 1)                                               clustering.py
-    warping_error     pixels that are wrong beyond any shift of a boundary (Table 1)                                   warping.py
-    pixel_error       1 - F-score of the pixels (Table 1); pixel_accuracy is the plain share of right pixels           overlap.py
-    iou, dice         overlap of two masks                                                                             overlap.py
-    seg               mean overlap of each true cell with its match (Table 2's data set, the challenge's own measure)  overlap.py
-    count_errors      cells merged, split, missed, invented                                                            counting.py
+    v_rand, v_info  clustering.py   Rand and information scores inside the true cells, borders thinned (ISBI's ranking)
+    rand_error      clustering.py   1 - the same Rand score without thinning (Table 1)
+    warping_error   warping.py      pixels that are wrong beyond any shift of a boundary (Table 1)
+    pixel_error     overlap.py      1 - F-score of the pixels (Table 1); pixel_accuracy: the share of right pixels
+    iou, dice       overlap.py      overlap of two masks
+    seg             overlap.py      mean overlap of each true cell with its match, the cell tracking challenge's measure (Table 2)
+    count_errors    counting.py     cells merged, split, missed, invented
 
-The five of Table 1 take the probability of "interior" for a stack of sections, try the thresholds 0, 0.1 .. 1 as the challenge does,
-and return (score, threshold): the mean over the sections at the best threshold. `per_section` has the scores behind that mean.
+The five of Table 1 take the probability of "interior" for a stack of sections, try the thresholds 0, 0.1 .. 1 as the
+challenge does, and return (score, threshold): the mean over the sections at the best threshold. `per_section` has the
+scores behind that mean.
 """
 
-from npunet.metrics.clustering import contingency_table, information_f_score, rand_error, rand_f_score, thin_borders, v_info, v_rand
+from npunet.metrics.clustering import (
+    contingency_table,
+    information_f_score,
+    rand_error,
+    rand_f_score,
+    thin_borders,
+    v_info,
+    v_rand,
+)
 from npunet.metrics.counting import count_errors, touching_cells
 from npunet.metrics.overlap import cell_ious, dice, iou, pixel_accuracy, pixel_error, pixel_f_score, seg
 from npunet.metrics.threshold_sweep import THRESHOLDS, per_section, sweep
 from npunet.metrics.warping import is_simple_table, warp, warping_error
 
-__all__ = ["THRESHOLDS", "cell_ious", "contingency_table", "count_errors", "dice", "information_f_score", "iou", "is_simple_table",
-           "per_section", "pixel_accuracy", "pixel_error", "pixel_f_score", "rand_error", "rand_f_score", "seg", "sweep", "thin_borders",
-           "touching_cells", "v_info", "v_rand", "warp", "warping_error"]
+__all__ = [
+    "THRESHOLDS",
+    "cell_ious",
+    "contingency_table",
+    "count_errors",
+    "dice",
+    "information_f_score",
+    "iou",
+    "is_simple_table",
+    "per_section",
+    "pixel_accuracy",
+    "pixel_error",
+    "pixel_f_score",
+    "rand_error",
+    "rand_f_score",
+    "seg",
+    "sweep",
+    "thin_borders",
+    "touching_cells",
+    "v_info",
+    "v_rand",
+    "warp",
+    "warping_error",
+]

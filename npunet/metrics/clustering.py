@@ -1,14 +1,16 @@
-"""V_rand and V_info: is every pair of pixels that belongs to one cell found in one region, and no other pair? (§4, Table 1)
+"""V_rand and V_info:
+is every pair of pixels that belongs to one cell found in one region, and no other pair? (§4, Table 1)
 
-Notation, after Arganda-Carreras et al. 2015 (https://doi.org/10.3389/fnana.2015.00142): among the n pixels that are foreground in the
-truth, p_ij is the share of pixels in region i of the proposal and cell j of the truth, s_i = sum_j p_ij, t_j = sum_i p_ij.
+Notation, after Arganda-Carreras et al. 2015 (https://doi.org/10.3389/fnana.2015.00142): among the n pixels that are
+foreground in the truth, p_ij is the share of pixels in region i of the proposal and cell j of the truth, s_i = sum_j
+p_ij, t_j = sum_i p_ij.
 
-    V_rand = sum_ij p_ij^2 / (1/2 sum_i s_i^2 + 1/2 sum_j t_j^2)            two random pixels: together in both / together in one
-    V_info = I(S; T) / (1/2 H(S) + 1/2 H(T))                                I = mutual information, H = entropy
+    V_rand = sum_ij p_ij^2 / (1/2 sum_i s_i^2 + 1/2 sum_j t_j^2)   two random pixels: together in both / together in one
+    V_info = I(S; T) / (1/2 H(S) + 1/2 H(T))                       I = mutual information, H = entropy
 
-Both are 1 for the truth itself and fall with each split and each merger. Pixels that the proposal calls background although they are
-foreground in the truth are regions of one pixel each. Pixels of the truth's background do not count at all; and as proposals with
-thick borders would profit, borders are thinned to one pixel first (`thin_borders`).
+Both are 1 for the truth itself and fall with each split and each merger. Pixels that the proposal calls background
+although they are foreground in the truth are regions of one pixel each. Pixels of the truth's background do not count
+at all; and as proposals with thick borders would profit, borders are thinned to one pixel first (`thin_borders`).
 """
 
 import numpy as np
@@ -19,24 +21,33 @@ from npunet.metrics.threshold_sweep import best_mean
 
 
 def v_rand(prob, truth):
-    """Foreground-restricted Rand score after border thinning -> (score, threshold). 1 is perfect. ISBI 2012's final ranking.
+    """Foreground-restricted Rand score after border thinning -> (score, threshold). 1 is perfect.
+
+    ISBI 2012's final ranking.
 
     prob   (S, H, W) probability of cell interior; truth  (S, H, W) mask or cell numbers: see `threshold_sweep.sweep`.
-    For each threshold: 4-connected components of prob > threshold, borders thinned, V_rand (above), mean over the sections.
+    For each threshold: 4-connected components of prob > threshold, borders thinned, V_rand (above), mean over the
+    sections.
     """
     return best_mean(v_rand, prob, truth)
 
 
 def v_info(prob, truth):
-    """Foreground-restricted information score after border thinning -> (score, threshold). 1 is perfect. Otherwise as `v_rand`."""
+    """Foreground-restricted information score after border thinning -> (score, threshold). 1 is perfect.
+
+    Otherwise as `v_rand`.
+    """
     return best_mean(v_info, prob, truth)
 
 
 def rand_error(prob, truth):
-    """1 - the foreground-restricted Rand score *without* thinning -> (error, threshold). 0 is perfect. Table 1's "Rand error".
+    """1 - the foreground-restricted Rand score *without* thinning -> (error, threshold). 0 is perfect.
 
-    It is 1 - F, F being the harmonic mean of precision and recall over pairs of pixels (Rand 1971, https://doi.org/10.2307/2284239);
-    this F is V_rand. A membrane drawn too thick costs single pixels here and nothing in v_rand.
+    Table 1's "Rand error".
+
+    It is 1 - F, F being the harmonic mean of precision and recall over pairs of pixels (Rand 1971,
+    https://doi.org/10.2307/2284239); this F is V_rand. A membrane drawn too thick costs single pixels here and nothing
+    in v_rand.
     """
     return best_mean(rand_error, prob, truth)
 
@@ -51,7 +62,7 @@ v_rand.larger_is_better, v_info.larger_is_better, rand_error.larger_is_better = 
 def rand_f_score(regions, truth):
     """V_rand of two (H, W) maps of numbers, 0 = background, without thinning; 1 if the truth has no foreground."""
     table, singles = contingency_table(regions, truth)
-    pairs_in_both = np.square(table.data).sum() + singles                  # ordered pairs, a pixel with itself among them
+    pairs_in_both = np.square(table.data).sum() + singles  # ordered pairs, a pixel with itself among them
     pairs_in_regions = np.square(table.sum(axis=0)).sum() + singles
     pairs_in_cells = np.square(_cell_sizes(table, truth)).sum()
     return float(2 * pairs_in_both / (pairs_in_regions + pairs_in_cells)) if pairs_in_cells else 1.0
@@ -64,11 +75,11 @@ def information_f_score(regions, truth):
     n = cell_sizes.sum()
     if n == 0:
         return 1.0
-    single_share = singles / n * np.log(n)                                 # singles regions of 1/n each: -sum 1/n log(1/n)
+    single_share = singles / n * np.log(n)  # singles regions of 1/n each: -sum 1/n log(1/n)
     h_regions = _entropy(table.sum(axis=0) / n) + single_share
     h_cells = _entropy(cell_sizes / n)
     h_both = _entropy(table.data / n) + single_share
-    if h_regions + h_cells == 0:                                           # one region, one cell
+    if h_regions + h_cells == 0:  # one region, one cell
         return 1.0
     return float(2 * (h_regions + h_cells - h_both) / (h_regions + h_cells))
 
@@ -76,20 +87,21 @@ def information_f_score(regions, truth):
 def contingency_table(regions, truth):
     """How many pixels cell and region share, among the truth's foreground: (table, singles).
 
-    table     sparse (cells + 1, regions + 1) float64, table[j, i] = pixels in cell j and region i; row and column 0 are empty
+    table     sparse (cells + 1, regions + 1) float64, table[j, i] = pixels in cell j and region i; row and column 0 are
+              empty
     singles   number of foreground pixels that the proposal calls background (regions == 0)
     """
     counted = (truth > 0) & (regions > 0)
     shape = int(truth.max()) + 1, int(regions.max()) + 1
     pixels = sparse.coo_array((np.ones(np.count_nonzero(counted)), (truth[counted], regions[counted])), shape)
-    return pixels.tocsr(), int(np.count_nonzero(truth)) - pixels.nnz       # tocsr adds up equal places
+    return pixels.tocsr(), int(np.count_nonzero(truth)) - pixels.nnz  # tocsr adds up equal places
 
 
 def thin_borders(interior):
     """Regions of the proposal with borders one pixel wide: interior (H, W) bool -> (H, W) int32, 0 = border.
 
-    A watershed of the flat border area: the 4-connected components of ``interior`` grow into it at equal speed until they meet
-    (`npunet.instances.flood` states the rule for ties).
+    A watershed of the flat border area: the 4-connected components of ``interior`` grow into it at equal speed until
+    they meet (`npunet.instances.flood` states the rule for ties).
     """
     return flood(ndimage.label(interior)[0], ~interior, lines=True)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
+from npunet.machine.backend import to_cpu
 from npunet.metrics.clustering import contingency_table
 from npunet.metrics.threshold_sweep import best_mean, sections
 
@@ -17,8 +17,8 @@ def pixel_accuracy(labels, truth):
 def pixel_error(prob, truth):
     """1 - F-score of the interior pixels -> (error, threshold). 0 is perfect. Table 1's "pixel error".
 
-    The challenge defined it as 1 - the maximal F-score of pixel similarity over the thresholds. (The share of wrong pixels,
-    which others call pixel error, is 1 - pixel_accuracy.) prob, truth (S, H, W): see `threshold_sweep.sweep`.
+    The challenge defined it as 1 - the maximal F-score of pixel similarity over the thresholds. (The share of wrong
+    pixels, which others call pixel error, is 1 - pixel_accuracy.) prob, truth (S, H, W): see `threshold_sweep.sweep`.
     """
     return best_mean(pixel_error, prob, truth)
 
@@ -38,7 +38,8 @@ def iou(mask, truth):
 
 
 def dice(mask, truth):
-    """Twice the intersection over the sum of the areas (Dice 1945, https://doi.org/10.2307/1932409) = the F-score of the pixels.
+    """Twice the intersection over the sum of the areas (Dice 1945, https://doi.org/10.2307/1932409) = the F-score of
+    the pixels.
 
     mask, truth    arrays of one shape, nonzero = object. 1 is perfect, and is the answer where both are empty.
     """
@@ -53,19 +54,23 @@ pixel_f_score = dice
 def seg(instances, truth):
     """SEG of the cell tracking challenge: the mean over the true cells of their IoU with the cell found in their place.
 
-    A found cell S is the match of a true cell R if it covers more than half of it, |R and S| > |R| / 2 (there is at most one); without
-    a match the cell counts 0. Found cells without a true one cost nothing by themselves. Maska et al. 2014,
-    https://doi.org/10.1093/bioinformatics/btu080.
+    A found cell S is the match of a true cell R if it covers more than half of it, |R and S| > |R| / 2 (there is at
+    most one); without a match the cell counts 0. Found cells without a true one cost nothing by themselves. Maska et
+    al. 2014, https://doi.org/10.1093/bioinformatics/btu080.
 
-    instances, truth    cell numbers 0..n, (H, W), or (S, H, W) or a list of (H, W): then over the cells of all frames together
+    instances, truth    cell numbers 0..n, (H, W), or (S, H, W) or a list of (H, W): then over the cells of all frames
+                        together
     Returns a float, 1 is perfect; NaN if the truth has no cell.
     """
-    scores = np.concatenate([cell_ious(found, true)[1] for found, true in zip(*_same_sections(instances, truth), strict=True)])
+    scores = np.concatenate(
+        [cell_ious(found, true)[1] for found, true in zip(*_same_sections(instances, truth), strict=True)]
+    )
     return float(scores.mean()) if scores.size else float("nan")
 
 
 def cell_ious(found, truth):
-    """The terms of `seg`: (numbers of the true cells, (n,) int64; IoU of each with its match, (n,) float64, 0 without one).
+    """The terms of `seg`: (numbers of the true cells, (n,) int64;
+    IoU of each with its match, (n,) float64, 0 without one).
 
     found, truth    (H, W) cell numbers, 0 = background
     """
@@ -76,14 +81,16 @@ def cell_ious(found, truth):
     match = shared.data > true_sizes[rows] / 2
     scores = np.zeros(len(true_sizes))
     scores[rows[match]] = iou_of_pair[match]
-    numbers = 1 + np.flatnonzero(true_sizes[1:])                           # those that occur, without the background
+    numbers = 1 + np.flatnonzero(true_sizes[1:])  # those that occur, without the background
     return numbers, scores[numbers]
 
 
 def _pair(labels, truth):
     labels, truth = to_cpu(labels), to_cpu(truth)
     if labels.shape != truth.shape or labels.size == 0:
-        raise InputError(f"shapes {labels.shape} and {truth.shape} cannot be compared; expected two arrays of one shape")
+        raise InputError(
+            f"shapes {labels.shape} and {truth.shape} cannot be compared; expected two arrays of one shape"
+        )
     return labels, truth
 
 
@@ -92,8 +99,10 @@ def _same_sections(instances, truth):
     for found, true in zip(instances, truth):
         _pair(found, true)
         if found.dtype.kind not in "iu" or true.dtype.kind not in "iu" or min(found.min(), true.min()) < 0:
-            raise InputError(f"instances are {found.dtype}, truth is {true.dtype}; expected cell numbers 0..n in both "
-                             "(npunet.instances.components makes them from probabilities)")
+            raise InputError(
+                f"instances are {found.dtype}, truth is {true.dtype}; expected cell numbers 0..n in both "
+                "(npunet.instances.components makes them from probabilities)"
+            )
     if len(instances) != len(truth):
         raise InputError(f"{len(instances)} sections of instances, {len(truth)} of truth; expected as many")
     return instances, truth

@@ -1,4 +1,5 @@
-"""Scores of a probability: cut it at eleven thresholds, score each cut, keep the best one (as the ISBI 2012 challenge does).
+"""Scores of a probability:
+cut it at eleven thresholds, score each cut, keep the best one (as the ISBI 2012 challenge does).
 
 One threshold serves all sections: the best mean counts, not the mean of the bests.
 """
@@ -6,10 +7,10 @@ One threshold serves all sections: the best mean counts, not the mean of the bes
 import numpy as np
 from scipy import ndimage
 
-from npunet.machine.backend import to_cpu
 from npunet.errors import InputError
+from npunet.machine.backend import to_cpu
 
-THRESHOLDS = tuple(step / 10 for step in range(11))        # Python floats: they compare in the precision of the probabilities
+THRESHOLDS = tuple(step / 10 for step in range(11))  # Python floats: they compare in the precision of the probabilities
 
 
 def per_section(measure, prob, truth):
@@ -18,11 +19,12 @@ def per_section(measure, prob, truth):
     measure        "v_rand", "v_info", "rand_error", "warping_error" or "pixel_error"; or that function itself
     prob, truth    as in `sweep`
     """
-    from npunet import metrics                                             # here, for the measures import this module
+    from npunet import metrics  # here, for the measures import this module
+
     measure = measure if callable(measure) else getattr(metrics, measure)
-    scores = sweep(measure.of_cut, prob, truth)                            # (11, S)
+    scores = sweep(measure.of_cut, prob, truth)  # (11, S)
     mean = scores.mean(axis=1)
-    best = int(mean.argmax() if measure.larger_is_better else mean.argmin())       # the lowest of equally good thresholds
+    best = int(mean.argmax() if measure.larger_is_better else mean.argmin())  # the lowest of equally good thresholds
     return scores[best], THRESHOLDS[best]
 
 
@@ -36,23 +38,29 @@ def sweep(of_cut, prob, truth):
     """of_cut(interior, truth) for every threshold and section: (11, S) float64.
 
     prob     (S, H, W) or (H, W) or a list of (H, W): probability of cell interior
-    truth    the same shape(s). Boolean, 0/1 or 0/255: interior or not, and cells are the 4-connected components. Anything else:
+    truth    the same shape(s). Boolean, 0/1 or 0/255: interior or not, and cells are the 4-connected components.
+             Anything else:
              the numbers of the cells, 0 = background
     of_cut   gets interior (H, W) bool, prob > threshold; and truth (H, W) int, cells 1..n
     Raises InputError if the two do not match.
     """
     prob, truth = sections(prob, "probabilities"), sections(truth, "truth")
     if [section.shape for section in prob] != [section.shape for section in truth]:
-        raise InputError(f"probabilities are {_shapes(prob)}, truth is {_shapes(truth)}; expected the same sections of the same size")
+        raise InputError(
+            f"probabilities are {_shapes(prob)}, truth is {_shapes(truth)}; expected the same sections of the same size"
+        )
     cells = [cells_of(section) for section in truth]
     scores = np.empty((len(THRESHOLDS), len(prob)))
     for s, section in enumerate(prob):
         if not np.isfinite(section).all() or section.min() < 0 or section.max() > 1:
-            raise InputError(f"probabilities go from {section.min()} to {section.max()}; expected 0 to 1 (divide 8-bit images by 255)")
+            raise InputError(
+                f"probabilities go from {section.min()} to {section.max()}; expected 0 to 1 (divide 8-bit images by "
+                f"255)"
+            )
         previous = None
         for t, threshold in enumerate(THRESHOLDS):
             interior = section > threshold
-            if previous is None or not np.array_equal(interior, previous):         # a binary "probability" is scored once
+            if previous is None or not np.array_equal(interior, previous):  # a binary "probability" is scored once
                 scores[t, s] = of_cut(interior, cells[s])
             else:
                 scores[t, s] = scores[t - 1, s]
@@ -66,7 +74,9 @@ def sections(stack, what):
     if not isinstance(stack, list):
         stack = [stack] if stack.ndim == 2 else list(stack)
     if not stack or any(section.ndim != 2 or section.size == 0 for section in stack):
-        raise InputError(f"{what} are {_shapes(stack)}; expected one or more sections, (S, H, W) or (H, W), without a channel axis")
+        raise InputError(
+            f"{what} are {_shapes(stack)}; expected one or more sections, (S, H, W) or (H, W), without a channel axis"
+        )
     return stack
 
 
@@ -75,7 +85,9 @@ def cells_of(truth):
     if truth.dtype == bool or truth.max() == 1 or (truth.max() == 255 and not np.any((truth > 0) & (truth < 255))):
         return ndimage.label(truth)[0]
     if truth.dtype.kind not in "iu" or truth.min() < 0:
-        raise InputError(f"truth is {truth.dtype} from {truth.min()} to {truth.max()}; expected a mask or cell numbers 0..n")
+        raise InputError(
+            f"truth is {truth.dtype} from {truth.min()} to {truth.max()}; expected a mask or cell numbers 0..n"
+        )
     return truth.astype(np.int64)
 
 

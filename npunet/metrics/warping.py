@@ -1,16 +1,21 @@
-"""The warping error: what is wrong beyond moving boundaries (Jain et al. 2010, https://doi.org/10.1109/CVPR.2010.5539950; Table 1).
+"""The warping error: what is wrong beyond moving boundaries (Jain et al.
 
-A membrane drawn two pixels to the left is no mistake in the shape of things; a gap in it is. So the truth may be warped towards
-the proposal first, pixel by pixel, as long as its topology stays: only simple points may be flipped. What still differs then,
+2010, https://doi.org/10.1109/CVPR.2010.5539950; Table 1).
+
+A membrane drawn two pixels to the left is no mistake in the shape of things; a gap in it is. So the truth may be warped
+towards the proposal first, pixel by pixel, as long as its topology stays: only simple points may be flipped. What still
+differs then,
 
     warping error = pixels where the warped truth and the proposal differ / all pixels,
 
-are splits, mergers, and cells or holes added or lost. A pixel is simple if flipping it neither joins, parts, creates nor deletes a
-component of the interior (4-connected) or of the background (8-connected); its eight neighbours decide that.
+are splits, mergers, and cells or holes added or lost. A pixel is simple if flipping it neither joins, parts, creates
+nor deletes a component of the interior (4-connected) or of the background (8-connected); its eight neighbours decide
+that.
 
-The challenge's ranking counted, of these pixels, only those of splits and mergers; we count all of them, as Jain et al. do.
-Beware: whole cells shrink to one pixel, so a cell that is lost costs no more than a small gap. A proposal that has lost all of
-them is not a segmentation any more, and its error is set to 1: else the emptiest threshold would often win the sweep.
+The challenge's ranking counted, of these pixels, only those of splits and mergers; we count all of them, as Jain et al.
+do. Beware: whole cells shrink to one pixel, so a cell that is lost costs no more than a small gap. A proposal that has
+lost all of them is not a segmentation any more, and its error is set to 1: else the emptiest threshold would often win
+the sweep.
 """
 
 import functools
@@ -20,7 +25,9 @@ from scipy import ndimage
 
 from npunet.metrics.threshold_sweep import best_mean
 
-NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]       # bit k of a neighbourhood's code
+NEIGHBOURS = [
+    (dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
+]  # bit k of a neighbourhood's code
 
 
 def warping_error(prob, truth):
@@ -40,11 +47,12 @@ warping_error.larger_is_better = False
 
 
 def warp(truth, proposal):
-    """``truth`` (H, W) bool, deformed towards ``proposal`` by flipping simple points until none is left that would help.
+    """``truth`` (H, W) bool, deformed towards ``proposal`` by flipping simple points until none is left that would
+    help.
 
-    The order of flips can matter, so it is fixed. A round looks at the pixels that still differ and whose neighbours have changed
-    since the last look, in four steps: (y even, x even), (even, odd), (odd, even), (odd, odd). Pixels of one step are no neighbours,
-    so flipping them at once is the same as one by one. Beyond the image all is background.
+    The order of flips can matter, so it is fixed. A round looks at the pixels that still differ and whose neighbours
+    have changed since the last look, in four steps: (y even, x even), (even, odd), (odd, even), (odd, odd). Pixels of
+    one step are no neighbours, so flipping them at once is the same as one by one. Beyond the image all is background.
     """
     height, width = truth.shape
     stride = width + 2
@@ -62,7 +70,9 @@ def warp(truth, proposal):
         step = active // stride % 2 * 2 + active % stride % 2
         for turn in range(4):
             pixels = active[step == turn]
-            codes = np.packbits(warped[pixels[:, None] + around], axis=1, bitorder="little")[:, 0]     # (pixels, 8) -> (pixels,)
+            codes = np.packbits(warped[pixels[:, None] + around], axis=1, bitorder="little")[
+                :, 0
+            ]  # (pixels, 8) -> (pixels,)
             pixels = pixels[simple[codes]]
             warped[pixels] = ~warped[pixels]
             changed[pixels[:, None] + around] = True
@@ -72,10 +82,11 @@ def warp(truth, proposal):
 
 @functools.cache
 def is_simple_table():
-    """(256,) bool: is a pixel with these eight neighbours simple? Bit k of the index is neighbour k of NEIGHBOURS being interior.
+    """(256,) bool: is a pixel with these eight neighbours simple? Bit k of the index is neighbour k of NEIGHBOURS
+    being interior.
 
-    Simple means: of the interior neighbours exactly one 4-connected group touches the pixel (by a side), and of the background
-    neighbours there is exactly one 8-connected group.
+    Simple means: of the interior neighbours exactly one 4-connected group touches the pixel (by a side), and of the
+    background neighbours there is exactly one 8-connected group.
     """
     table = np.zeros(256, bool)
     for code in range(256):

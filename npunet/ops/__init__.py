@@ -15,7 +15,24 @@ from npunet.ops.up_convolution import up_conv2d, up_conv2d_backward
 from npunet.ops.upsampling import upsample2d, upsample2d_backward
 
 __all__ = [
-    "batch_norm", "batch_norm_backward", "conv2d", "conv2d_backward", "crop_concat", "crop_concat_backward", "dropout", "dropout_backward",
-    "max_pool2d", "max_pool2d_backward", "pad_concat", "pad_concat_backward", "relu", "relu_backward", "tanh", "tanh_backward",
-    "up_conv2d", "up_conv2d_backward", "upsample2d", "upsample2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "conv2d",
+    "conv2d_backward",
+    "crop_concat",
+    "crop_concat_backward",
+    "dropout",
+    "dropout_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "pad_concat",
+    "pad_concat_backward",
+    "relu",
+    "relu_backward",
+    "tanh",
+    "tanh_backward",
+    "up_conv2d",
+    "up_conv2d_backward",
+    "upsample2d",
+    "upsample2d_backward",
 ]

@@ -1,6 +1,8 @@
-"""Batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167; not in the paper): each channel to mean 0 and variance 1.
+"""Batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167; not in the paper):
+each channel to mean 0 and variance 1.
 
-Notation: x (N, H, W, C); M = N H W pixels; mean m and variance v (C,) over all pixels of the batch; scale and shift (C,) are learned.
+Notation: x (N, H, W, C); M = N H W pixels; mean m and variance v (C,) over all pixels of the batch; scale and shift
+(C,) are learned.
 
     u = (x - m) / sqrt(v + eps)          y = scale u + shift,  then max(0, y) with relu
 
@@ -11,26 +13,29 @@ Backward, for one channel, with g = dL/dy (0 where a ReLU cut off) and r = 1 / s
 
     dshift = sum g            dscale = sum g u            du = scale g
 
-u depends on x directly, through m and through v:  u_j = (x_j - m) r,  dm/dx_i = 1/M,  dv/dx_i = 2 (x_i - m) / M,  dr/dv = -r^3 / 2:
+u depends on x directly, through m and through v:  u_j = (x_j - m) r,  dm/dx_i = 1/M,  dv/dx_i = 2 (x_i - m) / M,
+dr/dv = -r^3 / 2:
 
     du_j/dx_i = r [i = j]  -  r / M  -  r u_i u_j / M
     dx_i = sum over j of du_j du_j/dx_i = scale r (g_i - dshift / M - u_i dscale / M)
 
-In words: of the gradient, the part that would shift the channel and the part that would stretch it are taken out, because
-normalisation undoes both. Hence dx sums to 0 over the pixels, and so does dx u.
+In words: of the gradient, the part that would shift the channel and the part that would stretch it are taken out,
+because normalisation undoes both. Hence dx sums to 0 over the pixels, and so does dx u.
 """
 
 from typing import NamedTuple
 
-from npunet.gpu import cuda
+from npunet.gpu import cuda, kernels
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.gpu import kernels
 from npunet.machine.bands import each_band
 
 
 class BatchNormContext(NamedTuple):
-    """mean and variance (C,) float64 are also what running statistics are made of. ``y`` is kept only with ReLU, for its sign."""
+    """mean and variance (C,) float64 are also what running statistics are made of.
+
+    ``y`` is kept only with ReLU, for its sign.
+    """
 
     x: object
     y: object
@@ -59,15 +64,15 @@ def batch_norm_definition(x, scale, shift, eps=1e-5):
 def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=False):
     """x (N, H, W, C), scale and shift (C,) -> y like x, ctx.
 
-    mean and variance (C,) are those of the batch unless given: running statistics, to apply a network; or those of an earlier
-    pass over the same batch, from its ctx. The backward pass is that of statistics which depend on x.
+    mean and variance (C,) are those of the batch unless given: running statistics, to apply a network; or those of an
+    earlier pass over the same batch, from its ctx. The backward pass is that of statistics which depend on x.
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
     on_gpu = cuda.on_gpu(x)
     if mean is None:
         mean, variance = kernels.moments(x) if on_gpu else _moments(x)
-    factor = scale / xp.sqrt(variance + eps)                                               # (C,): y = factor x + offset
+    factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     if on_gpu:
         y = kernels.normalise(x, factor, shift - factor * mean, relu)
         return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
@@ -75,7 +80,7 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     y = memory.empty(x.shape, x.dtype, xp)
 
     def one_band(image, rows):
-        band = y[image, rows].reshape(-1, width * channels)                                # (rows, W*C), the same memory
+        band = y[image, rows].reshape(-1, width * channels)  # (rows, W*C), the same memory
         xp.multiply(x[image, rows].reshape(band.shape), factor, out=band)
         band += offset
         if relu:
@@ -96,18 +101,24 @@ def batch_norm_backward(dy, ctx):
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
-    dx = kernels.normalise_backward(g, x, y, factor_g, factor_x, offset) if on_gpu else _sum_of_lines(g, x, factor_g, factor_x, offset)
+    dx = (
+        kernels.normalise_backward(g, x, y, factor_g, factor_x, offset)
+        if on_gpu
+        else _sum_of_lines(g, x, factor_g, factor_x, offset)
+    )
     return dx, dscale.astype(x.dtype), dshift.astype(x.dtype)
 
 
 def _gradient_sums(dy, x, y, mean):
-    """Sums over all pixels of g and g (x - mean), two (C,) float64, and g itself: dy behind the ReLU, a new array like dy."""
+    """Sums over all pixels of g and g (x - mean), two (C,) float64, and g itself:
+    dy behind the ReLU, a new array like dy.
+    """
     xp = array_module(dy)
     n, height, width, channels = x.shape
     masked, means, sums = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype), {}
 
     def one_band(image, rows):
-        g = masked[image, rows].reshape(-1, width * channels)                              # (rows, W*C)
+        g = masked[image, rows].reshape(-1, width * channels)  # (rows, W*C)
         if y is None:
             g[...] = dy[image, rows].reshape(g.shape)
         else:
@@ -128,7 +139,7 @@ def _sum_of_lines(g, x, factor_g, factor_x, offset):
     factor_g, factor_x, offset = (_rows(vector, width, x.dtype) for vector in (factor_g, factor_x, offset))
 
     def one_band(image, rows):
-        band = g[image, rows].reshape(-1, width * channels)                                # (rows, W*C)
+        band = g[image, rows].reshape(-1, width * channels)  # (rows, W*C)
         band *= factor_g
         band += offset
         scaled = memory.scratch("batch norm", band.shape, band.dtype, xp)
@@ -141,17 +152,17 @@ def _sum_of_lines(g, x, factor_g, factor_x, offset):
 def _moments(x):
     """Mean and variance over all pixels: two (C,) float64, from one reading of x.
 
-    Each band, while it is in the cache, gives its own mean and its squared deviations from that (no difference of large sums);
-    a band whose mean is off by d adds pixels * d^2 when they are put together (Chan, Golub and LeVeque 1983).
+    Each band, while it is in the cache, gives its own mean and its squared deviations from that (no difference of large
+    sums); a band whose mean is off by d adds pixels * d^2 when they are put together (Chan, Golub and LeVeque 1983).
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
     found = {}
 
     def one_band(image, rows):
-        band = x[image, rows].reshape(-1, width * channels)                                # (rows, W*C)
+        band = x[image, rows].reshape(-1, width * channels)  # (rows, W*C)
         pixels = len(band) * width
-        mean = _channel_sums(band, channels) / pixels                                      # (C,)
+        mean = _channel_sums(band, channels) / pixels  # (C,)
         deviation = memory.scratch("batch norm", band.shape, x.dtype, xp)
         xp.subtract(band, _rows(mean, width, x.dtype), out=deviation)
         deviation *= deviation
@@ -165,13 +176,17 @@ def _moments(x):
 
 
 def _in_order(found):
-    """{(image, first row): arrays} of all bands -> the sum of each array; in the order of the bands, so the same bits each time."""
+    """{(image, first row): arrays} of all bands -> the sum of each array;
+    in the order of the bands, so the same bits each time.
+    """
     bands = [found[key] for key in sorted(found)]
     return [sum(arrays[1:], arrays[0]) for arrays in zip(*bands)]
 
 
 def _rows(vector, width, dtype):
-    """(C,) -> (W*C,): the number of each channel repeated for all pixels of a row, so that NumPy works on whole rows at once."""
+    """(C,) -> (W*C,): the number of each channel repeated for all pixels of a row, so that NumPy works on whole rows
+    at once.
+    """
     xp = array_module(vector)
     return xp.broadcast_to(vector.astype(dtype), (width, len(vector))).reshape(-1)
 
@@ -179,5 +194,5 @@ def _rows(vector, width, dtype):
 def _channel_sums(band, channels):
     """(rows, W*C) -> (C,) float64. A product with a row of ones: BLAS adds three times as fast as sum does."""
     xp = array_module(band)
-    pixels = band.reshape(-1, channels)                                                    # (rows*W, C)
+    pixels = band.reshape(-1, channels)  # (rows*W, C)
     return (xp.ones(len(pixels), band.dtype) @ pixels).astype("float64")

@@ -4,8 +4,8 @@ Definition (stride 1; p = padding, x = 0 outside the image):
 
     y[n, i, j, k] = bias[k] + sum over u, v, c of x[n, i + u - p, j + v - p, c] weight[u, v, c, k]
 
-Gradients. Let L be the loss and dy = dL/dy. Each y is a sum of products, so the chain rule collects, for one factor, every
-product that it takes part in:
+Gradients. Let L be the loss and dy = dL/dy. Each y is a sum of products, so the chain rule collects, for one factor,
+every product that it takes part in:
 
     dweight[u, v, c, k] = sum over n, i, j of x[n, i + u - p, j + v - p, c] dy[n, i, j, k]
     dbias[k]            = sum over n, i, j of dy[n, i, j, k]
@@ -15,18 +15,18 @@ The last line has minus signs where the definition has plus signs. Put u' = kh -
 
     dx[n, a, b, c] = sum over u', v', k of dy[n, a + u' - (kh - 1 - p), b + v' - (kw - 1 - p), k] flipped[u', v', k, c]
 
-with flipped[u', v', k, c] = weight[kh - 1 - u', kw - 1 - v', c, k]. That is again the definition: the input gradient is a convolution
-of dy with the flipped kernel and padding kh - 1 - p (a "full" convolution if p = 0). With ReLU, L sees y = max(0, z), and
-dL/dz = dy where y > 0, else 0; that replaces dy above.
+with flipped[u', v', k, c] = weight[kh - 1 - u', kw - 1 - v', c, k]. That is again the definition: the input gradient is
+a convolution of dy with the flipped kernel and padding kh - 1 - p (a "full" convolution if p = 0). With ReLU, L sees y
+= max(0, z), and dL/dz = dy where y > 0, else 0; that replaces dy above.
 
 How the sums are computed is the choice of an algorithm in conv_algorithms/; all give the same numbers up to rounding.
 """
 
 from typing import NamedTuple
 
+from npunet.errors import InputError
 from npunet.gpu import cuda
 from npunet.machine.backend import array_module, device_of
-from npunet.errors import InputError
 from npunet.ops.conv_algorithms import ALGORITHMS, GPU_ALGORITHMS, choose
 
 KNOWN = ALGORITHMS | GPU_ALGORITHMS
@@ -48,10 +48,10 @@ class ConvolutionContext(NamedTuple):
 def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
     """Convolution of x (N, H, W, C) with weight (kh, kw, C, K), kh and kw odd, stride 1, zeros beyond the border.
 
-    bias is (K,) or None; with ``relu`` the result is max(0, convolution + bias). All arrays have one dtype, float32 or float64.
-    Returns y (N, H + 2 padding - kh + 1, W + 2 padding - kw + 1, K) of the same dtype, and the context for conv2d_backward,
-    which refers to x, weight and y: do not write into them until the backward pass is done.
-    Raises InputError for shapes, dtypes, padding or an algorithm that do not fit.
+    bias is (K,) or None; with ``relu`` the result is max(0, convolution + bias). All arrays have one dtype, float32 or
+    float64. Returns y (N, H + 2 padding - kh + 1, W + 2 padding - kw + 1, K) of the same dtype, and the context for
+    conv2d_backward, which refers to x, weight and y: do not write into them until the backward pass is done. Raises
+    InputError for shapes, dtypes, padding or an algorithm that do not fit.
     """
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
@@ -61,13 +61,16 @@ def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
 
 
 def conv2d_backward(dy, ctx, need_dx=True):
-    """dx (N, H, W, C), dweight (kh, kw, C, K), dbias (K,) from dy (N, H', W', K); the derivation is at the top of this file.
+    """dx (N, H, W, C), dweight (kh, kw, C, K), dbias (K,) from dy (N, H', W', K);
+    the derivation is at the top of this file.
 
     dx is None if not ``need_dx`` (the first layer of a network), dbias is None if there was no bias.
     Raises InputError if dy has not the shape and dtype of y.
     """
     if dy.shape != ctx.output_shape or dy.dtype != ctx.x.dtype:
-        raise InputError(f"conv2d_backward: dy is {dy.dtype} {dy.shape}; expected {ctx.x.dtype} {ctx.output_shape}, as y was")
+        raise InputError(
+            f"conv2d_backward: dy is {dy.dtype} {dy.shape}; expected {ctx.x.dtype} {ctx.output_shape}, as y was"
+        )
     algorithm = KNOWN[ctx.algorithm]
     dx, dweight, dbias = algorithm.backward(dy, ctx.x, ctx.y, ctx.weight, ctx.padding, ctx.relu, need_dx)
     return dx, dweight, dbias if ctx.has_bias else None
@@ -76,25 +79,35 @@ def conv2d_backward(dy, ctx, need_dx=True):
 def check(x, weight, bias, padding, algorithm):
     """Raises InputError, with one line, if these are not arguments of conv2d."""
     if x.ndim != 4 or weight.ndim != 4:
-        raise InputError(f"conv2d: x has shape {x.shape} and weight {weight.shape}; expected (N, H, W, C) and (kh, kw, C, K)")
+        raise InputError(
+            f"conv2d: x has shape {x.shape} and weight {weight.shape}; expected (N, H, W, C) and (kh, kw, C, K)"
+        )
     kh, kw, channels, outputs = weight.shape
     if kh % 2 == 0 or kw % 2 == 0:
         raise InputError(f"conv2d: the kernel is {kh}x{kw}; expected odd sizes, such as 3x3 or 1x1")
     if x.shape[3] != channels:
-        raise InputError(f"conv2d: x has {x.shape[3]} channels but weight expects {channels}; channels are the last axis of x")
+        raise InputError(
+            f"conv2d: x has {x.shape[3]} channels but weight expects {channels}; channels are the last axis of x"
+        )
     if bias is not None and bias.shape != (outputs,):
-        raise InputError(f"conv2d: bias has shape {bias.shape}; expected ({outputs},), one number for each output channel")
+        raise InputError(
+            f"conv2d: bias has shape {bias.shape}; expected ({outputs},), one number for each output channel"
+        )
     if x.dtype.name not in ("float32", "float64"):
         raise InputError(f"conv2d: x is {x.dtype}; expected float32 or float64, convert with x.astype('float32')")
     if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
         found = f"weight {weight.dtype}" + ("" if bias is None else f", bias {bias.dtype}")
         raise InputError(f"conv2d: x is {x.dtype} but {found}; all must have one dtype, convert with astype")
     if array_module(weight) is not array_module(x) or (bias is not None and array_module(bias) is not array_module(x)):
-        raise InputError("conv2d: x, weight and bias are on different devices; move them with npunet.machine.backend.to_device")
+        raise InputError(
+            "conv2d: x, weight and bias are on different devices; move them with npunet.machine.backend.to_device"
+        )
     if not isinstance(padding, int) or padding < 0:
         raise InputError(f"conv2d: padding is {padding!r}; expected an integer, 0 or more")
     if x.shape[0] < 1 or x.shape[1] + 2 * padding < kh or x.shape[2] + 2 * padding < kw:
-        raise InputError(f"conv2d: x {x.shape} with padding {padding} is smaller than the {kh}x{kw} kernel; give a larger image")
+        raise InputError(
+            f"conv2d: x {x.shape} with padding {padding} is smaller than the {kh}x{kw} kernel; give a larger image"
+        )
     if algorithm != "auto" and algorithm not in KNOWN:
         raise InputError(f"conv2d: algorithm {algorithm!r} is not known; expected auto, {', '.join(KNOWN)}")
     supports = getattr(KNOWN.get(algorithm), "supports", None)

@@ -37,10 +37,12 @@ def crop_concat(upsampled, skip):
     """
     n, height, width, channels = upsampled.shape
     if skip.shape[1] < height or skip.shape[2] < width:
-        raise ValueError(f"crop_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}")
+        raise ValueError(
+            f"crop_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}"
+        )
     xp = array_module(upsampled)
     window = _central_window(skip.shape, height, width)
-    central = skip[window]                                # (N, H, W, Cs), a view
+    central = skip[window]  # (N, H, W, Cs), a view
     y = memory.empty((n, height, width, channels + skip.shape[3]), upsampled.dtype, xp)
 
     def one_band(image, rows):
@@ -58,15 +60,15 @@ def crop_concat_backward(dy, ctx):
     dupsampled = memory.empty((*dy.shape[:3], channels), dy.dtype, xp)
     dskip = memory.empty(skip_shape, dy.dtype, xp)
     _, down, across = window
-    dskip[:, :down.start] = 0
-    dskip[:, down.stop:] = 0
+    dskip[:, : down.start] = 0
+    dskip[:, down.stop :] = 0
 
     def one_band(image, rows):
         dupsampled[image, rows] = dy[image, rows, :, :channels]
-        target = dskip[image, down][rows]                 # (rows, Ws, Cs)
-        target[:, :across.start] = 0
+        target = dskip[image, down][rows]  # (rows, Ws, Cs)
+        target[:, : across.start] = 0
         target[:, across] = dy[image, rows, :, channels:]
-        target[:, across.stop:] = 0
+        target[:, across.stop :] = 0
 
     each_band(one_band, len(dy), dy.shape[1], 3 * dy[:1, :1].nbytes, xp)
     return dupsampled, dskip

@@ -15,10 +15,9 @@ are chosen so that this never happens (§2, "all 2x2 max-pooling operations are 
 an even x- and y-size").
 """
 
-from npunet.gpu import cuda
+from npunet.gpu import cuda, kernels
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.gpu import kernels
 from npunet.machine.bands import each_band
 
 
@@ -30,7 +29,7 @@ def max_pool2d_definition(x):
     winner = xp.empty(y.shape, "int8")
     for image, row, column, channel in xp.ndindex(y.shape):
         best = None
-        for position in range(4):                         # row-major: the first maximum wins a tie
+        for position in range(4):  # row-major: the first maximum wins a tie
             value = x[image, 2 * row + position // 2, 2 * column + position % 2, channel]
             if best is None or value > best:
                 best, y[image, row, column, channel], winner[image, row, column, channel] = value, value, position
@@ -46,7 +45,7 @@ def max_pool2d(x):
     y = memory.empty((n, height // 2, width // 2, channels), x.dtype, xp)
 
     def one_band(image, rows):
-        best, corners = y[image, rows], _corners(x[image, 2 * rows.start:2 * rows.stop])       # each (rows, W // 2, C)
+        best, corners = y[image, rows], _corners(x[image, 2 * rows.start : 2 * rows.stop])  # each (rows, W // 2, C)
         xp.maximum(corners[0], corners[1], out=best)
         xp.maximum(best, corners[2], out=best)
         xp.maximum(best, corners[3], out=best)
@@ -58,7 +57,8 @@ def max_pool2d(x):
 def max_pool2d_backward(dy, ctx, dskip=None):
     """dy (N, H // 2, W // 2, C) -> dx (N, H, W, C).
 
-    dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in the same pass.
+    dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in
+    the same pass.
     """
     if isinstance(ctx, kernels.Winners):
         return kernels.max_pool2d_backward(dy, ctx, dskip)
@@ -67,11 +67,11 @@ def max_pool2d_backward(dy, ctx, dskip=None):
     n, height, width, _ = x.shape
     dx = memory.empty(x.shape, dy.dtype, xp)
     for odd in (slice(None), slice(height // 2 * 2, None)), (slice(None), slice(None), slice(width // 2 * 2, None)):
-        dx[odd] = 0 if dskip is None else dskip[odd]      # an odd last row or column has no window
+        dx[odd] = 0 if dskip is None else dskip[odd]  # an odd last row or column has no window
 
     def one_band(image, rows):
         both = slice(2 * rows.start, 2 * rows.stop)
-        unclaimed = xp.ones(y[image, rows].shape, bool)   # windows whose winner has not been met yet
+        unclaimed = xp.ones(y[image, rows].shape, bool)  # windows whose winner has not been met yet
         dskips = [None] * 4 if dskip is None else _corners(dskip[image, both])
         for corner, dcorner, dskip_corner in zip(_corners(x[image, both]), _corners(dx[image, both]), dskips):
             wins = corner == y[image, rows]

@@ -2,13 +2,14 @@
 
 Notation: upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) with Hs >= H and Ws >= W, y (N, Hs, Ws, Cs + C).
 
-Padded convolutions keep the size, but pooling an odd one loses a row: 25 -> 12 -> 24. So that any image can be used, the
-upsampled map gets the missing rows and columns as zeros, half of them before it and the rest after:
+Padded convolutions keep the size, but pooling an odd one loses a row: 25 -> 12 -> 24. So that any image can be used,
+the upsampled map gets the missing rows and columns as zeros, half of them before it and the rest after:
 
     y = [skip, upsampled with zeros around]        top = (Hs - H) // 2,  left = (Ws - W) // 2
 
-The skip's channels come first, as in milesial/Pytorch-UNet. Backward: zeros are constants, so the gradient that fell on them is dropped.
-The paper does it the other way round, see crop_concat.py: there valid convolutions make the skip the larger one, and it is cropped.
+The skip's channels come first, as in milesial/Pytorch-UNet. Backward: zeros are constants, so the gradient that fell on
+them is dropped. The paper does it the other way round, see crop_concat.py: there valid convolutions make the skip the
+larger one, and it is cropped.
 """
 
 from npunet.machine import memory
@@ -38,7 +39,9 @@ def pad_concat(upsampled, skip):
     """
     n, height, width, channels = upsampled.shape
     if skip.shape[1] < height or skip.shape[2] < width:
-        raise ValueError(f"pad_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}")
+        raise ValueError(
+            f"pad_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}"
+        )
     xp = array_module(upsampled)
     skip_channels, top, left = skip.shape[3], (skip.shape[1] - height) // 2, (skip.shape[2] - width) // 2
     down, across = slice(top, top + height), slice(left, left + width)
@@ -48,9 +51,12 @@ def pad_concat(upsampled, skip):
 
     def one_band(image, rows):
         y[image, rows, :, :skip_channels] = skip[image, rows]
-        first, last = max(rows.start, down.start), min(rows.stop, down.stop)               # of these rows, those with an upsampled part
+        first, last = (
+            max(rows.start, down.start),
+            min(rows.stop, down.stop),
+        )  # of these rows, those with an upsampled part
         if first < last:
-            y[image, first:last, across, skip_channels:] = upsampled[image, first - top:last - top]
+            y[image, first:last, across, skip_channels:] = upsampled[image, first - top : last - top]
 
     each_band(one_band, n, skip.shape[1], 2 * y[:1, :1].nbytes, xp)
     return y, (skip_channels, down, across)
@@ -62,13 +68,15 @@ def pad_concat_backward(dy, ctx):
     xp = array_module(dy)
     n, skip_height, skip_width, channels = dy.shape
     dskip = memory.empty((n, skip_height, skip_width, skip_channels), dy.dtype, xp)
-    dupsampled = memory.empty((n, down.stop - down.start, across.stop - across.start, channels - skip_channels), dy.dtype, xp)
+    dupsampled = memory.empty(
+        (n, down.stop - down.start, across.stop - across.start, channels - skip_channels), dy.dtype, xp
+    )
 
     def one_band(image, rows):
         dskip[image, rows] = dy[image, rows, :, :skip_channels]
         first, last = max(rows.start, down.start), min(rows.stop, down.stop)
         if first < last:
-            dupsampled[image, first - down.start:last - down.start] = dy[image, first:last, across, skip_channels:]
+            dupsampled[image, first - down.start : last - down.start] = dy[image, first:last, across, skip_channels:]
 
     each_band(one_band, n, skip_height, 2 * dy[:1, :1].nbytes, xp)
     return dupsampled, dskip

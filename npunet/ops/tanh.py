@@ -1,6 +1,6 @@
 """Hyperbolic tangent: the last operation of a network that paints pictures, whose values then lie between -1 and 1.
 
-    y = tanh(x)            dL/dx = dL/dy (1 - y^2),   as tanh' = 1 - tanh^2
+y = tanh(x)            dL/dx = dL/dy (1 - y^2),   as tanh' = 1 - tanh^2
 """
 
 import math

@@ -16,14 +16,13 @@ It is the adjoint ("transposed") of the 2x2 convolution with stride 2 that has t
 why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv(z)> for all x and z.
 """
 
-from npunet.gpu import cuda
+from npunet.gpu import cuda, kernels
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.gpu import kernels
 from npunet.machine.bands import each_band, matmul
 from npunet.machine.threads import get_num_threads, worker
 
-FEWEST_PIXELS = 512                                       # of a band: the matrix is read again for each
+FEWEST_PIXELS = 512  # of a band: the matrix is read again for each
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -48,22 +47,26 @@ def up_conv2d(x, weight, bias=None):
     Raises ValueError if the shapes do not belong together.
     """
     if weight.shape[:2] != (2, 2) or weight.shape[2] != x.shape[3]:
-        raise ValueError(f"up_conv2d: weight {weight.shape} does not fit x {x.shape}; expected (2, 2, {x.shape[3]}, C_out)")
+        raise ValueError(
+            f"up_conv2d: weight {weight.shape} does not fit x {x.shape}; expected (2, 2, {x.shape[3]}, C_out)"
+        )
     xp = array_module(x)
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
     matrix = _as_matrix(weight)
     y = memory.empty((n, 2 * height, 2 * width, outputs), x.dtype, xp)
-    blocks = y.reshape(n, height, 2, width, 2, outputs)                                    # the same memory
+    blocks = y.reshape(n, height, 2, width, 2, outputs)  # the same memory
 
     def one_band(image, rows):
         columns = memory.scratch("columns", (rows.stop - rows.start, width, 2, 2, outputs), x.dtype, xp)
-        xp.matmul(x[image, rows].reshape(-1, channels), matrix, out=columns.reshape(-1, 4 * outputs))      # (rows*W, C) @ (C, 2*2*K)
+        xp.matmul(
+            x[image, rows].reshape(-1, channels), matrix, out=columns.reshape(-1, 4 * outputs)
+        )  # (rows*W, C) @ (C, 2*2*K)
         for a in (0, 1):
             if bias is None:
                 blocks[image, rows, a] = columns[:, :, a]
             else:
-                xp.add(columns[:, :, a], bias, out=blocks[image, rows, a])                 # (rows, W, 2, K)
+                xp.add(columns[:, :, a], bias, out=blocks[image, rows, a])  # (rows, W, 2, K)
 
     each_band(one_band, n, height, 2 * blocks[:1, :1].nbytes, xp, fewest=-(-FEWEST_PIXELS // width))
     return y, (x, weight, bias is not None)
@@ -78,20 +81,20 @@ def up_conv2d_backward(dy, ctx):
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
 
     on_gpu = cuda.on_gpu(dy)
-    totals = xp.zeros((get_num_threads(), 2, 2, outputs), dy.dtype)                        # dbias of each thread
+    totals = xp.zeros((get_num_threads(), 2, 2, outputs), dy.dtype)  # dbias of each thread
 
     def one_band(image, rows):
-        block = dy[image, 2 * rows.start:2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
+        block = dy[image, 2 * rows.start : 2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
         columns[image, rows] = block.swapaxes(1, 2)
         if has_bias and not on_gpu:
             totals[worker()] += columns[image, rows].sum(axis=(0, 1))
 
     each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp, fixed=True)
-    columns = columns.reshape(-1, 4 * outputs)                                             # (N*H*W, 2*2*K)
+    columns = columns.reshape(-1, 4 * outputs)  # (N*H*W, 2*2*K)
     dx = memory.empty(x.shape, dy.dtype, xp)
-    matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels), xp)                    # (N*H*W, 2*2*K) @ (2*2*K, C)
+    matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels), xp)  # (N*H*W, 2*2*K) @ (2*2*K, C)
     dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
-    matmul(x.reshape(-1, channels).T, columns, dmatrix, xp)                                # (C, N*H*W) @ (N*H*W, 2*2*K)
+    matmul(x.reshape(-1, channels).T, columns, dmatrix, xp)  # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
     if not has_bias:
         return dx, dweight, None

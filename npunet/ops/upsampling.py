@@ -1,15 +1,18 @@
-"""Bilinear upsampling to twice the size with aligned corners: what milesial/Pytorch-UNet offers instead of up-convolutions.
+"""Bilinear upsampling to twice the size with aligned corners:
+what milesial/Pytorch-UNet offers instead of up-convolutions.
 
 Notation: x (N, H, W, C) -> y (N, 2H, 2W, C). Nothing is learned and channels stay as they are.
 
-Along one axis the corner pixels of x and y lie on each other ("aligned corners"), and what is between is divided evenly: pixel j of y,
-0 <= j < 2H, lies at j (H - 1) / (2H - 1) on the axis of x and is the mean of its two neighbours there, weighted by nearness.
-That is a matrix R (2H, H) with at most two entries in a row. The same holds across with S (2W, W), so that for each channel
+Along one axis the corner pixels of x and y lie on each other ("aligned corners"), and what is between is divided
+evenly: pixel j of y, 0 <= j < 2H, lies at j (H - 1) / (2H - 1) on the axis of x and is the mean of its two neighbours
+there, weighted by nearness. That is a matrix R (2H, H) with at most two entries in a row. The same holds across with S
+(2W, W), so that for each channel
 
     y = R x S^T                        and backward, by the adjoint,             dx = R^T dy S
 
-Each pixel of x gets back the gradient of the pixels that it was mixed into, in the same shares. As R is empty but for a narrow
-diagonal, a band of rows of y needs only the few rows of x that its part of R reaches: two small matrix products a band.
+Each pixel of x gets back the gradient of the pixels that it was mixed into, in the same shares. As R is empty but for a
+narrow diagonal, a band of rows of y needs only the few rows of x that its part of R reaches: two small matrix products
+a band.
 """
 
 import numpy as np
@@ -18,7 +21,7 @@ from npunet.machine import memory
 from npunet.machine.backend import array_module
 from npunet.machine.bands import each_band
 
-COLUMNS = 64                      # of the result in one product; its part of S is small and nearly full
+COLUMNS = 64  # of the result in one product; its part of S is small and nearly full
 
 
 def upsample2d_definition(x):
@@ -65,10 +68,10 @@ def _two_products(down, x, across):
     def one_band(image, rows):
         reach = _reached(down[rows])
         weights = xp.asarray(down[rows, reach].astype(x.dtype))
-        mixed = weights @ x[image, reach].reshape(-1, width * channels)                    # (rows, reach) @ (reach, W*C)
+        mixed = weights @ x[image, reach].reshape(-1, width * channels)  # (rows, reach) @ (reach, W*C)
         mixed = mixed.reshape(-1, width, channels)
         for block, part in zip(blocks, parts):
-            xp.matmul(across[block, part], mixed[:, part], out=y[image, rows, block])      # (W', W) @ (rows, W, C)
+            xp.matmul(across[block, part], mixed[:, part], out=y[image, rows, block])  # (W', W) @ (rows, W, C)
 
     each_band(one_band, n, len(down), 2 * y[:1, :1].nbytes, xp)
     return y

@@ -1,13 +1,14 @@
-"""Style transfer: the U-Net as a painter, and VGG's features as the eye that judges it (Gatys et al. 2016; Johnson et al. 2016).
+"""Style transfer: the U-Net as a painter, and VGG's features as the eye that judges it (Gatys et al. 2016;
+Johnson et al. 2016).
 
-    vgg.py          VGG19 and VGG16 to any layer, and back to the picture
-    losses.py       Gram matrix; content, style and total variation, with their gradients
-    generator.py    U-Net, variant "style", from picture to picture; one training step; pictures of any size
-    direct.py       the same losses minimised over the pixels themselves: the reference
-    weights.py      where VGG's weights come from
-    pictures.py     reading, sizes, contact sheets
-    fitting.py      what a step needs of memory, and what fits
-    run.py          what a run leaves behind, Ctrl-C, going on
+vgg.py          VGG19 and VGG16 to any layer, and back to the picture
+losses.py       Gram matrix; content, style and total variation, with their gradients
+generator.py    U-Net, variant "style", from picture to picture; one training step; pictures of any size
+direct.py       the same losses minimised over the pixels themselves: the reference
+weights.py      where VGG's weights come from
+pictures.py     reading, sizes, contact sheets
+fitting.py      what a step needs of memory, and what fits
+run.py          what a run leaves behind, Ctrl-C, going on
 """
 
 from npunet.style.direct import optimize_picture

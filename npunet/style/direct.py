@@ -1,25 +1,29 @@
 """Direct optimisation: the pixels themselves are what descends (Gatys, Ecker, Bethge 2016, doi:10.1109/CVPR.2016.265).
 
-No network is trained: VGG's gradient by the picture moves the picture. It reaches lower losses than a generator, pixel by pixel what the losses
-ask for, and takes minutes for each picture, where a trained generator takes one pass. So it is the reference that generators are held against.
+No network is trained: VGG's gradient by the picture moves the picture. It reaches lower losses than a generator, pixel
+by pixel what the losses ask for, and takes minutes for each picture, where a trained generator takes one pass. So it is
+the reference that generators are held against.
 
-L-BFGS, the usual choice, builds a picture of the curvature from its last ten steps. SciPy's works on flat float64 vectors on
-the CPU; `Vector` stands between it and pictures of another shape, precision or device. Its bounds keep every pixel in 0..1.
+L-BFGS, the usual choice, builds a picture of the curvature from its last ten steps. SciPy's works on flat float64
+vectors on the CPU; `Vector` stands between it and pictures of another shape, precision or device. Its bounds keep every
+pixel in 0..1.
 """
 
 import numpy as np
 from scipy import optimize
 
-from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.errors import InputError
 from npunet.layers import Parameter
+from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.optimizers import Adam
 
 METHODS = ("lbfgs", "adam")
 
 
 class Vector:
-    """An objective as SciPy wants it: f(x) -> float, gradient, with x and gradient flat float64; remembers the last terms of the loss."""
+    """An objective as SciPy wants it: f(x) -> float, gradient, with x and gradient flat float64;
+    remembers the last terms of the loss.
+    """
 
     def __init__(self, objective, targets, shape, dtype, device):
         self.objective, self.targets, self.shape, self.dtype, self.device = objective, targets, shape, dtype, device
@@ -36,8 +40,9 @@ class Vector:
 def optimize_picture(objective, content, start=None, steps=100, method="lbfgs", *, learning_rate=0.02, report=None):
     """The picture (1, H, W, 3) that the losses ask for, on the device and in the dtype of the content (1, H, W, 3).
 
-    start: where to begin, the content unless given. method: "lbfgs" (one or two passes through VGG a step) or "adam" with `learning_rate`.
-    report(step, terms, picture) is called after each step, and ends the work by returning True. Raises InputError for another method.
+    start: where to begin, the content unless given. method: "lbfgs" (one or two passes through VGG a step) or "adam"
+    with `learning_rate`. report(step, terms, picture) is called after each step, and ends the work by returning True.
+    Raises InputError for another method.
     """
     if method not in METHODS:
         raise InputError(f"--method {method!r} is not known; expected {' or '.join(METHODS)}")
@@ -58,8 +63,15 @@ def _lbfgs(objective, targets, start, steps, learning_rate, report):
             raise StopIteration
 
     # It also ends when no step along the search direction helps: the float32 gradient is then no longer exact enough.
-    found = optimize.minimize(function, to_cpu(start).astype(np.float64).ravel(), jac=True, method="L-BFGS-B", bounds=optimize.Bounds(0, 1),
-                              callback=after_step, options=dict(maxiter=steps, maxfun=20 * steps, ftol=0, gtol=0))
+    found = optimize.minimize(
+        function,
+        to_cpu(start).astype(np.float64).ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=optimize.Bounds(0, 1),
+        callback=after_step,
+        options=dict(maxiter=steps, maxfun=20 * steps, ftol=0, gtol=0),
+    )
     return function.picture(found.x)
 
 

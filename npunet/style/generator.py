@@ -1,36 +1,42 @@
-"""The U-Net as a painter: from picture to picture in one pass, trained by what VGG sees (Johnson et al. 2016, arXiv 1603.08155).
+"""The U-Net as a painter: from picture to picture in one pass, trained by what VGG sees (Johnson et al.
+
+2016, arXiv 1603.08155).
 
     content (N, H, W, 3) in 0..1 -> normalised as for VGG -> UNet(3, 3, variant="style") -> tanh -> picture in 0..1
 
-Three things decide how its pictures come out, and the notes' demo, which this project grew from, does all the simple way. It can still be had.
+Three things decide how its pictures come out, and the notes' demo, which this project grew from, does all the simple
+way. It can still be had.
 
-**The range.** A tanh gives -1 .. 1. The demo takes that as a picture in VGG's normalised units, so in 0..1 it is mean + std * tanh: 0.26 .. 0.71 for
-red, 0.23 .. 0.68 for green, 0.18 .. 0.63 for blue. Neither black nor white nor a full colour can be painted: the grey veil. A style that is brighter
-pulls the tanh to its end, where it stays; lesson 13 shows a picture that was lost to it. `colours="normalised"` is that; `colours="full"` paints
-1/2 + 1/2 tanh, all of 0..1. Same network, other two constants.
+**The range.** A tanh gives -1 .. 1. The demo takes that as a picture in VGG's normalised units, so in 0..1 it is mean +
+std * tanh: 0.26 .. 0.71 for red, 0.23 .. 0.68 for green, 0.18 .. 0.63 for blue. Neither black nor white nor a full
+colour can be painted: the grey veil. A style that is brighter pulls the tanh to its end, where it stays; lesson 13
+shows a picture that was lost to it. `colours="normalised"` is that; `colours="full"` paints 1/2 + 1/2 tanh, all of
+0..1. Same network, other two constants.
 
-**The checkerboard.** An up-convolution paints each 2x2 block with four matrices that know nothing of each other (ops/up_convolution.py). Where
-they differ, and nothing asks them not to, a flat area gets a pattern of period 2; four of them give 2, 4, 8, 16. Enlarging by interpolation first
-and convolving then (a resize-convolution: Odena et al. 2016, doi:10.23915/distill.00003) has no such blocks: `bilinear=True`, where the
-first convolution of each level of the expansive path follows the enlargement and the concatenation. It has fewer parameters too.
+**The checkerboard.** An up-convolution paints each 2x2 block with four matrices that know nothing of each other
+(ops/up_convolution.py). Where they differ, and nothing asks them not to, a flat area gets a pattern of period 2; four
+of them give 2, 4, 8, 16. Enlarging by interpolation first and convolving then (a resize-convolution: Odena et al. 2016,
+doi:10.23915/distill.00003) has no such blocks: `bilinear=True`, where the first convolution of each level of the
+expansive path follows the enlargement and the concatenation. It has fewer parameters too.
 
-**The start.** A tanh that is driven far out has no gradient and does not come back: some first steps at the full learning rate end in a black
-picture that stays black. With "full" colours the last layer's weights start at a tenth of their size, so that the first picture is
-grey and every pixel can move; the learning rate rises over some steps (npunet.stylize) and falls again at the end.
+**The start.** A tanh that is driven far out has no gradient and does not come back: some first steps at the full
+learning rate end in a black picture that stays black. With "full" colours the last layer's weights start at a tenth of
+their size, so that the first picture is grey and every pixel can move; the learning rate rises over some steps
+(npunet.stylize) and falls again at the end.
 """
 
 import numpy as np
 
 from npunet import tiling
+from npunet.errors import InputError
 from npunet.files import checkpoint
 from npunet.machine.backend import array_module, to_cpu, to_device
-from npunet.errors import InputError
 from npunet.style.vgg import MEAN, STD
 from npunet.unet import UNet
 
-COLOURS = {"full": ((0.5,) * 3, (0.5,) * 3), "normalised": (MEAN, STD)}    # centre and reach of the tanh in each channel
-SMALL_START = 0.1                                                          # of the last layer's weights; see The start above
-TILE = 1024                                                                # larger pictures are painted in overlapping tiles
+COLOURS = {"full": ((0.5,) * 3, (0.5,) * 3), "normalised": (MEAN, STD)}  # centre and reach of the tanh in each channel
+SMALL_START = 0.1  # of the last layer's weights; see The start above
+TILE = 1024  # larger pictures are painted in overlapping tiles
 
 
 class Generator:
@@ -40,12 +46,25 @@ class Generator:
     `net` is the UNet, `info` a dict for JSON that is saved with it. Raises InputError for options that do not exist.
     """
 
-    def __init__(self, base_channels=32, depth=4, *, colours="full", bilinear=True, device="cpu", dtype="float32", seed=0, net=None):
+    def __init__(
+        self,
+        base_channels=32,
+        depth=4,
+        *,
+        colours="full",
+        bilinear=True,
+        device="cpu",
+        dtype="float32",
+        seed=0,
+        net=None,
+    ):
         if colours not in COLOURS:
             raise InputError(f"colours {colours!r} is not known; expected {' or '.join(COLOURS)}")
         self.net, self.colours, self.info = net, colours, {}
         if net is None:
-            self.net = UNet(3, 3, base_channels, depth, variant="style", bilinear=bilinear, device=device, dtype=dtype, seed=seed)
+            self.net = UNet(
+                3, 3, base_channels, depth, variant="style", bilinear=bilinear, device=device, dtype=dtype, seed=seed
+            )
             if colours == "full":
                 self.net.parameters["output.weight"].value *= SMALL_START
 
@@ -58,7 +77,9 @@ class Generator:
         return (xp.asarray(np.array(value, self.net.dtype)) for value in values)
 
     def forward(self, content, train=False):
-        """Content (N, H, W, 3) in 0..1 -> picture (N, H', W', 3); H' and W' are rounded down to multiples of 2^depth (see `paint`)."""
+        """Content (N, H, W, 3) in 0..1 -> picture (N, H', W', 3);
+        H' and W' are rounded down to multiples of 2^depth (see `paint`).
+        """
         xp = array_module(content)
         mean, std = self._constants(xp, (MEAN, STD))
         centre, reach = self._constants(xp, COLOURS[self.colours])
@@ -72,15 +93,18 @@ class Generator:
     def paint(self, content, tile=TILE):
         """One picture (H, W, 3) in 0..1 of any size, a NumPy array -> (H, W, 3) float32 in 0..1.
 
-        Its size is made up to a multiple of 2^depth by mirroring; a larger picture than `tile` is painted in tiles that overlap by what one
-        pixel sees (`npunet.tiling`), so that memory is that of one tile. Raises InputError if it is no such picture.
+        Its size is made up to a multiple of 2^depth by mirroring; a larger picture than `tile` is painted in tiles that
+        overlap by what one pixel sees (`npunet.tiling`), so that memory is that of one tile. Raises InputError if it is
+        no such picture.
         """
         if content.ndim != 3 or content.shape[2] != 3 or 0 in content.shape:
             raise InputError(f"the picture has shape {content.shape}; expected (H, W, 3), RGB in 0..1")
         picture = np.empty(content.shape, np.float32)
         for row in tiling.parts(content.shape[0], self.net, tile):
             for column in tiling.parts(content.shape[1], self.net, tile):
-                piece = tiling.gather(content, row.start, column.start, row.stop - row.start, column.stop - column.start)
+                piece = tiling.gather(
+                    content, row.start, column.start, row.stop - row.start, column.stop - column.start
+                )
                 painted = to_cpu(self.forward(to_device(piece[None], self.net.device)))[0]
                 kept = [slice(part.skipped, part.skipped + part.kept.stop - part.kept.start) for part in (row, column)]
                 picture[row.kept, column.kept] = painted[kept[0], kept[1]]
@@ -103,11 +127,13 @@ class Generator:
 
 
 def generator_step(generator, objective, optimizer, content, targets=None):
-    """One step of gradient descent on content pictures (N, H, W, 3), sides multiples of 2^depth. Returns the terms of the loss.
+    """One step of gradient descent on content pictures (N, H, W, 3), sides multiples of 2^depth.
+
+    Returns the terms of the loss.
 
     targets: objective.content_targets(content), if known. The parameters are left alone if the loss is not finite.
     """
-    optimizer.forget_gradients()                          # their memory serves the forward pass
+    optimizer.forget_gradients()  # their memory serves the forward pass
     targets = objective.content_targets(content) if targets is None else targets
     picture = generator.forward(content, train=True)
     terms, dpicture = objective(picture, targets)

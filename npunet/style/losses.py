@@ -1,13 +1,15 @@
-"""What style transfer minimises: content, style and total variation, each with its gradient (Gatys, Ecker, Bethge 2016, doi:10.1109/CVPR.2016.265).
+"""What style transfer minimises:
+content, style and total variation, each with its gradient (Gatys, Ecker, Bethge 2016, doi:10.1109/CVPR.2016.265).
 
-Notation: F (N, H, W, C) feature maps of a VGG layer for the picture that is being made, T those of the content picture; P = H W C.
+Notation: F (N, H, W, C) feature maps of a VGG layer for the picture that is being made, T those of the content picture;
+P = H W C.
 
     content     mean over all elements of (F - T)^2                               d/dF = 2 (F - T) / F.size
 
     Gram        G[n, c, d] = 1/P  sum over pixels of F[n, pixel, c] F[n, pixel, d]           (N, C, C)
 
-which channels are active together, wherever in the picture: it keeps texture and colour and forgets places. A product of
-F with itself, so each F occurs twice:
+which channels are active together, wherever in the picture: it keeps texture and colour and forgets places. A product
+of F with itself, so each F occurs twice:
 
     dL/dF[n, pixel, c] = 1/P  sum over d of (dG[n, c, d] + dG[n, d, c]) F[n, pixel, d]        dF = F (dG + dG^T) / P
 
@@ -15,17 +17,17 @@ F with itself, so each F occurs twice:
 
     variation   mean of squared differences of neighbouring pixels, down and across: wants smooth pictures
 
-Layers of one kind are summed. The total is weighted by 1 (content) and 1e6 (style) unless told otherwise: 1e6 belongs to *this*
-normalisation, G divided by H W C and a mean over its C^2 elements, as in PyTorch's tutorial and in the notes' demo; who divides G by less needs a
-smaller weight. It also belongs to feature maps of the size of torchvision's: F is F / `VGG.unit` in all of this, so that weights
-converted from Caffe do not change the balance.
+Layers of one kind are summed. The total is weighted by 1 (content) and 1e6 (style) unless told otherwise: 1e6 belongs
+to *this* normalisation, G divided by H W C and a mean over its C^2 elements, as in PyTorch's tutorial and in the notes'
+demo; who divides G by less needs a smaller weight. It also belongs to feature maps of the size of torchvision's: F is F
+/ `VGG.unit` in all of this, so that weights converted from Caffe do not change the balance.
 """
 
 from dataclasses import dataclass
 
+from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.errors import InputError
 from npunet.machine.bands import matmul
 from npunet.machine.threads import blas_on_one_thread
 
@@ -40,7 +42,9 @@ def gram_definition(features):
     g = xp.zeros((n, channels, channels), features.dtype)
     for image, c, d in xp.ndindex(g.shape):
         for row, column in xp.ndindex(height, width):
-            g[image, c, d] = g[image, c, d] + features[image, row, column, c] * features[image, row, column, d] / (height * width * channels)
+            g[image, c, d] = g[image, c, d] + features[image, row, column, c] * features[image, row, column, d] / (
+                height * width * channels
+            )
     return g
 
 
@@ -50,8 +54,8 @@ def gram(features):
     n, height, width, channels = features.shape
     g = xp.empty((n, channels, channels), features.dtype)
     for image in range(n):
-        flat = features[image].reshape(-1, channels)                       # (H*W, C)
-        matmul(flat.T, flat, g[image], xp)                                 # (C, H*W) @ (H*W, C)
+        flat = features[image].reshape(-1, channels)  # (H*W, C)
+        matmul(flat.T, flat, g[image], xp)  # (C, H*W) @ (H*W, C)
     g /= height * width * channels
     return g, features
 
@@ -60,15 +64,17 @@ def gram_backward(dg, ctx):
     """dG (N, C, C) -> dF (N, H, W, C)."""
     xp = array_module(dg)
     n, height, width, channels = ctx.shape
-    both = (dg + dg.swapaxes(1, 2)) / (height * width * channels)          # (N, C, C)
+    both = (dg + dg.swapaxes(1, 2)) / (height * width * channels)  # (N, C, C)
     df = memory.empty(ctx.shape, ctx.dtype, xp)
     for image in range(n):
-        matmul(ctx[image].reshape(-1, channels), both[image], df[image].reshape(-1, channels), xp)    # (H*W, C) @ (C, C)
+        matmul(ctx[image].reshape(-1, channels), both[image], df[image].reshape(-1, channels), xp)  # (H*W, C) @ (C, C)
     return df
 
 
 def mean_square(a, target):
-    """mean((a - target)^2) as a 0-d array, and its gradient by a, of a's shape; target may be broadcast over the first axis."""
+    """mean((a - target)^2) as a 0-d array, and its gradient by a, of a's shape;
+    target may be broadcast over the first axis.
+    """
     difference = a - target
     flat = difference.reshape(-1)
     return array_module(a).vdot(flat, flat) / a.size, difference * (2 / a.size)
@@ -80,8 +86,11 @@ def total_variation(picture):
     down, across = picture[:, 1:] - picture[:, :-1], picture[:, :, 1:] - picture[:, :, :-1]
     dpicture = xp.zeros(picture.shape, picture.dtype)
     loss = 0
-    for step, (after, before) in ((down, (dpicture[:, 1:], dpicture[:, :-1])), (across, (dpicture[:, :, 1:], dpicture[:, :, :-1]))):
-        if step.size:                                     # a picture one pixel wide has no neighbours across
+    for step, (after, before) in (
+        (down, (dpicture[:, 1:], dpicture[:, :-1])),
+        (across, (dpicture[:, :, 1:], dpicture[:, :, :-1])),
+    ):
+        if step.size:  # a picture one pixel wide has no neighbours across
             loss = loss + (step * step).mean()
             after += step * (2 / step.size)
             before -= step * (2 / step.size)
@@ -90,7 +99,10 @@ def total_variation(picture):
 
 @dataclass
 class Objective:
-    """The weighted sum of the losses for one style picture, as seen by a VGG network. `style_targets` holds its Gram matrices."""
+    """The weighted sum of the losses for one style picture, as seen by a VGG network.
+
+    `style_targets` holds its Gram matrices.
+    """
 
     vgg: object
     content_layers: tuple = CONTENT_LAYERS
@@ -103,14 +115,19 @@ class Objective:
         for name in ("content_weight", "style_weight", "variation_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected a number, 0 or more")
-        self.content_layers, self.style_layers = (tuple(self.vgg.checked(names)) for names in (self.content_layers, self.style_layers))
+        self.content_layers, self.style_layers = (
+            tuple(self.vgg.checked(names)) for names in (self.content_layers, self.style_layers)
+        )
         if not (self.content_layers or self.style_layers):
             raise InputError("there is nothing to compare: give at least one layer for content or style")
 
     @blas_on_one_thread()
     def set_style(self, style):
         """Remember the Gram matrices of the style picture (1, H, W, 3); it may have another size than the content."""
-        self.style_targets = {name: gram(features)[0] for name, features in self.vgg.forward(style, self.style_layers, train=False).items()}
+        self.style_targets = {
+            name: gram(features)[0]
+            for name, features in self.vgg.forward(style, self.style_layers, train=False).items()
+        }
         return self
 
     def content_targets(self, content):
@@ -119,11 +136,13 @@ class Objective:
 
     @blas_on_one_thread()
     def __call__(self, picture, content_targets):
-        """Loss of pictures (N, H, W, 3) -> ({"total", "content", "style", "variation"} weighted floats, dL/dpicture)."""
+        """Loss of pictures (N, H, W, 3) -> ({"total", "content", "style", "variation"} weighted floats,
+        dL/dpicture).
+        """
         layers = dict.fromkeys((*self.content_layers, *self.style_layers))
         features = self.vgg.forward(picture, list(layers))
         content = style = 0.0
-        content_weight, style_weight = self.content_weight / self.vgg.unit ** 2, self.style_weight / self.vgg.unit ** 4
+        content_weight, style_weight = self.content_weight / self.vgg.unit**2, self.style_weight / self.vgg.unit**4
         gradients = {}
 
         def add(name, gradient):
@@ -139,7 +158,7 @@ class Objective:
             loss, dg = mean_square(g, self.style_targets[name])
             style = style + loss
             add(name, gram_backward(style_weight * dg, ctx))
-        del features                                      # backward frees each map once it is used
+        del features  # backward frees each map once it is used
         dpicture = self.vgg.backward(gradients)
         terms = {"content": content_weight * float(content), "style": style_weight * float(style)}
         if self.variation_weight:

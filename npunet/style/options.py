@@ -10,23 +10,62 @@ from npunet.style.direct import METHODS
 from npunet.style.generator import COLOURS, TILE
 from npunet.style.weights import FILES
 
-FAITHFUL = dict(size=512, base_channels=64, colours="normalised", up_convolutions=True, schedule="constant")        # the notes' demo
+FAITHFUL = dict(
+    size=512, base_channels=64, colours="normalised", up_convolutions=True, schedule="constant"
+)  # the notes' demo
 BETTER = dict(size=256, base_channels=32, colours="full", up_convolutions=False, schedule="cosine")
-SHARED = dict(content=None, style=None, weights=None, out="runs/style", style_size=None, content_layers=None, style_layers=",".join(losses.STYLE_LAYERS),
-              content_weight=losses.CONTENT_WEIGHT, style_weight=losses.STYLE_WEIGHT, variation_weight=0.0, seed=0, device="cpu", tf32=False, threads=None)
-DEFAULTS = {"train": SHARED | BETTER | dict(steps=500, learning_rate=1e-3, batch=1, faithful=False),
-            "optimize": SHARED | dict(size=BETTER["size"], steps=200, learning_rate=2e-2, method="lbfgs", start="content")}
-CHANGEABLE_ON_RESUME = ("content", "style", "weights", "steps", "device", "threads", "tf32")       # files may have moved; they must be the same
-GRID = 16                                                 # pixels: the pooling grid of a generator of depth 4
+SHARED = dict(
+    content=None,
+    style=None,
+    weights=None,
+    out="runs/style",
+    style_size=None,
+    content_layers=None,
+    style_layers=",".join(losses.STYLE_LAYERS),
+    content_weight=losses.CONTENT_WEIGHT,
+    style_weight=losses.STYLE_WEIGHT,
+    variation_weight=0.0,
+    seed=0,
+    device="cpu",
+    tf32=False,
+    threads=None,
+)
+DEFAULTS = {
+    "train": SHARED | BETTER | dict(steps=500, learning_rate=1e-3, batch=1, faithful=False),
+    "optimize": SHARED | dict(size=BETTER["size"], steps=200, learning_rate=2e-2, method="lbfgs", start="content"),
+}
+CHANGEABLE_ON_RESUME = (
+    "content",
+    "style",
+    "weights",
+    "steps",
+    "device",
+    "threads",
+    "tf32",
+)  # files may have moved; they must be the same
+GRID = 16  # pixels: the pooling grid of a generator of depth 4
 
 
 def complete(command, given):
-    """Every option of train or optimize as a Namespace: what was given, and defaults. Raises InputError for what cannot work."""
+    """Every option of train or optimize as a Namespace: what was given, and defaults.
+
+    Raises InputError for what cannot work.
+    """
     options = argparse.Namespace(**DEFAULTS[command] | (FAITHFUL if given.get("faithful") else {}) | given)
     for name in ("content", "style"):
         if not getattr(options, name):
-            raise InputError(f"--{name} is missing; expected " + ("a picture" if name == "style" or command == "optimize" else "a picture or a folder of them"))
-    check_numbers(options, "steps", "size", "learning_rate", *(("batch", "base_channels") if command == "train" else ()), *(("style_size",) if options.style_size is not None else ()))
+            raise InputError(
+                f"--{name} is missing; expected "
+                + ("a picture" if name == "style" or command == "optimize" else "a picture or a folder of them")
+            )
+    check_numbers(
+        options,
+        "steps",
+        "size",
+        "learning_rate",
+        *(("batch", "base_channels") if command == "train" else ()),
+        *(("style_size",) if options.style_size is not None else ()),
+    )
     if options.seed < 0:
         raise InputError(f"--seed is {options.seed}; expected 0 or more")
     if command == "train" and (options.size < 32 or options.size % GRID):
@@ -35,12 +74,18 @@ def complete(command, given):
 
 
 def resumed(path, config, given):
-    """The options of the run in the folder `path` with those given now. Raises InputError if one of these cannot change, or it is no such run."""
+    """The options of the run in the folder `path` with those given now.
+
+    Raises InputError if one of these cannot change, or it is no such run.
+    """
     if not isinstance(config, dict) or config.get("command") != "train":
         raise InputError(f"--resume {path}: that is no run of npunet.stylize train; expected the --out folder of one")
     refused = [name for name in given if name not in CHANGEABLE_ON_RESUME]
     if refused:
-        raise InputError(f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only --{', --'.join(CHANGEABLE_ON_RESUME)} can")
+        raise InputError(
+            f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only "
+            f"--{', --'.join(CHANGEABLE_ON_RESUME)} can"
+        )
     return complete("train", config["options"] | given)
 
 
@@ -48,7 +93,9 @@ def check_same_files(config, sizes, path):
     """Raises InputError if pictures or weights are not those that the run in the folder `path` began with."""
     for name, size in sizes.items():
         if config.get("file_sizes", sizes)[name] != size:
-            raise InputError(f"--{name}: not what the run in {path} began with; files may have moved since, but must be the same")
+            raise InputError(
+                f"--{name}: not what the run in {path} began with; files may have moved since, but must be the same"
+            )
 
 
 def check_numbers(options, *wanted):
@@ -60,17 +107,38 @@ def check_numbers(options, *wanted):
 
 def parser():
     """Of all commands; train and optimize leave out what is not given, see `complete`."""
-    parse = argparse.ArgumentParser(prog="python -m npunet.stylize", description="Paint one picture in the style of another.")
+    parse = argparse.ArgumentParser(
+        prog="python -m npunet.stylize", description="Paint one picture in the style of another."
+    )
     commands = parse.add_subparsers(dest="command", required=True, metavar="train | apply | optimize | download")
-    add_painting(commands.add_parser("train", help="train a U-Net that paints in the style of a picture", argument_default=argparse.SUPPRESS), "train")
-    add_painting(commands.add_parser("optimize", help="paint one picture by direct optimisation, without a generator",
-                                     argument_default=argparse.SUPPRESS), "optimize")
+    add_painting(
+        commands.add_parser(
+            "train", help="train a U-Net that paints in the style of a picture", argument_default=argparse.SUPPRESS
+        ),
+        "train",
+    )
+    add_painting(
+        commands.add_parser(
+            "optimize",
+            help="paint one picture by direct optimisation, without a generator",
+            argument_default=argparse.SUPPRESS,
+        ),
+        "optimize",
+    )
     painter = commands.add_parser("apply", help="paint pictures of any size with a trained generator")
     painter.add_argument("--model", required=True, help="model.npz that train wrote", metavar="M")
     painter.add_argument("--input", required=True, nargs="+", help="pictures, or folders of pictures", metavar="IMAGE")
-    painter.add_argument("--output", required=True, help="folder for NAME.png; files of the same name in it are replaced", metavar="DIR")
-    painter.add_argument("--size", type=int, help="scale pictures to this longer side first: a generator paints best at the size it was trained with")
-    painter.add_argument("--tile", type=int, default=TILE, help=f"largest side that is painted at once (default {TILE})")
+    painter.add_argument(
+        "--output", required=True, help="folder for NAME.png; files of the same name in it are replaced", metavar="DIR"
+    )
+    painter.add_argument(
+        "--size",
+        type=int,
+        help="scale pictures to this longer side first: a generator paints best at the size it was trained with",
+    )
+    painter.add_argument(
+        "--tile", type=int, default=TILE, help=f"largest side that is painted at once (default {TILE})"
+    )
     cli.add_device(painter)
     painter.add_argument("--threads", type=int, help="CPU threads (default one a core)")
     loader = commands.add_parser("download", help="fetch VGG's weights from torchvision's address")
@@ -81,23 +149,50 @@ def parser():
 
 def add_painting(parse, command):
     """The options of train or optimize."""
+
     def option(name, help, **keywords):
         default = DEFAULTS[command][name.replace("-", "_")]
-        shown = f" (default {default:g})" if isinstance(default, float) else f" (default {default})" if default not in (None, False) else ""
+        shown = (
+            f" (default {default:g})"
+            if isinstance(default, float)
+            else f" (default {default})"
+            if default not in (None, False)
+            else ""
+        )
         parse.add_argument(f"--{name}", help=help + shown, **keywords)
 
     training = command == "train"
-    option("content", "the picture to be painted" + (", or a folder of pictures to learn on" if training else ""), metavar="C")
+    option(
+        "content",
+        "the picture to be painted" + (", or a folder of pictures to learn on" if training else ""),
+        metavar="C",
+    )
     option("style", "the picture whose style it gets", metavar="S")
-    option("weights", "VGG19 or VGG16 of torchvision, .pth or .safetensors (default: random weights, which see less)", metavar="FILE")
+    option(
+        "weights",
+        "VGG19 or VGG16 of torchvision, .pth or .safetensors (default: random weights, which see less)",
+        metavar="FILE",
+    )
     option("out", "folder for the results", metavar="DIR")
     if training:
-        parse.add_argument("--resume", help="go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
-    option("size", "longer side of the content in pixels" + (", or side of squares from a folder" if training else ""), type=int)
+        parse.add_argument(
+            "--resume",
+            help="go on with the run in this folder, to the same bits as if it had not been stopped",
+            metavar="DIR",
+        )
+    option(
+        "size",
+        "longer side of the content in pixels" + (", or side of squares from a folder" if training else ""),
+        type=int,
+    )
     option("style-size", "longer side of the style picture: smaller is finer texture (default as --size)", type=int)
     option("steps", "steps of gradient descent", type=int)
     option("learning-rate", "of Adam", type=float)
-    option("content-layers", "compared with the content (default conv3_4,conv4_4; VGG16: conv3_3,conv4_3); or none", metavar="NAMES")
+    option(
+        "content-layers",
+        "compared with the content (default conv3_4,conv4_4; VGG16: conv3_3,conv4_3); or none",
+        metavar="NAMES",
+    )
     option("style-layers", "whose Gram matrices are compared with the style; or none", metavar="NAMES")
     option("content-weight", "of the content loss", type=float)
     option("style-weight", "of the style loss", type=float)
@@ -109,11 +204,26 @@ def add_painting(parse, command):
     if training:
         option("batch", "squares a step, from a folder", type=int)
         option("base-channels", "of the generator's first level", type=int)
-        option("colours", "range of the output: all of 0..1, or tanh in VGG's units, which is greyish", choices=list(COLOURS))
-        option("up-convolutions", "enlarge by up-convolutions instead of resize-convolutions: checkerboards", action="store_const", const=True)
-        option("schedule", "of the learning rate: a rise and half a cosine, or constant", choices=["cosine", "constant"])
-        option("faithful", "the setting of the notes' demo: --size 512 --base-channels 64 --colours normalised --up-convolutions --schedule constant",
-               action="store_true")
+        option(
+            "colours",
+            "range of the output: all of 0..1, or tanh in VGG's units, which is greyish",
+            choices=list(COLOURS),
+        )
+        option(
+            "up-convolutions",
+            "enlarge by up-convolutions instead of resize-convolutions: checkerboards",
+            action="store_const",
+            const=True,
+        )
+        option(
+            "schedule", "of the learning rate: a rise and half a cosine, or constant", choices=["cosine", "constant"]
+        )
+        option(
+            "faithful",
+            "the setting of the notes' demo: --size 512 --base-channels 64 --colours normalised --up-convolutions "
+            "--schedule constant",
+            action="store_true",
+        )
     else:
         option("method", "of minimisation", choices=METHODS)
         option("start", "where to begin", choices=["content", "noise"])

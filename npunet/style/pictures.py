@@ -1,16 +1,22 @@
-"""Pictures for style transfer: read, made to size, cut at random, and laid out on contact sheets. Drawn without a screen."""
+"""Pictures for style transfer: read, made to size, cut at random, and laid out on contact sheets.
+
+Drawn without a screen.
+"""
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from npunet.commands import run_pictures, scaling
-from npunet.files import images
 from npunet.errors import InputError
+from npunet.files import images
 
 
 def read_picture(path):
-    """One picture of any kind as (H, W, 3) float32 in 0..1; grey is repeated. Raises InputError for stacks and what is no picture."""
+    """One picture of any kind as (H, W, 3) float32 in 0..1; grey is repeated.
+
+    Raises InputError for stacks and what is no picture.
+    """
     stack = images.open_image(path)
     if len(stack) > 1:
         raise InputError(f"{path}: holds {len(stack)} pages; expected a picture of one page")
@@ -18,19 +24,23 @@ def read_picture(path):
 
 
 def fitted(picture, size, multiple=1):
-    """Scaled so that the longer side has `size` pixels, both sides rounded to a `multiple`, which changes the proportions a little."""
+    """Scaled so that the longer side has `size` pixels, both sides rounded to a `multiple`, which changes the
+    proportions a little.
+    """
     factor = size / max(picture.shape[:2])
     height, width = (max(1, round(factor * side / multiple)) * multiple for side in picture.shape[:2])
     return np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
 
 
 def random_square(picture, size, rng):
-    """A square of `size` pixels from somewhere in the picture, whose shorter side is scaled to it, mirrored half of the time."""
+    """A square of `size` pixels from somewhere in the picture, whose shorter side is scaled to it, mirrored half of
+    the time.
+    """
     factor = size / min(picture.shape[:2])
     height, width = (max(size, round(factor * side)) for side in picture.shape[:2])
     picture = np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
     top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-    picture = picture[top:top + size, left:left + size]
+    picture = picture[top : top + size, left : left + size]
     return picture[:, ::-1] if rng.random() < 0.5 else picture
 
 
@@ -53,8 +63,14 @@ def loss_curves(path, records):
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name in (name for name in records[0] if name not in ("step", "seconds")):
-        axes.plot([record["step"] for record in records], [record[name] for record in records], label=name, linewidth=1.2)
-    axes.set(xlabel="step", ylabel="weighted loss", yscale="log" if min(record["total"] for record in records) > 0 else "linear")
+        axes.plot(
+            [record["step"] for record in records], [record[name] for record in records], label=name, linewidth=1.2
+        )
+    axes.set(
+        xlabel="step",
+        ylabel="weighted loss",
+        yscale="log" if min(record["total"] for record in records) > 0 else "linear",
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     run_pictures.save(figure, path)

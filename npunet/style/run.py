@@ -1,12 +1,13 @@
 """What a run of npunet.stylize leaves behind, and how it ends.
 
-    config.json         the command and its options
-    losses.jsonl        one JSON object a step: {"step", "total", "content", "style", "seconds"}, with "variation" if it has a weight
-    losses.png          its curves
-    picture.png         the newest picture          steps/62.png      those on the way
-    contact_sheet.png   all of them
-    model.npz           from train: the generator, for npunet.stylize apply
-    newest.npz          from train: the network and Adam's state, all that is needed to go on to the same bits
+config.json         the command and its options
+losses.jsonl        one JSON object a step: {"step", "total", "content", "style", "seconds"}, with "variation" if it has
+                    a weight
+losses.png          its curves
+picture.png         the newest picture          steps/62.png      those on the way
+contact_sheet.png   all of them
+model.npz           from train: the generator, for npunet.stylize apply
+newest.npz          from train: the network and Adam's state, all that is needed to go on to the same bits
 """
 
 import math
@@ -17,12 +18,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from npunet.files import images
-from npunet.errors import InputError
 from npunet.commands.run_folder import RunFolder
+from npunet.errors import InputError
+from npunet.files import images
 from npunet.style.pictures import contact_sheet, loss_curves, read_picture
 
-SHEET = 8                                                 # intermediate pictures on a contact sheet
+SHEET = 8  # intermediate pictures on a contact sheet
 
 
 class StyleFolder(RunFolder):
@@ -40,21 +41,32 @@ class StyleFolder(RunFolder):
         super().check_free(path)
 
     def go_on(self, net, optimizer, steps):
-        """Put the newest state into network and optimiser; returns its step. Raises InputError if it is not below `steps`."""
+        """Put the newest state into network and optimiser; returns its step.
+
+        Raises InputError if it is not below `steps`.
+        """
         done = self.restore("newest.npz", net, optimizer)["step"]
         if done >= steps:
-            raise InputError(f"--resume {self.path}: it is at step {done} of {steps} already; give more --steps to go on")
+            raise InputError(
+                f"--resume {self.path}: it is at step {done} of {steps} already; give more --steps to go on"
+            )
         self.go_on_from(done)
         return done
 
     def pictures_until(self, step):
         """{"step 62": picture, ...}: those on the way, up to this step."""
         numbers = sorted(int(path.stem) for path in (self.path / "steps").glob("*.png") if path.stem.isdigit())
-        return {f"step {number}": read_picture(self.path / "steps" / f"{number}.png") for number in numbers if number <= step}
+        return {
+            f"step {number}": read_picture(self.path / "steps" / f"{number}.png")
+            for number in numbers
+            if number <= step
+        }
 
 
 class Run:
-    """One call of train or optimize: the progress bar, what is written when, what Ctrl-C does. Used with `with`, which writes everything at the end.
+    """One call of train or optimize: the progress bar, what is written when, what Ctrl-C does.
+
+    Used with `with`, which writes everything at the end.
 
     generator, optimizer: those that train; then the run can be resumed, here after its first `done` steps.
     """
@@ -66,22 +78,36 @@ class Run:
 
     def __enter__(self):
         self.before = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.bar = tqdm(total=self.steps, initial=self.done, unit="step", dynamic_ncols=True, mininterval=0.5,
-                        bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}")
+        self.bar = tqdm(
+            total=self.steps,
+            initial=self.done,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5,
+            bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}",
+        )
         self.clock = time.perf_counter()
         return self
 
     def report(self, step, terms, paint):
         """After each step: terms of the loss, and paint() -> (H, W, 3), the newest picture. Returns whether to stop."""
         if not math.isfinite(terms["total"]):
-            raise InputError(f"step {step}: the loss is {terms['total']}; try a tenth of --learning-rate or of --style-weight"
-                             + (f"; the last good pictures are in {self.folder.path}/" if (self.folder.path / "picture.png").exists() else ""))
+            raise InputError(
+                f"step {step}: the loss is {terms['total']}; try a tenth of --learning-rate or of --style-weight"
+                + (
+                    f"; the last good pictures are in {self.folder.path}/"
+                    if (self.folder.path / "picture.png").exists()
+                    else ""
+                )
+            )
         now = time.perf_counter()
         seconds, self.clock = now - self.clock, now
         with self.folder.writing():
             self.folder.record(step=step, **terms, seconds=round(seconds, 4))
         self.paint = paint
-        self.bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in terms.items()) + f", {seconds:.2f} s/step", refresh=False)
+        self.bar.set_postfix_str(
+            ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) + f", {seconds:.2f} s/step", refresh=False
+        )
         self.bar.update()
         if self.is_on_the_sheet(step) and step < self.steps and not self.stop_requested:
             self.keep()
@@ -115,12 +141,20 @@ class Run:
             last = self.folder.records[-1]
             self.finished |= last["step"] == self.steps
             terms = ", ".join(f"{name} {value:.4g}" for name, value in last.items() if name not in ("step", "seconds"))
-            print(f"{'done' if self.finished else 'stopped'} after step {last['step']}: {terms}; {self.folder.path}/ holds picture.png, "
-                  "contact_sheet.png, losses.png" + (", model.npz" if self.generator else "")
-                  + (f"; go on with: python -m npunet.stylize train --resume {self.folder.path}" if self.generator and not self.finished else ""))
+            print(
+                f"{'done' if self.finished else 'stopped'} after step {last['step']}: {terms}; {self.folder.path}/ "
+                f"holds picture.png, "
+                "contact_sheet.png, losses.png"
+                + (", model.npz" if self.generator else "")
+                + (
+                    f"; go on with: python -m npunet.stylize train --resume {self.folder.path}"
+                    if self.generator and not self.finished
+                    else ""
+                )
+            )
 
     def request_stop(self, number, frame):
-        if self.stop_requested:                           # the second time: now
+        if self.stop_requested:  # the second time: now
             raise KeyboardInterrupt
         self.stop_requested = True
         tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Writes unet_{transposed,bilinear}.{pth,npz}: small networks of milesial/Pytorch-UNet's structure and what PyTorch computes with them.
+"""Writes unet_{transposed,bilinear}.{pth,npz}:
+small networks of milesial/Pytorch-UNet's structure and what PyTorch computes with them.
 
 Run once, with PyTorch installed, from the project's folder:  python tests/reference/make_pytorch_unet.py
 """
@@ -18,7 +19,10 @@ for kind in ("transposed", "bilinear"):
     theirs, _ = pair(3, 2, kind == "bilinear", base=2, seed=7)
     torch.save(theirs.state_dict() | {"mask_values": [0, 255]}, HERE / f"unet_{kind}.pth")
     rng = np.random.default_rng(1)
-    x, cotangent = rng.uniform(0, 1, (2, 35, 38, 3)).astype("float32"), rng.standard_normal((2, 35, 38, 2)).astype("float32")
+    x, cotangent = (
+        rng.uniform(0, 1, (2, 35, 38, 3)).astype("float32"),
+        rng.standard_normal((2, 35, 38, 2)).astype("float32"),
+    )
     image = channels_first(x).requires_grad_()
     results = {"image": x, "cotangent": cotangent, "applied": channels_last(theirs.eval()(image))}
     logits = theirs.train()(image)

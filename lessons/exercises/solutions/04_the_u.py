@@ -10,7 +10,7 @@ def skips(tile, depth=4):
             raise ValueError(f"tile {tile}: the pooling of level {level} meets a side of {side}")
         sent.append(side)
         side //= 2
-    side -= 4                                             # bottleneck
+    side -= 4  # bottleneck
     met = []
     for _ in range(depth):
         side *= 2

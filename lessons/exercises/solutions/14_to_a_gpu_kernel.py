@@ -18,7 +18,7 @@ def block_maximum(t, shared, result):
     while half > 0:
         if t < half:
             shared[t] = max(shared[t], shared[t + half])
-        yield                                            # the next round reads what this one has written
+        yield  # the next round reads what this one has written
         half //= 2
     if t == 0:
         result[0] = shared[0]

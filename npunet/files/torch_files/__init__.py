@@ -1,8 +1,8 @@
 """Weights in other people's files: PyTorch's .pth and .safetensors, read and written without PyTorch.
 
-A .pth file is a pickle, a little program that rebuilds Python objects, beside flat blocks of numbers (storages). Running a
-stranger's program is how a weights file becomes an attack, so nothing here calls `pickle.load`: `unpickler` steps through
-the program itself and knows how to build tensors and plain containers and nothing else.
+A .pth file is a pickle, a little program that rebuilds Python objects, beside flat blocks of numbers (storages).
+Running a stranger's program is how a weights file becomes an attack, so nothing here calls `pickle.load`: `unpickler`
+steps through the program itself and knows how to build tensors and plain containers and nothing else.
 
     tensors.py      storages, the tensors that look into them, PyTorch's names for dtypes
     unpickler.py    the interpreter of the pickle's some forty instructions

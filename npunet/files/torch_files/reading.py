@@ -1,8 +1,8 @@
 """Reading a weights file of PyTorch: zip archive, older stream, or safetensors; told apart by their first bytes.
 
-The zip archive (since PyTorch 1.6) holds data.pkl, the pickle, and data/0, data/1, ..., one record a storage, uncompressed.
-The stream holds five pickles one after the other (a magic number, a version, the byte order, the object, the storages'
-keys) and then, in the order of those keys, each storage as its length and its numbers.
+The zip archive (since PyTorch 1.6) holds data.pkl, the pickle, and data/0, data/1, ..., one record a storage,
+uncompressed. The stream holds five pickles one after the other (a magic number, a version, the byte order, the object,
+the storages' keys) and then, in the order of those keys, each storage as its length and its numbers.
 """
 
 import os
@@ -14,10 +14,10 @@ import numpy as np
 from npunet.errors import InputError
 from npunet.files.torch_files.safetensors import looks_like_safetensors, read_safetensors
 from npunet.files.torch_files.tensors import TensorView, decode, shown
-from npunet.files.torch_files.unpickler import Global, MAX_PICKLE, unpickle
+from npunet.files.torch_files.unpickler import MAX_PICKLE, Global, unpickle
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
-STREAM_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."     # the pickle of that number
+STREAM_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the pickle of that number
 STREAM_VERSION = 1001
 STATE_DICT_NAMES = ("state_dict", "model_state_dict", "model")
 MAX_DEPTH = 50
@@ -27,15 +27,16 @@ def load_tensors(path):
     """Weights of the file ``path`` -> (tensors, extra), whatever PyTorch format it has.
 
     tensors : dict[str, numpy.ndarray]
-        By PyTorch's names, in the file's order and PyTorch's layout, for example (C_out, C_in, kh, kw). dtypes as in the
-        file, bfloat16 as float32 (exactly). The arrays are read-only, and those that share a storage share memory.
+        By PyTorch's names, in the file's order and PyTorch's layout, for example (C_out, C_in, kh, kw). dtypes as in
+        the file, bfloat16 as float32 (exactly). The arrays are read-only, and those that share a storage share memory.
     extra : dict
         Everything else, made of None, bool, int, float, str, list, tuple, dict and arrays: entries beside the tensors
-        (milesial's "mask_values") and, if the file is a checkpoint with the weights under "state_dict", "model_state_dict",
-        "model" or another only dict of tensors, the entries beside that ("epoch", "optimizer"). Safetensors: its metadata.
+        (milesial's "mask_values") and, if the file is a checkpoint with the weights under "state_dict",
+        "model_state_dict", "model" or another only dict of tensors, the entries beside that ("epoch", "optimizer").
+        Safetensors: its metadata.
 
-    No code from the file is run, and memory stays within a small multiple of the file's size. Raises InputError (one line,
-    with the file's name) if it cannot be read, is damaged, or holds anything but tensors and plain containers.
+    No code from the file is run, and memory stays within a small multiple of the file's size. Raises InputError (one
+    line, with the file's name) if it cannot be read, is damaged, or holds anything but tensors and plain containers.
     """
     path = Path(path)
     try:
@@ -62,8 +63,10 @@ def _read(file, file_size):
     elif not start:
         raise InputError("is empty; get the file again")
     else:
-        raise InputError(f"is not a file that torch.save or safetensors writes (it starts with {start!r}); "
-                         "expected .pth, .pt or .safetensors")
+        raise InputError(
+            f"is not a file that torch.save or safetensors writes (it starts with {start!r}); "
+            "expected .pth, .pt or .safetensors"
+        )
     return _split(_Resolver(storages, pickle_size).resolve(value))
 
 
@@ -72,10 +75,14 @@ def _read_zip(file, file_size):
     archive = _from_zip(zipfile.ZipFile, file)
     records = {info.filename: info for info in archive.infolist()}
     # torch.save compresses nothing, so that all records together are smaller than the file: no zip bomb passes here.
-    if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in records.values()):
+    if any(
+        info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in records.values()
+    ):
         raise InputError("is a compressed zip archive; expected one from torch.save, which stores without compression")
     if sum(info.file_size for info in archive.infolist()) > file_size:
-        raise InputError("is a zip archive with more bytes in its records than in the file; it is damaged: get it again")
+        raise InputError(
+            "is a zip archive with more bytes in its records than in the file; it is damaged: get it again"
+        )
     pickles = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise InputError("is a zip archive without the data.pkl of torch.save; expected a PyTorch file")
@@ -89,21 +96,29 @@ def _read_zip(file, file_size):
         return _from_zip(archive.read, records[root + name])
 
     if root + "byteorder" in records and read("byteorder") != b"little":
-        raise InputError("was written on a big-endian machine; expected little-endian numbers: save it again on another one")
+        raise InputError(
+            "was written on a big-endian machine; expected little-endian numbers: save it again on another one"
+        )
     if records[root + "data.pkl"].file_size > MAX_PICKLE:
-        raise InputError(f"has a pickle of {records[root + 'data.pkl'].file_size:,} bytes; expected at most {MAX_PICKLE:,}")
+        raise InputError(
+            f"has a pickle of {records[root + 'data.pkl'].file_size:,} bytes; expected at most {MAX_PICKLE:,}"
+        )
     storages, arrays = {}, {}
     value, pickle_size = unpickle(read("data.pkl"), 0, storages)
     for key, storage in storages.items():
         raw = read(f"data/{key}")
         if len(raw) < storage.n_bytes:
-            raise InputError(f"has {len(raw):,} bytes in record data/{shown(key)}; expected {storage.n_bytes:,}: get it again")
-        arrays[key] = decode(raw[:storage.n_bytes], storage.dtype)
+            raise InputError(
+                f"has {len(raw):,} bytes in record data/{shown(key)}; expected {storage.n_bytes:,}: get it again"
+            )
+        arrays[key] = decode(raw[: storage.n_bytes], storage.dtype)
     return value, arrays, pickle_size
 
 
 def _from_zip(function, *arguments):
-    """Call into zipfile, which answers damaged archives with a dozen kinds of exception; all of them mean the same here."""
+    """Call into zipfile, which answers damaged archives with a dozen kinds of exception;
+    all of them mean the same here.
+    """
     try:
         return function(*arguments)
     except Exception as error:
@@ -133,7 +148,9 @@ def _read_stream(file, file_size):
         file.seek(position)
         n_elements = int.from_bytes(file.read(8), "little")
         if n_elements != storage.n_elements or position + 8 + storage.n_bytes > file_size:
-            raise InputError(f"has no {storage.n_bytes:,} bytes for storage {shown(key)}; it is cut short: get it again")
+            raise InputError(
+                f"has no {storage.n_bytes:,} bytes for storage {shown(key)}; it is cut short: get it again"
+            )
         arrays[key] = decode(file.read(storage.n_bytes), storage.dtype)
         position += 8 + storage.n_bytes
     if missing := storages.keys() - arrays.keys():
@@ -144,8 +161,9 @@ def _read_stream(file, file_size):
 class _Resolver:
     """Writes out what the pickle built: tensors become arrays, and anything that is not plain is refused.
 
-    Containers of a pickle may hold each other: ten lists that each hold the one before twice are a thousand when written
-    out, and a list that holds itself never ends. A pickle that shares nothing has fewer entries than bytes; that is the limit.
+    Containers of a pickle may hold each other: ten lists that each hold the one before twice are a thousand when
+    written out, and a list that holds itself never ends. A pickle that shares nothing has fewer entries than bytes;
+    that is the limit.
     """
 
     def __init__(self, storages, max_entries):
@@ -155,8 +173,10 @@ class _Resolver:
     def resolve(self, value, depth=0):
         self.n_left -= 1
         if self.n_left < 0 or depth > MAX_DEPTH:
-            raise InputError(f"has containers within containers, more than {MAX_DEPTH} levels or many times each; "
-                             "save net.state_dict() alone")
+            raise InputError(
+                f"has containers within containers, more than {MAX_DEPTH} levels or many times each; "
+                "save net.state_dict() alone"
+            )
         if isinstance(value, TensorView):
             return value.array(self.storages[value.storage.key])
         if isinstance(value, dict):
@@ -166,7 +186,9 @@ class _Resolver:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         name = value.name if isinstance(value, Global) else "a storage"
-        raise InputError(f"holds {shown(name)} itself where tensors and plain values are expected; save net.state_dict() instead")
+        raise InputError(
+            f"holds {shown(name)} itself where tensors and plain values are expected; save net.state_dict() instead"
+        )
 
 
 def _split(content):
@@ -180,7 +202,9 @@ def _split(content):
         if not chosen:
             raise InputError("holds no named tensors; expected a network's weights: save net.state_dict()")
         if len(chosen) > 1:
-            raise InputError(f"holds several networks ({shown(', '.join(map(str, chosen)))}); expected one: save its state_dict()")
+            raise InputError(
+                f"holds several networks ({shown(', '.join(map(str, chosen)))}); expected one: save its state_dict()"
+            )
         beside = {name: value for name, value in content.items() if name != chosen[0]}
         content = content[chosen[0]]
     tensors = {name: value for name, value in content.items() if _is_tensor(name, value)}

@@ -13,17 +13,32 @@ from npunet.errors import InputError
 
 # PyTorch's name of a dtype -> the NumPy dtype of its bytes in a file. NumPy has no bfloat16: see `decode`.
 FILE_DTYPES = {
-    "float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<u2",
-    "int64": "<i8", "int32": "<i4", "int16": "<i2", "int8": "<i1", "uint8": "<u1", "bool": "?",
+    "float32": "<f4",
+    "float64": "<f8",
+    "float16": "<f2",
+    "bfloat16": "<u2",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "<i1",
+    "uint8": "<u1",
+    "bool": "?",
 }
 # The class that a .pth file names for a storage -> dtype.
 STORAGE_DTYPES = {
-    "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
-MAX_DIMENSIONS = 8                  # a convolution's weight has 4
-MAX_ELEMENTS = 1 << 40              # keeps hostile sizes within what a file offset can express
+MAX_DIMENSIONS = 8  # a convolution's weight has 4
+MAX_ELEMENTS = 1 << 40  # keeps hostile sizes within what a file offset can express
 
 
 def shown(text):
@@ -34,7 +49,9 @@ def shown(text):
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of ``n_elements`` numbers of ``dtype``, known in its file as ``key``; the numbers themselves are read later."""
+    """A block of ``n_elements`` numbers of ``dtype``, known in its file as ``key``;
+    the numbers themselves are read later.
+    """
 
     key: str
     dtype: str
@@ -58,9 +75,11 @@ class TensorView:
         """The tensor as a read-only view of ``numbers``, its storage's 1-D array: no copy, so no memory of its own."""
         if math.prod(self.shape) == 0:
             return numbers[:0].reshape(self.shape)
-        strides = tuple(stride * numbers.itemsize if size > 1 else numbers.itemsize       # where size is 1 it may be anything
-                        for size, stride in zip(self.shape, self.strides))
-        return np.lib.stride_tricks.as_strided(numbers[self.offset:], self.shape, strides, writeable=False)
+        strides = tuple(
+            stride * numbers.itemsize if size > 1 else numbers.itemsize  # where size is 1 it may be anything
+            for size, stride in zip(self.shape, self.strides)
+        )
+        return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
 
 
 def is_count(value, limit=MAX_ELEMENTS):
@@ -69,14 +88,17 @@ def is_count(value, limit=MAX_ELEMENTS):
 
 
 def tensor_view(storage, offset, shape, strides):
-    """`TensorView` after the checks that make it safe to look: it ends inside its storage and has no more elements than it.
+    """`TensorView` after the checks that make it safe to look:
+    it ends inside its storage and has no more elements than it.
 
     The second condition refuses a tensor "expanded" with stride 0, which can name terabytes in a file of a kilobyte.
     Raises InputError.
     """
     if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
-        raise InputError(f"holds a tensor with {len(shape)} sizes and {len(strides)} strides; "
-                         f"expected as many of one as of the other and at most {MAX_DIMENSIONS}")
+        raise InputError(
+            f"holds a tensor with {len(shape)} sizes and {len(strides)} strides; "
+            f"expected as many of one as of the other and at most {MAX_DIMENSIONS}"
+        )
     if not all(map(is_count, (offset, *shape, *strides))):
         raise InputError("holds a tensor whose offset, sizes or strides are not whole numbers of a possible size")
     n_elements = math.prod(shape)
@@ -86,8 +108,10 @@ def tensor_view(storage, offset, shape, strides):
     else:
         fits = n_elements <= storage.n_elements and last < storage.n_elements
     if not fits:
-        raise InputError(f"holds a tensor of shape {shape} with strides {strides} at offset {offset}, which does not fit its "
-                         f"storage of {storage.n_elements} elements; the file is damaged or was tampered with")
+        raise InputError(
+            f"holds a tensor of shape {shape} with strides {strides} at offset {offset}, which does not fit its "
+            f"storage of {storage.n_elements} elements; the file is damaged or was tampered with"
+        )
     return TensorView(storage, offset, shape, strides)
 
 
@@ -102,6 +126,6 @@ def decode(raw, dtype):
         numbers <<= 16
         numbers = numbers.view("<f4")
     elif dtype == "bool":
-        numbers = numbers != 0              # any byte may stand in the file; a NumPy bool must be 0 or 1
+        numbers = numbers != 0  # any byte may stand in the file; a NumPy bool must be 0 or 1
     numbers.flags.writeable = False
     return numbers

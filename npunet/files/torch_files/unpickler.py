@@ -1,28 +1,41 @@
 """The pickle of a PyTorch file, executed by hand: an interpreter that can build tensors and plain containers only.
 
-A pickle is a program for a stack machine: push a number, make a tuple of what was pushed since the mark, call a function.
-The danger lies in two instructions: GLOBAL fetches any function of any installed module, and REDUCE calls it. Here GLOBAL
-gives a name and nothing else (`Global`), and REDUCE looks at that name in a list of seven (`call`): no module is imported,
-no attribute fetched, no foreign object exists. `pickle.Unpickler` with a narrow `find_class` comes close, but leaves
-real classes on its stack and real `__setstate__`, `__reduce__` and item assignment to reason about.
+A pickle is a program for a stack machine: push a number, make a tuple of what was pushed since the mark, call a
+function. The danger lies in two instructions: GLOBAL fetches any function of any installed module, and REDUCE calls it.
+Here GLOBAL gives a name and nothing else (`Global`), and REDUCE looks at that name in a list of seven (`call`): no
+module is imported, no attribute fetched, no foreign object exists. `pickle.Unpickler` with a narrow `find_class` comes
+close, but leaves real classes on its stack and real `__setstate__`, `__reduce__` and item assignment to reason about.
 
 Memory and time stay proportional to the pickle's length: no instruction copies what another made (`MAX_PICKLE` bounds
 the length), and nothing here recurses. Instructions are those of protocol 2, which torch.save writes, with Python 2's
 byte strings for old files; reference: the comments in CPython's Lib/pickletools.py.
 """
 
-import pickle                       # only for the instructions' names, such as pickle.BININT1 == b"K"
+import pickle  # only for the instructions' names, such as pickle.BININT1 == b"K"
 import struct
 from dataclasses import dataclass
 
 from npunet.errors import InputError
-from npunet.files.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, Storage, TensorView, is_count, shown, tensor_view
+from npunet.files.torch_files.tensors import (
+    FILE_DTYPES,
+    STORAGE_DTYPES,
+    Storage,
+    TensorView,
+    is_count,
+    shown,
+    tensor_view,
+)
 
-MAX_PICKLE = 1 << 20                # bytes, without the weights; that of a U-Net has 15,000. It could build 90 times as much
+MAX_PICKLE = 1 << 20  # bytes, without the weights; that of a U-Net has 15,000. It could build 90 times as much
 
 CALLABLE = {
-    "collections.OrderedDict", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter", "torch.Size", "torch.device",
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.nn.parameter.Parameter",
+    "torch.Size",
+    "torch.device",
 }
 STORAGE_CLASSES = {f"torch.{name}": dtype for name, dtype in STORAGE_DTYPES.items()}
 DTYPE_NAMES = {f"torch.{dtype}" for dtype in FILE_DTYPES}
@@ -38,13 +51,14 @@ class Global:
 def unpickle(data, position, storages):
     """Execute the pickle at ``data[position:]`` -> what it builds, position behind it.
 
-    The result is made of None, bool, int, float, str, list, tuple, dict, `TensorView`, `Storage` and `Global`. A storage that
-    it mentions is entered into the dict ``storages``, by key. Raises InputError if it is damaged or asks for anything else.
+    The result is made of None, bool, int, float, str, list, tuple, dict, `TensorView`, `Storage` and `Global`. A
+    storage that it mentions is entered into the dict ``storages``, by key. Raises InputError if it is damaged or asks
+    for anything else.
     """
     try:
         machine = _Machine(data, position, storages)
         return machine.run(), machine.position
-    except (IndexError, KeyError):          # popped from an empty stack, or fetched what was never stored
+    except (IndexError, KeyError):  # popped from an empty stack, or fetched what was never stored
         raise InputError("its pickle is damaged: an instruction misses its operand; get the file again") from None
     except UnicodeDecodeError:
         raise InputError("its pickle is damaged: a text is not UTF-8; get the file again") from None
@@ -125,7 +139,7 @@ class _Machine:
                 case pickle.REDUCE | pickle.NEWOBJ:
                     arguments = stack.pop()
                     stack.append(call(stack.pop(), arguments))
-                case pickle.BUILD:                              # gives an object attributes: none of those is a weight
+                case pickle.BUILD:  # gives an object attributes: none of those is a weight
                     stack.pop()
                     if not isinstance(stack[-1], (dict, TensorView)):
                         raise InputError(f"its pickle is damaged: it gives attributes to a {type(stack[-1]).__name__}")
@@ -134,19 +148,23 @@ class _Machine:
                 # frame
                 case pickle.PROTO:
                     if (protocol := self.number("<B")) > 2:
-                        raise InputError(f"is written in pickle protocol {protocol}; expected 2, which torch.save uses by itself")
+                        raise InputError(
+                            f"is written in pickle protocol {protocol}; expected 2, which torch.save uses by itself"
+                        )
                 case pickle.STOP:
                     return stack.pop()
                 case _:
-                    raise InputError(f"its pickle holds instruction 0x{instruction[0]:02x} at byte {self.position - 1}, "
-                                     "which torch.save never writes; the file is damaged: get it again")
+                    raise InputError(
+                        f"its pickle holds instruction 0x{instruction[0]:02x} at byte {self.position - 1}, "
+                        "which torch.save never writes; the file is damaged: get it again"
+                    )
 
     def take(self, n_bytes):
         """The next ``n_bytes`` of the program."""
         end = self.position + n_bytes
         if end > len(self.data):
             raise InputError(f"its pickle is cut short or longer than {MAX_PICKLE:,} bytes; get the file again")
-        taken = self.data[self.position:end]
+        taken = self.data[self.position : end]
         self.position = end
         return taken
 
@@ -164,7 +182,7 @@ class _Machine:
 
     def long_integer(self):
         n_bytes = self.number("<B")
-        if n_bytes > 16:                                        # the longest in use is the stream format's magic number: 10
+        if n_bytes > 16:  # the longest in use is the stream format's magic number: 10
             raise InputError(f"its pickle holds an integer of {n_bytes} bytes; expected at most 16")
         return int.from_bytes(self.take(n_bytes), "little", signed=True)
 
@@ -191,19 +209,28 @@ class _Machine:
     def storage(self, identity):
         """BINPERSID: torch.save names each storage by ("storage", class, key, device, number of elements, ...)."""
         match identity:
-            case ("storage", Global(name), str(key), str(), n_elements, *view) if name in STORAGE_CLASSES and is_count(n_elements):
+            case ("storage", Global(name), str(key), str(), n_elements, *view) if name in STORAGE_CLASSES and is_count(
+                n_elements
+            ):
                 if view not in ([], [None]):
-                    raise InputError("holds a storage that is part of another, as PyTorch before 0.4 wrote; save it anew")
+                    raise InputError(
+                        "holds a storage that is part of another, as PyTorch before 0.4 wrote; save it anew"
+                    )
                 storage = Storage(key, STORAGE_CLASSES[name], n_elements)
             case _:
                 raise InputError("its pickle is damaged: it names a storage in an unknown way; get the file again")
         if self.storages.setdefault(key, storage) != storage:
-            raise InputError(f"names storage {shown(key)} twice, with different types or sizes; it is damaged: get it again")
+            raise InputError(
+                f"names storage {shown(key)} twice, with different types or sizes; it is damaged: get it again"
+            )
         return storage
 
 
 def checked_key(key):
-    """``key`` if it may be one of a dict: text or a 64-bit integer. Hashing long integers or nested tuples can be made slow."""
+    """``key`` if it may be one of a dict: text or a 64-bit integer.
+
+    Hashing long integers or nested tuples can be made slow.
+    """
     if type(key) is str or type(key) is int and -1 << 63 <= key < 1 << 63:
         return key
     raise InputError(f"its pickle has a dict with a {type(key).__name__} as key; expected text or whole numbers")
@@ -216,9 +243,13 @@ def named(name):
     if name in DTYPE_NAMES:
         return name.removeprefix("torch.")
     if name.startswith("torch.") and name.endswith("Storage"):
-        raise InputError(f"holds numbers of a type that is not read here ({shown(name)}); expected {', '.join(FILE_DTYPES)}")
-    raise InputError(f"tries to call {shown(name)}; only tensors and plain containers are read "
-                     "(if it is a whole network of yours, save net.state_dict() instead)")
+        raise InputError(
+            f"holds numbers of a type that is not read here ({shown(name)}); expected {', '.join(FILE_DTYPES)}"
+        )
+    raise InputError(
+        f"tries to call {shown(name)}; only tensors and plain containers are read "
+        "(if it is a whole network of yours, save net.state_dict() instead)"
+    )
 
 
 def call(function, arguments):
@@ -226,15 +257,17 @@ def call(function, arguments):
     name = function.name if isinstance(function, Global) else f"a {type(function).__name__}"
     match name, arguments:
         case "collections.OrderedDict", ():
-            return {}                                           # dicts keep their order today
-        case "collections.OrderedDict", (list() as pairs,):     # Python 2 wrote the items as one list of [key, value]
+            return {}  # dicts keep their order today
+        case "collections.OrderedDict", (list() as pairs,):  # Python 2 wrote the items as one list of [key, value]
             if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
                 raise InputError("its pickle is damaged: an OrderedDict is not made of pairs")
             result = {checked_key(key): value for key, value in pairs}
-            pairs.clear()                                       # moved, not copied: asking again gives an empty dict
+            pairs.clear()  # moved, not copied: asking again gives an empty dict
             return result
-        case ("torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
-              (Storage() as storage, offset, tuple() as shape, tuple() as strides, *_)):
+        case (
+            "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
+            (Storage() as storage, offset, tuple() as shape, tuple() as strides, *_),
+        ):
             return tensor_view(storage, offset, shape, strides)
         case ("torch._utils._rebuild_parameter" | "torch.nn.parameter.Parameter", (TensorView() as tensor, *_)):
             return tensor
@@ -242,4 +275,6 @@ def call(function, arguments):
             return sizes
         case "torch.device", (str() as device, *_) if len(device) < 32:
             return device
-    raise InputError(f"tries to call {shown(name)} with arguments that it does not take; the file is damaged: get it again")
+    raise InputError(
+        f"tries to call {shown(name)} with arguments that it does not take; the file is damaged: get it again"
+    )

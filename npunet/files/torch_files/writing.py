@@ -1,12 +1,12 @@
 """Writing a .pth that `torch.load(weights_only=True)` reads: a zip archive with a pickle written by hand.
 
-`pickle.dump` cannot name PyTorch's functions without PyTorch, but the few instructions needed are quickly put down: each
-branch of `_encode` is the mirror image of a branch in `npunet.files.torch_files.unpickler`.
+`pickle.dump` cannot name PyTorch's functions without PyTorch, but the few instructions needed are quickly put down:
+each branch of `_encode` is the mirror image of a branch in `npunet.files.torch_files.unpickler`.
 """
 
 import math
 import os
-import pickle                       # only for the instructions' names
+import pickle  # only for the instructions' names
 import struct
 import zipfile
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ import numpy as np
 from npunet.errors import InputError
 from npunet.files.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, shown
 
-ALIGNMENT = 64                      # bytes; lets PyTorch map a record into memory and use it in place
+ALIGNMENT = 64  # bytes; lets PyTorch map a record into memory and use it in place
 MAX_DEPTH = 50
-WRITABLE = [dtype for dtype in FILE_DTYPES if dtype != "bfloat16"]      # NumPy has none
+WRITABLE = [dtype for dtype in FILE_DTYPES if dtype != "bfloat16"]  # NumPy has none
 STORAGE_CLASSES = {dtype: name for name, dtype in STORAGE_DTYPES.items()}
 
 
@@ -33,8 +33,8 @@ def save_torch(path, tensors, extra=None):
     tensors : dict[str, numpy.ndarray]
         In PyTorch's layout; float16, float32, float64, int8 .. int64, uint8 or bool. They become an OrderedDict.
     extra : dict, optional
-        Further entries of the same OrderedDict, as milesial's code keeps "mask_values": None, bool, int, float, str, list,
-        tuple, dict and arrays, nested at will.
+        Further entries of the same OrderedDict, as milesial's code keeps "mask_values": None, bool, int, float, str,
+        list, tuple, dict and arrays, nested at will.
 
     Raises InputError for what cannot be written, naming it; the bytes depend only on the arguments.
     """
@@ -57,7 +57,8 @@ def save_torch(path, tensors, extra=None):
 
 @contextmanager
 def atomic_write(path):
-    """``with atomic_write(path) as file``: ``path`` changes only when everything is on the disk, else it stays as it was.
+    """``with atomic_write(path) as file``:
+    ``path`` changes only when everything is on the disk, else it stays as it was.
 
     Writes beside it, to ``path``.partial, then fsync, then rename. Raises InputError if the folder cannot be written.
     """
@@ -71,14 +72,14 @@ def atomic_write(path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        if hasattr(os, "O_DIRECTORY"):                          # where folders can be opened, make the rename last as well
+        if hasattr(os, "O_DIRECTORY"):  # where folders can be opened, make the rename last as well
             folder = os.open(path.parent, os.O_DIRECTORY)
             os.fsync(folder)
             os.close(folder)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    except BaseException:                                       # Ctrl-C too leaves nothing half done behind
+    except BaseException:  # Ctrl-C too leaves nothing half done behind
         partial.unlink(missing_ok=True)
         raise
 
@@ -93,9 +94,11 @@ def file_array(name, array):
 
 
 def _write_record(archive, file, name, content):
-    """One uncompressed record whose content starts at a multiple of `ALIGNMENT`; the padding is an extra field named FB."""
-    info = zipfile.ZipInfo(f"archive/{name}")                   # its date stays 1980: same content, same bytes
-    header_size = 30 + len(info.filename) + 4                   # local header, name, head of the extra field
+    """One uncompressed record whose content starts at a multiple of `ALIGNMENT`;
+    the padding is an extra field named FB.
+    """
+    info = zipfile.ZipInfo(f"archive/{name}")  # its date stays 1980: same content, same bytes
+    header_size = 30 + len(info.filename) + 4  # local header, name, head of the extra field
     padding = -(file.tell() + header_size) % ALIGNMENT
     info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
     archive.writestr(info, content)
@@ -105,7 +108,10 @@ _ORDERED_DICT = pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUP
 
 
 def _encode(value, name, blocks, depth=0):
-    """The instructions that push ``value``; arrays go to ``blocks`` and are pushed as tensors. ``name`` is for messages."""
+    """The instructions that push ``value``; arrays go to ``blocks`` and are pushed as tensors.
+
+    ``name`` is for messages.
+    """
     if depth > MAX_DEPTH:
         raise InputError(f"entry {shown(name)} is nested more than {MAX_DEPTH} levels deep; flatten it")
     if isinstance(value, np.generic):
@@ -133,19 +139,40 @@ def _encode(value, name, blocks, depth=0):
         return pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
     if isinstance(value, np.ndarray):
         return _encode_tensor(value, name, blocks)
-    raise InputError(f"entry {shown(name)} holds a {type(value).__name__}; "
-                     "expected numbers, text, lists, tuples, dicts of them, or arrays")
+    raise InputError(
+        f"entry {shown(name)} holds a {type(value).__name__}; "
+        "expected numbers, text, lists, tuples, dicts of them, or arrays"
+    )
 
 
 def _encode_tensor(array, name, blocks):
     """_rebuild_tensor_v2(storage, offset 0, shape, strides, requires_grad False, no hooks)."""
     dtype, block = file_array(name, array)
-    strides = tuple(math.prod(array.shape[axis + 1:]) for axis in range(array.ndim))        # row-major, in elements
+    strides = tuple(math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim))  # row-major, in elements
     key = str(len(blocks))
     blocks.append(block)
     storage_class = f"torch\n{STORAGE_CLASSES[dtype]}\n".encode()
-    storage = (pickle.MARK + _encode("storage", name, blocks) + pickle.GLOBAL + storage_class + _encode(key, name, blocks)
-               + _encode("cpu", name, blocks) + _encode(array.size, name, blocks) + pickle.TUPLE + pickle.BINPERSID)
-    return (pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n" + pickle.MARK + storage + _encode(0, name, blocks)
-            + _encode(array.shape, name, blocks) + _encode(strides, name, blocks) + pickle.NEWFALSE + _ORDERED_DICT
-            + pickle.TUPLE + pickle.REDUCE)
+    storage = (
+        pickle.MARK
+        + _encode("storage", name, blocks)
+        + pickle.GLOBAL
+        + storage_class
+        + _encode(key, name, blocks)
+        + _encode("cpu", name, blocks)
+        + _encode(array.size, name, blocks)
+        + pickle.TUPLE
+        + pickle.BINPERSID
+    )
+    return (
+        pickle.GLOBAL
+        + b"torch._utils\n_rebuild_tensor_v2\n"
+        + pickle.MARK
+        + storage
+        + _encode(0, name, blocks)
+        + _encode(array.shape, name, blocks)
+        + _encode(strides, name, blocks)
+        + pickle.NEWFALSE
+        + _ORDERED_DICT
+        + pickle.TUPLE
+        + pickle.REDUCE
+    )

@@ -1,35 +1,47 @@
 """One convolution, several ways to compute it: a ladder from the definition to the fastest.
 
-    naive          the formula as loops                                  the oracle of the tests
-    im2col         windows as rows of a matrix, one matrix product       small images; 1x1 kernels
-    few_channels   the same lying on its side, bias included             the first layer
-    shifted_gemm   one matrix product for each tap, on shifted views     no copy of windows; the GPU
-    winograd       F(4x4, 3x3): 36 multiplications for 16 results        3x3 kernels
-    winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results        the widest images, with few channels
-    winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results        fastest there; error above 1e-5, so never automatic
-    winograd_cuda  F(4x4, 3x3) with CUDA kernels                         for CuPy arrays only, as everything in gpu.py
-    tensor_cores   one matrix product, windows gathered as it goes       ... in TF32
-    few_channels_cuda    the definition, each number read once           first and last layer
+    naive          the formula as loops                               the oracle of the tests
+    im2col         windows as rows of a matrix, one matrix product    small images; 1x1 kernels
+    few_channels   the same lying on its side, bias included          the first layer
+    shifted_gemm   one matrix product for each tap, on shifted views  no copy of windows; the GPU
+    winograd       F(4x4, 3x3): 36 multiplications for 16 results     3x3 kernels
+    winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results     the widest images, with few channels
+    winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results     fastest there; error above 1e-5: never automatic
+    winograd_cuda  F(4x4, 3x3) with CUDA kernels                      for CuPy arrays only, see npunet/gpu
+    tensor_cores   one matrix product, windows gathered as it goes    ... in TF32
+    few_channels_cuda    the definition, each number read once        first and last layer
 
 Each has forward(x, weight, bias, padding, relu) -> y and
 backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias, with
-x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust their arguments; convolution.py checks them.
-supports(kh, kw), where there is one, says which kernels it can do.
+x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust their arguments; convolution.py checks
+them. supports(kh, kw), where there is one, says which kernels it can do.
 """
 
-from npunet.gpu import convolution as gpu_convolution, few_channels as gpu_few_channels
+from npunet.gpu import convolution as gpu_convolution
+from npunet.gpu import few_channels as gpu_few_channels
 from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
 from npunet.ops.conv_algorithms.common import output_shape
 
-ALGORITHMS = {"naive": naive, "im2col": im2col, "few_channels": few_channels, "shifted_gemm": shifted_gemm,
-              "winograd": winograd.F4, "winograd_5x5": winograd.F5, "winograd_6x6": winograd.F6}
-GPU_ALGORITHMS = {"winograd_cuda": gpu_convolution.WINOGRAD, "tensor_cores": gpu_convolution.TENSOR_CORES_TF32,          # for CuPy arrays only
-                  "few_channels_cuda": gpu_few_channels}
+ALGORITHMS = {
+    "naive": naive,
+    "im2col": im2col,
+    "few_channels": few_channels,
+    "shifted_gemm": shifted_gemm,
+    "winograd": winograd.F4,
+    "winograd_5x5": winograd.F5,
+    "winograd_6x6": winograd.F6,
+}
+GPU_ALGORITHMS = {
+    "winograd_cuda": gpu_convolution.WINOGRAD,
+    "tensor_cores": gpu_convolution.TENSOR_CORES_TF32,  # for CuPy arrays only
+    "few_channels_cuda": gpu_few_channels,
+}
 FEW_PIXELS = 400
 
 
 def choose(x_shape, weight_shape, padding, device, dtype="float32"):
-    """Name of the algorithm that ``algorithm="auto"`` takes; benchmarks/results/convolution.txt is the reason for the rule.
+    """Name of the algorithm that ``algorithm="auto"`` takes;
+    benchmarks/results/convolution.txt is the reason for the rule.
 
     device: "cpu"; "cuda" where CUDA kernels can be used; "gpu" for any other array that is not NumPy's.
     """
@@ -37,12 +49,12 @@ def choose(x_shape, weight_shape, padding, device, dtype="float32"):
         return gpu_convolution.choose(x_shape, weight_shape, padding, dtype)
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
-    if kh * kw == 1:                                     # cols is x itself
+    if kh * kw == 1:  # cols is x itself
         return "im2col"
     if c < 8:
         return "few_channels"
     if (kh, kw) != (3, 3) or device == "gpu":
         return "shifted_gemm"
-    if batch * height * width < FEW_PIXELS:              # Winograd's kernels, four times as large, cost more than they save
+    if batch * height * width < FEW_PIXELS:  # Winograd's kernels, four times as large, cost more than they save
         return "im2col"
     return "winograd_5x5" if c * k <= winograd.SMALL_KERNEL else "winograd"

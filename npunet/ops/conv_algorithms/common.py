@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from npunet.gpu import cuda
+from npunet.gpu import cuda, kernels
 from npunet.machine.backend import array_module
-from npunet.gpu import kernels
 from npunet.machine.threads import parallel
 
 
@@ -16,28 +15,33 @@ def output_shape(x_shape, weight_shape, padding):
 
 
 def crop_or_pad(x, rows, columns):
-    """x (N, H, W, C) with ``rows`` zeros added above and below, ``columns`` left and right; negative numbers crop instead.
+    """x (N, H, W, C) with ``rows`` zeros added above and below, ``columns`` left and right;
+    negative numbers crop instead.
 
     Zero-padding and cropping by the same amount are adjoint, so the gradient of one is the other.
     Returns x itself, not a copy, if there is nothing to add.
     """
     if rows <= 0 and columns <= 0:
-        return x[:, -rows:x.shape[1] + rows, -columns:x.shape[2] + columns]
+        return x[:, -rows : x.shape[1] + rows, -columns : x.shape[2] + columns]
     x = crop_or_pad(x, min(rows, 0), min(columns, 0))
     rows, columns = max(rows, 0), max(columns, 0)
     batch, height, width, channels = x.shape
     padded = array_module(x).zeros((batch, height + 2 * rows, width + 2 * columns, channels), dtype=x.dtype)
-    padded[:, rows:rows + height, columns:columns + width] = x
+    padded[:, rows : rows + height, columns : columns + width] = x
     return padded
 
 
 def flipped(weight):
-    """The kernel of the input gradient: weight (kh, kw, C, K) turned by 180 degrees, channels exchanged: (kh, kw, K, C)."""
+    """The kernel of the input gradient: weight (kh, kw, C, K) turned by 180 degrees, channels exchanged:
+    (kh, kw, K, C).
+    """
     return weight[::-1, ::-1].swapaxes(2, 3)
 
 
 def input_gradient(forward, dy, weight, padding):
-    """dx as a convolution: of dy, padded by kernel size - 1 - padding, with the flipped kernel (derivation in convolution.py)."""
+    """dx as a convolution:
+    of dy, padded by kernel size - 1 - padding, with the flipped kernel (derivation in convolution.py).
+    """
     kh, kw = weight.shape[:2]
     return forward(crop_or_pad(dy, kh - 1 - padding, kw - 1 - padding), flipped(weight), None, 0, False)
 

@@ -1,10 +1,11 @@
-"""Convolution as the paper's formula, in loops: the definition that every faster form is compared with (paper, section 2).
+"""Convolution as the paper's formula, in loops:
+the definition that every faster form is compared with (paper, section 2).
 
     y[n, i, j, k] = bias[k] + sum over u, v, c of x[n, i + u - padding, j + v - padding, c] * weight[u, v, c, k]
 
-x outside the image counts as zero; with padding 0 ("unpadded convolutions" in the paper) it is never asked for. With relu, y
-is max(0, that). The backward pass reads the same formula term by term: each product x * weight that went into y[n, i, j, k]
-sends dy[n, i, j, k] * weight to its x, and dy[n, i, j, k] * x to its weight.
+x outside the image counts as zero; with padding 0 ("unpadded convolutions" in the paper) it is never asked for. With
+relu, y is max(0, that). The backward pass reads the same formula term by term: each product x * weight that went into
+y[n, i, j, k] sends dy[n, i, j, k] * weight to its x, and dy[n, i, j, k] * x to its weight.
 """
 
 from npunet.machine.backend import array_module
@@ -21,7 +22,7 @@ def forward(x, weight, bias, padding, relu):
         for i in range(height):
             for j in range(width):
                 for k in range(channels):
-                    window = x[n, i:i + kh, j:j + kw, :]                     # (kh, kw, C)
+                    window = x[n, i : i + kh, j : j + kw, :]  # (kh, kw, C)
                     value = (window * weight[:, :, :, k]).sum()
                     if bias is not None:
                         value = value + bias[k]
@@ -42,8 +43,8 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
                 for k in range(channels):
                     if relu and not y[n, i, j, k] > 0:
                         continue
-                    window = padded[n, i:i + kh, j:j + kw, :]                # (kh, kw, C)
-                    dpadded[n, i:i + kh, j:j + kw, :] += dy[n, i, j, k] * weight[:, :, :, k]
+                    window = padded[n, i : i + kh, j : j + kw, :]  # (kh, kw, C)
+                    dpadded[n, i : i + kh, j : j + kw, :] += dy[n, i, j, k] * weight[:, :, :, k]
                     dweight[:, :, :, k] += dy[n, i, j, k] * window
                     dbias[k] += dy[n, i, j, k]
     return (crop_or_pad(dpadded, -padding, -padding) if need_dx else None), dweight, dbias

@@ -1,29 +1,40 @@
 """Convolution as kh kw matrix products on shifted views of the image: no windows are copied.
 
-With channels last, an image is a matrix: one row for each pixel, one column for each channel. A tap (u, v) of the kernel is a small
-matrix (C, K) that multiplies the image shifted by u rows and v columns; and because the rows of the image lie one behind the other,
-that shift is the flat matrix begun u W + v pixels later:
+With channels last, an image is a matrix: one row for each pixel, one column for each channel. A tap (u, v) of the
+kernel is a small matrix (C, K) that multiplies the image shifted by u rows and v columns; and because the rows of the
+image lie one behind the other, that shift is the flat matrix begun u W + v pixels later:
 
-    y_flat = sum over u, v of x_flat[u W + v : ...] @ weight[u, v]           pixels as rows, W of them for each image row
+    y_flat = sum over u, v of x_flat[u W + v : ...] @ weight[u, v]          pixels as rows, W of them for each image row
 
-The last kw - 1 pixels of each row mix the end of one row with the start of the next. They are not part of the output and are
-left out when the band is copied to y. For dweight the same pixels get dy = 0. A 1x1 kernel is the case of one plain product.
-Each thread takes some of the output channels, so that small images with many channels keep all threads busy.
+The last kw - 1 pixels of each row mix the end of one row with the start of the next. They are not part of the output
+and are left out when the band is copied to y. For dweight the same pixels get dy = 0. A 1x1 kernel is the case of one
+plain product. Each thread takes some of the output channels, so that small images with many channels keep all threads
+busy.
 """
 
 import numpy as np
 
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.ops.conv_algorithms.common import add_bias_relu, bands, crop_or_pad, each, input_gradient, masked, output_shape
 from npunet.machine.threads import get_num_threads
+from npunet.ops.conv_algorithms.common import (
+    add_bias_relu,
+    bands,
+    crop_or_pad,
+    each,
+    input_gradient,
+    masked,
+    output_shape,
+)
 
-BAND_BYTES = 1 << 19                                     # of one band of y or dy: with its x it fits a core's level-2 cache
-BAND_BYTES_GPU = 1 << 28                                 # there, few large products
+BAND_BYTES = 1 << 19  # of one band of y or dy: with its x it fits a core's level-2 cache
+BAND_BYTES_GPU = 1 << 28  # there, few large products
 
 
 def flat_bands(x, weight):
-    """(n, output rows, start of those rows in x_flat, number of flat pixels) for each band of the padded x (N, H, W, C)."""
+    """(n, output rows, start of those rows in x_flat, number of flat pixels) for each band of the padded x (N, H, W,
+    C).
+    """
     batch, height, width, _ = output_shape(x.shape, weight.shape, 0)
     size = BAND_BYTES if array_module(x) is np else BAND_BYTES_GPU
     for n in range(batch):
@@ -46,13 +57,15 @@ def forward(x, weight, bias, padding, relu):
 
     def one_block(block):
         for n, rows, start, pixels in flat_bands(x, weight):
-            x_flat = x[n].reshape(-1, c)                                     # (H W, C)
+            x_flat = x[n].reshape(-1, c)  # (H W, C)
             total = xp.zeros(((rows.stop - rows.start) * width, block.stop - block.start), dtype=x.dtype)
             for u in range(kh):
                 for v in range(kw):
                     begin = start + u * width + v
-                    total[:pixels] += x_flat[begin:begin + pixels] @ weight[u, v, :, block]      # (pixels, C) @ (C, K)
-            band = total.reshape(rows.stop - rows.start, width, -1)[:, :y.shape[2]]    # (rows, W', K): without the mixed pixels
+                    total[:pixels] += x_flat[begin : begin + pixels] @ weight[u, v, :, block]  # (pixels, C) @ (C, K)
+            band = total.reshape(rows.stop - rows.start, width, -1)[
+                :, : y.shape[2]
+            ]  # (rows, W', K): without the mixed pixels
             add_bias_relu(band, None if bias is None else bias[block], relu)
             y[n, rows, :, block] = band
 
@@ -71,14 +84,14 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
 
     def one_block(block):
         for n, rows, start, pixels in flat_bands(padded, weight):
-            x_flat = padded[n].reshape(-1, c)                                # (H W, C)
+            x_flat = padded[n].reshape(-1, c)  # (H W, C)
             band = xp.zeros((rows.stop - rows.start, width, block.stop - block.start), dtype=x.dtype)
-            band[:, :dy.shape[2]] = dy[n, rows, :, block]                    # dy with zeros at the mixed pixels
-            dy_flat = band.reshape(rows.stop * width - rows.start * width, -1)[:pixels]          # (pixels, K)
+            band[:, : dy.shape[2]] = dy[n, rows, :, block]  # dy with zeros at the mixed pixels
+            dy_flat = band.reshape(rows.stop * width - rows.start * width, -1)[:pixels]  # (pixels, K)
             for u in range(kh):
                 for v in range(kw):
                     begin = start + u * width + v
-                    dweight[u, v, :, block] += x_flat[begin:begin + pixels].T @ dy_flat          # (C, pixels) @ (pixels, K)
+                    dweight[u, v, :, block] += x_flat[begin : begin + pixels].T @ dy_flat  # (C, pixels) @ (pixels, K)
             dbias[block] += dy_flat.sum(axis=0)
 
     each(one_block, channel_blocks(k, xp), xp)
