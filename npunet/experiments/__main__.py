@@ -1,6 +1,6 @@
 """python -m npunet.experiments NAME: one of the paper's experiments (§4) from data to report.
 
-    python -m npunet.experiments isbi2012                     train by the recipe, score, write a report to runs/experiments
+    python -m npunet.experiments isbi2012                     train by the recipe, score, write a report
     python -m npunet.experiments isbi2012 --run runs/mine     only report on a run of npunet.train that is there
     python -m npunet.experiments phase_contrast --no-weight-map --out D     the recipe with one thing left out
     python -m npunet.experiments phase_contrast --ablation no-weight-map no-elastic base-8

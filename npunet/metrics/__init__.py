@@ -6,7 +6,7 @@ of the ISBI 2012 challenge (Table 1), of the cell tracking challenge (Table 2), 
     warping_error   warping.py      pixels that are wrong beyond any shift of a boundary (Table 1)
     pixel_error     overlap.py      1 - F-score of the pixels (Table 1); pixel_accuracy: the share of right pixels
     iou, dice       overlap.py      overlap of two masks
-    seg             overlap.py      mean overlap of each true cell with its match, the cell tracking challenge's measure (Table 2)
+    seg             overlap.py      mean overlap of each true cell with its match (Table 2)
     count_errors    counting.py     cells merged, split, missed, invented
 
 The five of Table 1 take the probability of "interior" for a stack of sections, try the thresholds 0, 0.1 .. 1 as the
