@@ -137,7 +137,7 @@ def test_importing_changes_nothing_and_omp_num_threads_counts():
         "import threading, numpy, threadpoolctl; "
         "count = lambda: {library['filepath']: library['num_threads'] for library in threadpoolctl.threadpool_info()};"
         "before = count();"
-        "from npunet import threads, memory;"
+        "from npunet.machine import memory, threads;"
         "after = count();"
         "assert all(after[path] == number for path, number in before.items()) and threading.active_count() == 1;"
         "print(threads.get_num_threads())"
