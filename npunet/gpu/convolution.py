@@ -18,7 +18,8 @@ from npunet.gpu import cuda, kernels
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine import backend
 from npunet.machine.backend import array_module, batched_matmul
-from npunet.ops.conv_algorithms.common import bands, flipped
+from npunet.machine.shapes import flipped
+from npunet.ops.conv_algorithms.common import bands
 
 KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
 WORKSPACE = 1 << 30  # bytes for V and M together

@@ -18,7 +18,7 @@ from npunet.errors import InputError
 from npunet.gpu import kernels
 from npunet.gpu.cuda import CudaFile, on_gpu
 from npunet.machine.backend import array_module
-from npunet.ops.conv_algorithms.common import flipped, output_shape
+from npunet.machine.shapes import flipped, output_shape
 
 KERNELS = CudaFile("few_channels")
 MOST = 7  # channels of the narrow side: 3 x 3 x 7 sums still fit into a thread's registers

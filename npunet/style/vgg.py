@@ -34,8 +34,8 @@ from npunet.files import torch_files
 from npunet.machine import memory
 from npunet.machine.backend import array_module, resolve_device, to_device
 from npunet.machine.bands import each_band
+from npunet.machine.shapes import flipped
 from npunet.machine.threads import blas_on_one_thread
-from npunet.ops.conv_algorithms.common import flipped
 
 KINDS = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}  # convolutions of each block
 CHANNELS = (64, 128, 256, 512, 512)

@@ -19,8 +19,8 @@ them. supports(kh, kw), where there is one, says which kernels it can do.
 
 from npunet.gpu import convolution as gpu_convolution
 from npunet.gpu import few_channels as gpu_few_channels
+from npunet.machine.shapes import output_shape
 from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
-from npunet.ops.conv_algorithms.common import output_shape
 
 ALGORITHMS = {
     "naive": naive,

@@ -1,41 +1,11 @@
-"""What the convolution algorithms share: output sizes, borders, the flipped kernel, bias and ReLU of a band of rows."""
+"""What the convolution algorithms share: the input gradient, bias and ReLU of a band of rows."""
 
 import numpy as np
 
 from npunet.gpu import cuda, kernels
 from npunet.machine.backend import array_module
+from npunet.machine.shapes import crop_or_pad, flipped
 from npunet.machine.threads import parallel
-
-
-def output_shape(x_shape, weight_shape, padding):
-    """(N, H', W', K) of the convolution of x (N, H, W, C) with weight (kh, kw, C, K): H' = H + 2 padding - kh + 1."""
-    batch, height, width, _ = x_shape
-    kh, kw, _, channels = weight_shape
-    return batch, height + 2 * padding - kh + 1, width + 2 * padding - kw + 1, channels
-
-
-def crop_or_pad(x, rows, columns):
-    """x (N, H, W, C) with ``rows`` zeros added above and below, ``columns`` left and right;
-    negative numbers crop instead.
-
-    Zero-padding and cropping by the same amount are adjoint, so the gradient of one is the other.
-    Returns x itself, not a copy, if there is nothing to add.
-    """
-    if rows <= 0 and columns <= 0:
-        return x[:, -rows : x.shape[1] + rows, -columns : x.shape[2] + columns]
-    x = crop_or_pad(x, min(rows, 0), min(columns, 0))
-    rows, columns = max(rows, 0), max(columns, 0)
-    batch, height, width, channels = x.shape
-    padded = array_module(x).zeros((batch, height + 2 * rows, width + 2 * columns, channels), dtype=x.dtype)
-    padded[:, rows : rows + height, columns : columns + width] = x
-    return padded
-
-
-def flipped(weight):
-    """The kernel of the input gradient: weight (kh, kw, C, K) turned by 180 degrees, channels exchanged:
-    (kh, kw, K, C).
-    """
-    return weight[::-1, ::-1].swapaxes(2, 3)
 
 
 def input_gradient(forward, dy, weight, padding):

@@ -17,9 +17,10 @@ import numpy as np
 
 from npunet.machine import memory
 from npunet.machine.backend import array_module
+from npunet.machine.shapes import crop_or_pad, output_shape
 from npunet.machine.threads import get_num_threads, worker
 from npunet.ops.conv_algorithms import im2col
-from npunet.ops.conv_algorithms.common import bands, crop_or_pad, each, input_gradient, output_shape
+from npunet.ops.conv_algorithms.common import bands, each, input_gradient
 
 BAND_BYTES = 1 << 19  # of y in a band, which ReLU passes again: a quarter of a core's level-2 cache
 BAND_BYTES_GPU = 1 << 28

@@ -19,16 +19,9 @@ import numpy as np
 
 from npunet.machine import memory
 from npunet.machine.backend import array_module
+from npunet.machine.shapes import crop_or_pad, output_shape
 from npunet.machine.threads import get_num_threads, worker
-from npunet.ops.conv_algorithms.common import (
-    add_bias_relu,
-    bands,
-    crop_or_pad,
-    each,
-    input_gradient,
-    masked,
-    output_shape,
-)
+from npunet.ops.conv_algorithms.common import add_bias_relu, bands, each, input_gradient, masked
 
 BAND_BYTES = 1 << 20  # cols and y of one band: half of a core's level-2 cache
 BAND_BYTES_GPU = 1 << 28  # there, few large products

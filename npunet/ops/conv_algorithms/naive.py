@@ -9,7 +9,7 @@ y[n, i, j, k] sends dy[n, i, j, k] * weight to its x, and dy[n, i, j, k] * x to 
 """
 
 from npunet.machine.backend import array_module
-from npunet.ops.conv_algorithms.common import crop_or_pad, output_shape
+from npunet.machine.shapes import crop_or_pad, output_shape
 
 
 def forward(x, weight, bias, padding, relu):

@@ -43,8 +43,9 @@ import numpy as np
 
 from npunet.machine import memory
 from npunet.machine.backend import array_module
+from npunet.machine.shapes import flipped
 from npunet.machine.threads import get_num_threads, worker
-from npunet.ops.conv_algorithms.common import bands, each, flipped
+from npunet.ops.conv_algorithms.common import bands, each
 
 BAND_TILES = 100  # tiles of a band with a small kernel: its frequencies stay in a core's cache
 BAND_PRODUCT = 1000000  # ... but tiles c k at most this: up to here OpenBLAS has a faster product
