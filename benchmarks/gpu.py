@@ -264,7 +264,7 @@ def full_size(device, options):
             segmentation_512_ms=statistics.median(whole[2:]),
             peak_bytes=device.peak(),
         )
-        del net, optimizer, image, labels, weights
+        net = optimizer = image = labels = weights = None  # before the next one is made
     device.tf32(False)
     device.forget()
     for name, mode in TORCH.items():

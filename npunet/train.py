@@ -254,7 +254,7 @@ class Session:
             mininterval=0.5,
             bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}",
         )
-        read_every = READ_EVERY if self.net.device == "gpu" else 1
+        read_every, start = READ_EVERY if self.net.device == "gpu" else 1, time.perf_counter()
         try:
             output = self.net.output_size(recipe.tile)
             self.samples, workers = placed(self.training, self.net.device, self.settings)
