@@ -21,7 +21,7 @@ import numpy as np
 
 from npunet import geometry
 from npunet.errors import InputError
-from npunet.files import checkpoint, pytorch_unet
+from npunet.files import formats
 from npunet.layers import (
     BatchNorm,
     Convolution,
@@ -367,23 +367,18 @@ class UNet:
 
     def save(self, path):
         """Write the network to one file, at once or not at all:
-        .npz, or .pth or .safetensors for variant "pytorch-unet".
+        .npz, .onnx, or .pth or .safetensors for variant "pytorch-unet" (docs/formats.md).
         """
-        if pytorch_unet.is_weights_file(path):
-            pytorch_unet.save(self, path)
-        else:
-            checkpoint.save(path, checkpoint.network_entries(self))
+        formats.save(self, path)
 
     @classmethod
     def load(cls, path, device="cpu"):
         """The network in a .npz file that `save` or training wrote, or in a .pth or .safetensors file of
-        milesial/Pytorch-UNet.
+        milesial/Pytorch-UNet (docs/formats.md).
 
         Raises InputError if it is none, or names what does not fit.
         """
-        if pytorch_unet.is_weights_file(path):
-            return pytorch_unet.load(cls, path, device)
-        return checkpoint.restore_network(cls, checkpoint.load(path), path, device)
+        return formats.load(cls, path, device)
 
     def _check_input(self, x):
         if x.ndim != 4 or x.shape[3] != self.in_channels:

@@ -106,6 +106,16 @@ def network_entries(net):
     return {"header": header} | entries
 
 
+def save_network(net, path):
+    """Write a network alone."""
+    save(path, network_entries(net))
+
+
+def load_network(network_class, path, device):
+    """The network in a checkpoint."""
+    return restore_network(network_class, load(path), path, device)
+
+
 def restore_network(network_class, entries, path, device):
     """Build the network that the entries describe and fill in its parameters."""
     try:

@@ -31,11 +31,6 @@ CONVOLUTION, UP_CONVOLUTION = (2, 3, 1, 0), (2, 3, 0, 1)  # the order of their a
 FIRST, LAST, DOWN = "inc.double_conv.0.weight", "outc.conv.weight", "down{}.maxpool_conv.1.double_conv.0.weight"
 
 
-def is_weights_file(path):
-    """Whether the name is that of a PyTorch or safetensors file."""
-    return Path(path).suffix.lower() in SUFFIXES
-
-
 def correspondence(net):
     """{their name: (our Parameter or Statistic, axes)} of a "pytorch-unet" network, in the order of their
     state_dict.
