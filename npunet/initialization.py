@@ -29,6 +29,18 @@ def gaussian(shape, incoming_nodes, rng, dtype, relu=True):
     return (standard_deviation(incoming_nodes, relu) * rng.standard_normal(shape)).astype(dtype)
 
 
+def uniform(shape: tuple, fan_in: int, rng: np.random.Generator, dtype) -> np.ndarray:
+    """Uniform numbers in +-1/sqrt(fan_in): the default of PyTorch's convolutions, for weights and biases alike.
+
+    This is not the paper's rule. `npunet.style` uses it to begin as a program written in PyTorch begins. Weights have
+    variance 1 / (3 fan_in), a sixth of the paper's 2 / N, so a feature map's variance falls from layer to layer.
+    PyTorch's fan_in is kh kw C_in for a convolution. For an up-convolution PyTorch counts kh kw C_out, because its
+    weights are stored with the channels in the other order.
+    """
+    bound = 1 / math.sqrt(fan_in)
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
 def zeros(size, dtype):
     """Biases: zeros of shape (size,)."""
     return np.zeros(size, dtype)

@@ -72,13 +72,14 @@ def train(given):
         options.base_channels,
         colours=options.colours,
         bilinear=not options.up_convolutions,
+        initial_weights=options.initial_weights,
         device=options.device,
         seed=options.seed,
     )
     generator.info = {
         name: getattr(options, name) for name in ("size", "steps", "content_weight", "style_weight", "variation_weight")
     }
-    shown = fitted(read_picture(paths[0]), options.size, GRID)
+    shown = fitted(read_picture(paths[0]), options.size, GRID, options.square)
     objective = objective_of(options, generator.net.device)
     needs = objective, (options.size, options.size) if many else shown.shape[:2], generator.net, options.batch
     with style_memory_needs.enough_memory(*needs):
@@ -197,7 +198,8 @@ def objective_of(options, device):
 
 def look_at_style(options, objective):
     """The style picture at its size, (H, W, 3), after the objective has seen it."""
-    style = fitted(read_picture(options.style), options.style_size or options.size)
+    square = getattr(options, "square", False)
+    style = fitted(read_picture(options.style), options.style_size or options.size, square=square)
     if options.style_size:
         style_memory_needs.check(objective, style.shape[:2], option="style-size")
     objective.set_style(to_device(style[None], objective.vgg.device))

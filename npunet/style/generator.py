@@ -9,8 +9,7 @@ way. It can still be had.
 
 **The range.** A tanh gives -1 .. 1. The demo takes that as a picture in VGG's normalised units, so in 0..1 it is mean +
 std * tanh: 0.26 .. 0.71 for red, 0.23 .. 0.68 for green, 0.18 .. 0.63 for blue. Neither black nor white nor a full
-colour can be painted: the grey veil. A style that is brighter pulls the tanh to its end, where it stays; lesson 13
-shows a picture that was lost to it. `colours="normalised"` is that; `colours="full"` paints 1/2 + 1/2 tanh, all of
+colour can be painted: the grey veil. `colours="normalised"` is that; `colours="full"` paints 1/2 + 1/2 tanh, all of
 0..1. Same network, other two constants.
 
 **The checkerboard.** An up-convolution paints each 2x2 block with four matrices that know nothing of each other
@@ -19,15 +18,17 @@ of them give 2, 4, 8, 16. Enlarging by interpolation first and convolving then (
 doi:10.23915/distill.00003) has no such blocks: `bilinear=True`, where the first convolution of each level of the
 expansive path follows the enlargement and the concatenation. It has fewer parameters too.
 
-**The start.** A tanh that is driven far out has no gradient and does not come back: some first steps at the full
-learning rate end in a black picture that stays black. With "full" colours the last layer's weights start at a tenth of
-their size, so that the first picture is grey and every pixel can move; the learning rate rises over some steps
-(npunet.stylize) and falls again at the end.
+**The start.** A tanh that is driven far out has no gradient and does not come back. The demo begins with PyTorch's
+default weights, uniform in +-1/sqrt(fan-in): the output of each layer is weaker than its input, the first picture is an
+even grey, and every pixel can move (`initial_weights="pytorch"`). The paper's Gaussian with sqrt(2/N) keeps the
+variance from layer to layer (`initial_weights="gaussian"`). Then the last layer reaches far into the tanh, and Adam's
+first steps at the full learning rate push it to one end. With "full" colours and the Gaussian, the last layer's weights
+therefore start at a tenth of their size, and the learning rate rises over some steps (npunet.stylize).
 """
 
 import numpy as np
 
-from npunet import tiling
+from npunet import initialization, tiling
 from npunet.errors import InputError
 from npunet.files import checkpoint
 from npunet.machine.backend import array_module, to_cpu, to_device
@@ -35,6 +36,7 @@ from npunet.style.vgg import MEAN, STD
 from npunet.unet import UNet
 
 COLOURS = {"full": ((0.5,) * 3, (0.5,) * 3), "normalised": (MEAN, STD)}  # centre and reach of the tanh in each channel
+INITIAL_WEIGHTS = ("gaussian", "pytorch")  # see The start above
 SMALL_START = 0.1  # of the last layer's weights; see The start above
 TILE = 1024  # larger pictures are painted in overlapping tiles
 
@@ -42,7 +44,8 @@ TILE = 1024  # larger pictures are painted in overlapping tiles
 class Generator:
     """A U-Net (variant "style", four poolings) that maps pictures in 0..1 to pictures in 0..1.
 
-    colours: "full" or "normalised"; bilinear: resize-convolutions instead of up-convolutions; both explained above.
+    colours: "full" or "normalised"; bilinear: resize-convolutions instead of up-convolutions; initial_weights:
+    "gaussian" or "pytorch"; all three explained above.
     `net` is the UNet, `info` a dict for JSON that is saved with it. Raises InputError for options that do not exist.
     """
 
@@ -53,6 +56,7 @@ class Generator:
         *,
         colours="full",
         bilinear=True,
+        initial_weights="gaussian",
         device="cpu",
         dtype="float32",
         seed=0,
@@ -60,18 +64,24 @@ class Generator:
     ):
         if colours not in COLOURS:
             raise InputError(f"colours {colours!r} is not known; expected {' or '.join(COLOURS)}")
+        if initial_weights not in INITIAL_WEIGHTS:
+            raise InputError(
+                f"initial_weights {initial_weights!r} is not known; expected {' or '.join(INITIAL_WEIGHTS)}"
+            )
         self.net, self.colours, self.info = net, colours, {}
         if net is None:
             self.net = UNet(
                 3, 3, base_channels, depth, variant="style", bilinear=bilinear, device=device, dtype=dtype, seed=seed
             )
-            if colours == "full":
+            if initial_weights == "pytorch":
+                start_as_pytorch(self.net, seed)
+            elif colours == "full":
                 self.net.parameters["output.weight"].value *= SMALL_START
 
     @classmethod
     def faithful(cls, base_channels=64, **options):
-        """The setting of the notes' demo: up-convolutions, tanh in normalised units."""
-        return cls(base_channels, colours="normalised", bilinear=False, **options)
+        """The notes' demo: up-convolutions, tanh in normalised units, PyTorch's default weights."""
+        return cls(base_channels, colours="normalised", bilinear=False, initial_weights="pytorch", **options)
 
     def _constants(self, xp, values):
         return (xp.asarray(np.array(value, self.net.dtype)) for value in values)
@@ -124,6 +134,19 @@ class Generator:
         generator = cls(colours=info["colours"], net=checkpoint.restore_network(UNet, entries, path, device))
         generator.info = {name: value for name, value in info.items() if name != "colours"}
         return generator
+
+
+def start_as_pytorch(net: UNet, seed: int) -> None:
+    """Draw the weights and biases of ``net`` anew, as PyTorch's modules draw theirs (`initialization.uniform`)."""
+    rng = np.random.default_rng(seed)
+    for name, weight in net.parameters.items():
+        if not name.endswith(".weight"):
+            continue
+        kh, kw, c_in, c_out = weight.value.shape
+        fan_in = kh * kw * (c_out if ".up." in name else c_in)
+        for parameter in (weight, net.parameters[name.removesuffix("weight") + "bias"]):
+            drawn = initialization.uniform(parameter.value.shape, fan_in, rng, net.dtype)
+            parameter.value[...] = to_device(drawn, net.device)
 
 
 def generator_step(generator, objective, optimizer, content, targets=None):

@@ -7,13 +7,29 @@ from npunet.commands import cli
 from npunet.errors import InputError
 from npunet.style import losses
 from npunet.style.direct import METHODS
-from npunet.style.generator import COLOURS, TILE
+from npunet.style.generator import COLOURS, INITIAL_WEIGHTS, TILE
 from npunet.style.weights import FILES
 
+# The notes' demo, Fingsinz/StyleTransfer on GitHub, src/01.ref_and_note/02.UNet_StyleTransfer.py: it squeezes both
+# pictures into a square and begins with PyTorch's default weights.
 FAITHFUL = dict(
-    size=512, base_channels=64, colours="normalised", up_convolutions=True, schedule="constant"
-)  # the notes' demo
-BETTER = dict(size=256, base_channels=32, colours="full", up_convolutions=False, schedule="cosine")
+    size=512,
+    square=True,
+    base_channels=64,
+    colours="normalised",
+    up_convolutions=True,
+    initial_weights="pytorch",
+    schedule="constant",
+)
+BETTER = dict(
+    size=256,
+    square=False,
+    base_channels=32,
+    colours="full",
+    up_convolutions=False,
+    initial_weights="gaussian",
+    schedule="cosine",
+)
 SHARED = dict(
     content=None,
     style=None,
@@ -216,12 +232,18 @@ def add_painting(parse, command):
             const=True,
         )
         option(
+            "initial-weights",
+            "the paper's Gaussian, or PyTorch's default: uniform and weaker",
+            choices=list(INITIAL_WEIGHTS),
+        )
+        option("square", "squeeze content and style into squares of --size", action="store_const", const=True)
+        option(
             "schedule", "of the learning rate: a rise and half a cosine, or constant", choices=["cosine", "constant"]
         )
         option(
             "faithful",
-            "the setting of the notes' demo: --size 512 --base-channels 64 --colours normalised --up-convolutions "
-            "--schedule constant",
+            "the setting of the notes' demo: --size 512 --square --base-channels 64 --colours normalised "
+            "--up-convolutions --initial-weights pytorch --schedule constant",
             action="store_true",
         )
     else:

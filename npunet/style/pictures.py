@@ -23,10 +23,14 @@ def read_picture(path):
     return images.with_channels(stack[0], 3, str(path))
 
 
-def fitted(picture, size, multiple=1):
+def fitted(picture, size, multiple=1, square=False):
     """Scaled so that the longer side has `size` pixels, both sides rounded to a `multiple`, which changes the
     proportions a little.
+
+    square: both sides get `size` pixels whatever the proportions, by bilinear interpolation, as the notes' demo does.
     """
+    if square:
+        return np.clip(scaling.resize(picture, size, size, Image.Resampling.BILINEAR), 0, 1)
     factor = size / max(picture.shape[:2])
     height, width = (max(1, round(factor * side / multiple)) * multiple for side in picture.shape[:2])
     return np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
