@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.side_by_side import processor
 from npunet import augmentation, datasets, instances, metrics
-from npunet.evaluate import CHALLENGE
+from npunet.commands.scoring import CHALLENGE
 
 
 def seconds(action, repeats):

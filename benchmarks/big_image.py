@@ -24,10 +24,12 @@ import tifffile
 
 from benchmarks.side_by_side import processor
 from npunet import UNet, predict, summary, tiling
+from npunet.commands import memory_needs, prediction
 
 CHILD = """
 import json, sys, threading, time
 from npunet import predict
+from npunet.commands import prediction
 from benchmarks.peers import peak_bytes
 def anonymous():
     with open("/proc/self/status") as status:
@@ -39,7 +41,7 @@ def watch():
 thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 start = time.perf_counter()
-predict.LARGEST_PNG = int(sys.argv[1])
+prediction.LARGEST_PNG = int(sys.argv[1])
 try:
     predict.main(sys.argv[2:])
 except predict.InputError as error:
@@ -67,7 +69,7 @@ def make_image(path, side, seed=0):
     pixels.flush()
 
 
-def measure(side, base_channels, depth, tile, folder, largest_png=predict.LARGEST_PNG):
+def measure(side, base_channels, depth, tile, folder, largest_png=prediction.LARGEST_PNG):
     """Predict one such image in a fresh process: {"seconds", "peak", "before", "anonymous"}; bytes. largest_png:
     see npunet.predict.
     """
@@ -118,7 +120,7 @@ def main():
 | memory of its own, largest | {megabytes["anonymous"]:.0f} MB, of which {megabytes["before"]:.0f} MB were there before
 (Python, NumPy, SciPy) |
 | predicted for one tile (python -m npunet.summary) | {
-        summary.inference_memory(net, summary.rows(net, options.tile)) / 1e6:.0f} MB |
+        memory_needs.inference_memory(net, summary.rows(net, options.tile)) / 1e6:.0f} MB |
 | largest resident size, with pages of the two files | {megabytes["peak"]:.0f} MB |
 
 Own memory does not grow with the image (tests/test_big_image.py compares two sizes). Pages of the two memory maps are

@@ -28,9 +28,9 @@ from benchmarks.gpu_report import isbi_picture, write
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, datasets, loss, ops, optimizers, tiling, training
 from npunet.commands import cli
+from npunet.commands.scoring import evaluate
 from npunet.commands.train_options import grey_statistics
 from npunet.errors import InputError
-from npunet.evaluate import evaluate
 from npunet.machine import backend
 from npunet.machine.backend import to_cpu, to_device
 from npunet.ops.conv_algorithms import GPU_ALGORITHMS

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from npunet import UNet, summary
-from npunet.commands import cli
+from npunet.commands import cli, memory_needs
 from npunet.errors import InputError
 from npunet.optimizers import SGD
 from npunet.training import training_step
@@ -44,7 +44,7 @@ def measure(variant, tile, channels, bilinear, base_channels, recompute, steps):
     return {
         "seconds": statistics.median(times[1:]),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
-        "predicted_mb": summary.training_memory(net, summary.rows(net, tile)) / 1e6,
+        "predicted_mb": memory_needs.training_memory(net, summary.rows(net, tile)) / 1e6,
     }
 
 

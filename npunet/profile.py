@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from npunet import loss, summary
+from npunet import geometry, loss
 from npunet.commands import cli, run_pictures
 from npunet.errors import InputError
 from npunet.figure_1 import COLOURS, INK
@@ -39,7 +39,7 @@ def measure(net, tile=572, steps=3, train=True):
 
     The network's parameters are not changed. Raises InputError for an invalid tile.
     """
-    rows = {row.name: row for row in summary.rows(net, tile)}
+    rows = {row.name: row for row in geometry.rows(net, tile)}
     image = np.random.default_rng(0).standard_normal((1, tile, tile, net.in_channels)).astype(net.dtype)
     optimizer = SGD(net.parameters, learning_rate=0.0) if train else None
     spent, layers = {}, net.layers

@@ -18,12 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from npunet.commands import cli, memory_needs
+from npunet.commands.inputs import check_outputs, find_inputs
 from npunet.errors import InputError
 from npunet.files import images
 from npunet.machine import threads
 from npunet.machine.backend import to_cpu, to_device
 from npunet.optimizers import Adam
-from npunet.predict import check_outputs, find_inputs
 from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
 from npunet.style import memory_needs as style_memory_needs
 from npunet.style.options import GRID, check_numbers, check_same_files, complete, parser, resumed

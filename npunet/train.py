@@ -13,9 +13,10 @@ import time
 
 from tqdm import tqdm
 
-from npunet import datasets, summary, tiling
+from npunet import datasets, tiling
 from npunet.commands import cli, memory_needs, scaling
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
+from npunet.commands.scoring import evaluate, mean_dice
 from npunet.commands.train_options import (
     CHANGEABLE_ON_RESUME,
     DEFAULTS,
@@ -29,7 +30,6 @@ from npunet.commands.train_options import (
 )
 from npunet.datasets.labels import with_gaps
 from npunet.errors import InputError
-from npunet.evaluate import evaluate, mean_dice
 from npunet.files import checkpoint
 from npunet.machine import threads
 from npunet.machine.backend import peak_memory
@@ -95,7 +95,7 @@ def main(arguments=None):
         net = new_network(options, dataset, training, loaded)
     cli.set_tf32(options["tf32"], options["device"], net.device)
     if options["tile"] == "auto":
-        options["tile"] = summary.tile_for_training(
+        options["tile"] = memory_needs.tile_for_training(
             net, max(max(sample.labels.shape) for sample in training.samples), options["batch"]
         )
     memory_needs.check_training(net, options["tile"], options["batch"])

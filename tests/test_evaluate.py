@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from npunet import InputError, UNet, evaluate, tiling
+from npunet.commands import scoring
 from npunet.datasets import Sample
 from npunet.files import images
+from npunet.files.whole_file import write_json
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -30,7 +32,7 @@ def certain(classes, n_classes=2):
 
 
 def score(one, probability, quick=True):
-    return evaluate.score_samples([one], [probability], quick)[0][0]
+    return scoring.score_samples([one], [probability], quick)[0][0]
 
 
 TRUTH = [[0, 1, 1, 1], [0, 0, 1, 1]]
@@ -99,9 +101,9 @@ def test_no_object_at_all_and_nothing_annotated():
     assert empty == {"pixel_accuracy": 1, "mean_iou": 1, "iou": 1, "dice": 1}
     unknown = sample(TRUTH, ignore=np.ones((2, 4), bool))
     assert all(np.isnan(value) for value in score(unknown, certain(FOUND)).values())
-    scores, _ = evaluate.score_samples([unknown, sample(TRUTH)], [certain(FOUND)] * 2, quick=True)
-    assert evaluate.mean_scores(scores)["pixel_accuracy"] == 6 / 8
-    assert np.isnan(evaluate.mean_scores(scores[:1])["iou"])
+    scores, _ = scoring.score_samples([unknown, sample(TRUTH)], [certain(FOUND)] * 2, quick=True)
+    assert scoring.mean_scores(scores)["pixel_accuracy"] == 6 / 8
+    assert np.isnan(scoring.mean_scores(scores[:1])["iou"])
 
 
 def test_one_threshold_for_all_images():
@@ -112,8 +114,8 @@ def test_one_threshold_for_all_images():
         np.stack([1 - p, p], axis=2).astype(np.float32)
         for p in (np.where(truth, 0.95, 0.25), np.where(truth, 0.45, 0.05))
     ]
-    scores, thresholds = evaluate.score_samples([sample(truth), sample(truth, "b")], probabilities)
-    assert set(thresholds) == set(evaluate.CHALLENGE) and thresholds["pixel_error"] == 0.3
+    scores, thresholds = scoring.score_samples([sample(truth), sample(truth, "b")], probabilities)
+    assert set(thresholds) == set(scoring.CHALLENGE) and thresholds["pixel_error"] == 0.3
     assert [of["pixel_error"] for of in scores] == [0, 0]
 
 
@@ -135,14 +137,14 @@ def drawn(rng, name, size=30):
 def test_evaluate_predicts_and_averages(net):
     rng = np.random.default_rng(0)
     samples, told = [drawn(rng, "a"), drawn(rng, "b", 40)], []
-    scores, probabilities = evaluate.evaluate(net, samples, 44, quick=True, progress=lambda *what: told.append(what))
+    scores, probabilities = scoring.evaluate(net, samples, 44, quick=True, progress=lambda *what: told.append(what))
     assert list(scores) == ["pixel_accuracy", "mean_iou", "iou", "dice"] and told == [(1, 2), (2, 2)]
     accuracies = []
     for one, p in zip(samples, probabilities):
         np.testing.assert_array_equal(p, tiling.predict(net, one.image, 44))
         accuracies.append(np.mean((p[..., 1] > p[..., 0]) == one.labels))
     assert scores["pixel_accuracy"] == pytest.approx(np.mean(accuracies))
-    full, probabilities = evaluate.evaluate(net, samples, 44, augment=True)
+    full, probabilities = scoring.evaluate(net, samples, 44, augment=True)
     np.testing.assert_array_equal(probabilities[1], tiling.predict(net, samples[1].image, 44, augment=True))
     assert list(full) == [
         "pixel_accuracy",
@@ -160,13 +162,13 @@ def test_evaluate_predicts_and_averages(net):
 
 def test_data_that_do_not_fit_are_refused(net):
     with pytest.raises(InputError, match="no image to score"):
-        evaluate.evaluate(net, [], 44)
+        scoring.evaluate(net, [], 44)
     with pytest.raises(InputError, match="labels up to 2, but the network tells 2 classes apart"):
-        evaluate.evaluate(net, [sample([[0, 1, 2]])], 44)
+        scoring.evaluate(net, [sample([[0, 1, 2]])], 44)
     one = sample(TRUTH)
     one.image = np.random.default_rng(0).random((2, 4, 3)).astype(np.float32)
     with pytest.raises(InputError, match="3 channels, expected 1"):
-        evaluate.evaluate(net, [one], 44)
+        scoring.evaluate(net, [one], 44)
 
 
 @pytest.fixture
@@ -252,7 +254,7 @@ def test_bad_options(folder, options, words):
 
 
 def test_nan_becomes_null(tmp_path):
-    evaluate.write_json(tmp_path / "a.json", {"mean": {"iou": float("nan")}, "rows": [{"x": 1.5}]})
+    write_json(tmp_path / "a.json", {"mean": {"iou": float("nan")}, "rows": [{"x": 1.5}]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"mean": {"iou": None}, "rows": [{"x": 1.5}]}
 
 
@@ -292,4 +294,4 @@ def test_real_sections(tmp_path):
         ]
     )
     row = json.loads((tmp_path / "scores.json").read_text())["per_image"][0]
-    assert all(0 <= row[name] <= 1 for name in ("pixel_accuracy", *evaluate.CHALLENGE))
+    assert all(0 <= row[name] <= 1 for name in ("pixel_accuracy", *scoring.CHALLENGE))

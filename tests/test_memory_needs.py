@@ -94,15 +94,19 @@ def test_other_errors_pass(net):
 def test_gpu_workspace_by_hand(monkeypatch):
     """Depth 1, two channels, tile 24: 24 -> 22 -> 20 | 10 -> 8 -> 6 | 12 -> 10 -> 8. With 8 and 16 channels as well."""
     small = UNet(1, 2, base_channels=2, depth=1)  # fewer than 8 channels everywhere: copies of a kernel, 4 -> 4 at most
-    assert summary.gpu_workspace(small, summary.rows(small, 24), 1) == 4 * 4 * 9 * 4 * 4 + summary.CUBLAS_BUFFERS
+    assert (
+        memory_needs.gpu_workspace(small, summary.rows(small, 24), 1) == 4 * 4 * 9 * 4 * 4 + memory_needs.CUBLAS_BUFFERS
+    )
     wide = UNet(1, 2, base_channels=16, depth=1)
     tiles, largest = 3 * 3, 0  # 12 -> 10, 32 -> 16 channels; 8 -> 6, 32 -> 32 channels has 4 tiles
     largest = max(
         36 * 36 * (16 + 16) + 36 * 16 * 16, 36 * tiles * (32 + 16) + 36 * 32 * 16, 36 * 4 * (32 + 32) + 36 * 32 * 32
     )
-    assert summary.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * largest + summary.CUBLAS_BUFFERS
+    assert memory_needs.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * largest + memory_needs.CUBLAS_BUFFERS
     monkeypatch.setattr(backend, "_tf32", True)  # kernels' copies only
-    assert summary.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * 4 * 9 * 32 * 32 + summary.CUBLAS_BUFFERS
+    assert (
+        memory_needs.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * 4 * 9 * 32 * 32 + memory_needs.CUBLAS_BUFFERS
+    )
 
 
 def test_free_memory_of_a_gpu_counts_the_pool(monkeypatch):

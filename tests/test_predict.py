@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, predict, summary, tiling
+from npunet import InputError, UNet, predict, tiling
+from npunet.commands import memory_needs, prediction
 from npunet.files import images
 
 TILE = "44"
@@ -95,7 +96,7 @@ def test_several_classes_are_written_as_numbers_and_pages_of_probabilities(tmp_p
 
 
 def test_a_large_page_goes_to_disk_as_tiff(model, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(predict, "LARGEST_PNG", 500)
+    monkeypatch.setattr(prediction, "LARGEST_PNG", 500)
     pixels = grey(rng, 30, 40)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     run(model, tmp_path / "out", tmp_path / "a.png")
@@ -213,7 +214,7 @@ def test_output_that_is_a_file(model, tmp_path, rng):
 
 def test_a_full_disk_is_noticed_before_the_map_is_made(model, tmp_path, rng, monkeypatch):
     tifffile.imwrite(tmp_path / "stack.tif", grey(rng, 2, 20, 20), photometric="minisblack")
-    monkeypatch.setattr(predict.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 799}))
+    monkeypatch.setattr(prediction.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 799}))
     with pytest.raises(InputError, match="make room"):
         run(model, tmp_path / "out", tmp_path / "stack.tif")
 
@@ -248,7 +249,7 @@ def test_auto_tile_takes_the_largest_image_whole_where_memory_allows(model, tmp_
 
     The mask is the same.
     """
-    monkeypatch.setattr(summary, "free_memory", lambda device: free)
+    monkeypatch.setattr(memory_needs, "free_memory", lambda device: free)
     used = []
     predict_tiles = tiling.predict_tiles
     monkeypatch.setattr(

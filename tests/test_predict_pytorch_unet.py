@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from npunet import InputError, UNet, evaluate, predict, tiling
-from npunet.commands import scaling
+from npunet.commands import prediction, scaling
 
 
 def save_network(path, n_classes=2, mask_values=None, in_channels=3, **options):
@@ -74,7 +74,7 @@ def test_masks_have_the_values_of_the_training_masks(tmp_path, picture, n_classe
 def test_values_of_16_bit_masks_are_left_out():
     net = UNet(base_channels=1, depth=1, n_classes=3)
     net.mask_values = [0, 300, 1000]
-    np.testing.assert_array_equal(predict.written_values(net), [0, 1, 2])
+    np.testing.assert_array_equal(prediction.written_values(net), [0, 1, 2])
 
 
 def test_a_stack_in_colours(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, summary
+from npunet.commands import memory_needs
 
 # The boxes of Fig. 1, read off the paper: (side, channels), in the order of the arrows. The boxes of two widths in the
 # expansive path, "1024" and so on, are the concatenations.
@@ -123,9 +124,9 @@ def test_recomputation_by_hand():
     kept = (
         4 * 64 + level + below // 2 + below + 2 * level + level + level
     )  # input, norm2 | pool, norm2 | concat, norm2 | output
-    assert summary.kept_memory(net, summary.rows(net, 8)) == kept + 4 * level
+    assert memory_needs.kept_memory(net, summary.rows(net, 8)) == kept + 4 * level
     plain = UNet(1, 2, base_channels=2, depth=1, variant="pytorch-unet")
-    assert summary.kept_memory(plain, summary.rows(plain, 8)) == kept + 3 * (level + below + level)
+    assert memory_needs.kept_memory(plain, summary.rows(plain, 8)) == kept + 3 * (level + below + level)
 
 
 def test_memory_by_hand():
@@ -133,7 +134,7 @@ def test_memory_by_hand():
     net = UNet(1, 2, base_channels=2, depth=1)
     found = summary.rows(net, 24)
     skip, up, concat = 20 * 20 * 2, 12 * 12 * 2, 12 * 12 * 4
-    assert summary.waiting_memory(found) == 4 * max(skip + up + concat, 22 * 22 * 2 + skip)
+    assert memory_needs.waiting_memory(found) == 4 * max(skip + up + concat, 22 * 22 * 2 + skip)
     kept = (
         24 * 24
         + 22 * 22 * 2
@@ -146,10 +147,10 @@ def test_memory_by_hand():
         + 8 * 8 * 2
         + 8 * 8 * 2
     )
-    assert summary.kept_memory(net, found) == 4 * kept
+    assert memory_needs.kept_memory(net, found) == 4 * kept
     # Worst where the concatenation splits its gradient; logits and the two maps behind the concatenation are done with
     # by then.
-    assert summary.gradient_memory(net, found) == 4 * (concat + up + skip - 2 * (8 * 8 * 2) - 10 * 10 * 2)
+    assert memory_needs.gradient_memory(net, found) == 4 * (concat + up + skip - 2 * (8 * 8 * 2) - 10 * 10 * 2)
 
 
 def test_training_memory_is_what_a_fresh_process_needs():
@@ -167,7 +168,7 @@ def test_training_memory_is_what_a_fresh_process_needs():
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True
     )
     net = UNet(base_channels=16)
-    assert summary.training_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.15)
+    assert memory_needs.training_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.15)
 
 
 def test_inference_memory_is_what_a_fresh_process_needs():
@@ -186,7 +187,7 @@ def test_inference_memory_is_what_a_fresh_process_needs():
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True
     )
     net = UNet(base_channels=16)
-    assert summary.inference_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.2)
+    assert memory_needs.inference_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -200,15 +201,15 @@ def test_auto_tile_covers_the_image_or_fills_the_memory(monkeypatch, variant, co
     net = UNet(base_channels=2, variant=variant)
 
     def tiles(free):
-        monkeypatch.setattr(summary, "free_memory", lambda device: free)
-        return summary.tile_for_training(net, covering), summary.tile_for_inference(net, covering)
+        monkeypatch.setattr(memory_needs, "free_memory", lambda device: free)
+        return memory_needs.tile_for_training(net, covering), memory_needs.tile_for_inference(net, covering)
 
     least_inference = 208 if net.options.padding else 204  # two margins of 96 and the grid; an output of 16 or more
     assert tiles(10**12) == (ample, max(ample, least_inference))
     assert tiles(1) == (16 if net.options.padding else 188, least_inference)
     found = summary.rows(net, scarce)
-    assert tiles(1.2501 * summary.training_memory(net, found))[0] == scarce
-    assert tiles(1.2501 * summary.inference_memory(net, found))[1] == max(scarce, least_inference)
+    assert tiles(1.2501 * memory_needs.training_memory(net, found))[0] == scarce
+    assert tiles(1.2501 * memory_needs.inference_memory(net, found))[1] == max(scarce, least_inference)
     assert tiles(None)[0] <= 576
 
 
@@ -217,11 +218,11 @@ def test_memory_of_inference_by_hand_where_the_last_concatenation_is_the_peak():
     the deeper skip is gone by then.
     """
     net = UNet(1, 2, base_channels=2, depth=2)
-    assert summary.waiting_memory(summary.rows(net, 180)) == 4 * (176 * 176 * 2 + 144 * 144 * 2 + 144 * 144 * 4)
+    assert memory_needs.waiting_memory(summary.rows(net, 180)) == 4 * (176 * 176 * 2 + 144 * 144 * 2 + 144 * 144 * 4)
 
 
 def test_paper_network_trains_within_the_memory_of_its_time(paper):
-    assert 1e9 < summary.training_memory(paper, summary.rows(paper, 572)) < 4e9
+    assert 1e9 < memory_needs.training_memory(paper, summary.rows(paper, 572)) < 4e9
 
 
 def test_table_shows_sizes_and_totals(paper):

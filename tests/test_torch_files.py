@@ -12,7 +12,8 @@ import pytest
 from torch_file_builders import STREAM_MAGIC, refused, tensor, weights_file, zipped
 
 from npunet.errors import InputError
-from npunet.files.torch_files import atomic_write, load_tensors, save_safetensors, save_torch
+from npunet.files.torch_files import load_tensors, save_safetensors, save_torch
+from npunet.files.whole_file import atomic_write
 
 REFERENCE = Path(__file__).parent / "reference"
 VGG19 = Path(__file__).parents[2] / "shared" / "data" / "vgg19" / "vgg19_features_to_conv4_4.pth"

@@ -1,11 +1,13 @@
-"""What every command shares: where to compute, and how bad input and Ctrl-C end."""
+"""What every command shares: options that several of them have, and how bad input and Ctrl-C end."""
 
+import argparse
 import sys
 
 from npunet.errors import InputError
 from npunet.machine.backend import use_tf32
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
+MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"
 
 
 def run(main):
@@ -27,6 +29,37 @@ def add_device(parse):
     """The options --device and --tf32."""
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--tf32", action="store_true", help=TF32_HELP)
+
+
+def add_tile_and_scale(parse):
+    """The options --tile and --scale of commands that apply a network."""
+    parse.add_argument(
+        "--tile",
+        type=tile_size,
+        metavar="TILE|auto",
+        help="largest side of an input tile in pixels (default 572, or the nearest that is valid; 1024 for padded "
+        "networks, which take smaller images whole); auto: as large as the images need and memory allows",
+    )
+    parse.add_argument(
+        "--scale",
+        type=float,
+        help="let the network see the images smaller by this factor, and enlarge what it finds (default: as it was "
+        "trained, by the config.json beside it; else 1)",
+    )
+
+
+def tile_size(text):
+    """The value of --tile: "auto", or a number of pixels."""
+    if text != "auto" and not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of pixels, or auto")
+    return text if text == "auto" else int(text)
+
+
+def add_augment(parse):
+    """The option --augment of commands that apply a network."""
+    parse.add_argument(
+        "--augment", action="store_true", help="mean over all rotated and mirrored versions (§4); eight times the work"
+    )
 
 
 def set_tf32(on, asked, device):

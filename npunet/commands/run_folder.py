@@ -14,7 +14,8 @@ from pathlib import Path
 
 from npunet.commands import run_pictures
 from npunet.errors import InputError
-from npunet.files import checkpoint, images
+from npunet.files import checkpoint
+from npunet.files.whole_file import write_text
 
 OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes into config.json and needs to go on
 
@@ -165,9 +166,3 @@ def trained_scale(model):
     """--scale of the training run that wrote this file; 1.0 if nothing is known of it."""
     options = training_config(model).get("options")
     return options.get("scale", 1.0) if isinstance(options, dict) else 1.0
-
-
-def write_text(path, text):
-    """Write a text file that is there whole or not at all."""
-    with images.written_whole(path) as temporary:
-        temporary.write_text(text)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from npunet.files import images
+from npunet.files.whole_file import written_whole
 
 LOSS_COLOUR, SCORE_COLOUR = "#4C72B0", "#DD8452"
 
@@ -105,5 +105,5 @@ def ignored(sample):
 
 def save(figure, path):
     """Write the figure as PNG, under a temporary name until it is whole."""
-    with images.written_whole(path) as temporary:
+    with written_whole(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)

@@ -11,16 +11,16 @@ import numpy as np
 from PIL import Image
 
 from npunet import loss, tiling
+from npunet.commands import ranges
 from npunet.errors import InputError
 
 
 def scaled_size(shape, scale):
     """(H, W, ...) -> (h, w), rounded down.
 
-    Raises InputError for a scale that is none, or leaves nothing of this image.
+    Raises InputError for a scale out of range, or one that leaves nothing of this image.
     """
-    if not 0 < scale <= 1:
-        raise InputError(f"--scale is {scale}; expected a factor above 0, at most 1")
+    ranges.check({"scale": scale})
     height, width = int(scale * shape[0]), int(scale * shape[1])
     if not (height and width):
         raise InputError(
@@ -36,7 +36,7 @@ def resize(image, height, width, method=Image.Resampling.BICUBIC):
 
 
 def scaled_dataset(dataset, scale):
-    """The same Dataset with all samples smaller; instances that vanish are counted out."""
+    """The same Dataset with all samples smaller; instances that vanish are dropped."""
     if scale == 1:
         return dataset
     return replace(dataset, samples=[_scaled_sample(sample, scale) for sample in dataset.samples])

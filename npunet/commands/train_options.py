@@ -10,15 +10,13 @@ falls from 0.924 to 0.887 (benchmarks/results/isbi2012/report.md). npunet.experi
 """
 
 import argparse
-import math
 
 import numpy as np
 
 from npunet import geometry
 from npunet.augmentation import Settings
-from npunet.commands import scaling
-from npunet.commands.cli import TF32_HELP
-from npunet.errors import InputError
+from npunet.commands import ranges
+from npunet.commands.cli import TF32_HELP, tile_size
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
@@ -85,37 +83,9 @@ def grey_statistics(samples):
     return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
 
 
-def tile_size(text):
-    """The value of --tile: "auto", or a number of pixels."""
-    if text != "auto" and not text.removeprefix("-").isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of pixels, or auto")
-    return text if text == "auto" else int(text)
-
-
-RANGES = (  # options, what fits, the same in words
-    (
-        ("steps", "batch", "base_channels", "depth", "held_out", "evaluate_every", "epochs", "classes", "threads"),
-        lambda value: value >= 1,
-        "at least 1",
-    ),
-    (
-        ("warmup", "clip", "weight_decay", "rotation", "elastic", "grey", "w0", "gap", "seed"),
-        lambda value: value >= 0,
-        "at least 0",
-    ),
-    (("learning_rate", "minutes", "sigma"), lambda value: value > 0, "a number above 0"),
-    (("momentum", "dropout"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
-)
-
-
 def check(options):
     """Refuse options that cannot work, before anything is read or written. Raises InputError."""
-    for names, fits, expected in RANGES:
-        for name in names:
-            value = options[name]
-            if value is not None and not (math.isfinite(value) and fits(value)):
-                raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
-    scaling.scaled_size((100, 100), options["scale"])
+    ranges.check(options)
     if options["tile"] == "auto":
         return
     if VARIANTS[options["variant"]].padding:

@@ -1,8 +1,5 @@
 """An image beside its predicted mask, in a window: `npunet.predict --viz`."""
 
-import matplotlib
-import matplotlib.pyplot as plt
-
 from npunet.errors import InputError
 
 
@@ -12,6 +9,9 @@ def show(title, image, mask, path=None):
     Where there is no screen the picture goes to `path` instead. Raises InputError if there is neither. Returns the path
     written, or None.
     """
+    import matplotlib  # here, because it takes a second to prepare a window
+    import matplotlib.pyplot as plt
+
     screen = matplotlib.get_backend().lower() in {
         name.lower()
         for name in matplotlib.backends.backend_registry.list_builtin(matplotlib.backends.BackendFilter.INTERACTIVE)

@@ -12,10 +12,10 @@ import numpy as np
 import scipy
 
 from npunet.commands import train_options
-from npunet.commands.run_folder import write_text
 from npunet.experiments import report_pictures
 from npunet.experiments.recipes import ablation_title
 from npunet.experiments.running import arguments_of, name_of
+from npunet.files.whole_file import write_text
 from npunet.machine.backend import array_module
 
 COUNTS = ("merged", "split", "missed", "invented", "true", "found", "touching")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from npunet import datasets, evaluate, train
-from npunet.commands import scaling, train_options
+from npunet import datasets, train
+from npunet.commands import scaling, scoring, train_options
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.datasets import named
 from npunet.errors import InputError
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
+from npunet.files.whole_file import write_json
 from npunet.unet import UNet
 
 TUNING_IMAGES = 10  # training images, evenly spread, on which the cutting into cells is chosen
@@ -165,16 +166,16 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
         outcome.cutting, outcome.cutting_score = cells.choose_cutting(tuning, predicted)
         outcome.rows, outcome.mean, outcome.found = cells.score_cells(outcome.cutting, held_out, outcome.probabilities)
     else:
-        outcome.rows, outcome.thresholds = evaluate.score_samples(held_out, outcome.probabilities)
-        outcome.mean = evaluate.mean_scores(outcome.rows)
+        outcome.rows, outcome.thresholds = scoring.score_samples(held_out, outcome.probabilities)
+        outcome.mean = scoring.mean_scores(outcome.rows)
     outcome.seconds = time.perf_counter() - start
     return outcome
 
 
 def _predict(net, samples, tile, symmetries, what):
     with tqdm(total=len(samples), desc=f"predicting {what}", unit="image", dynamic_ncols=True, leave=False) as bar:
-        return evaluate.predict_samples(net, samples, tile, symmetries, lambda done, total: bar.update())
+        return scoring.predict_samples(net, samples, tile, symmetries, lambda done, total: bar.update())
 
 
 def write_scores(path, outcome):
-    evaluate.write_json(path, outcome.for_json())
+    write_json(path, outcome.for_json())

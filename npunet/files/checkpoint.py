@@ -1,11 +1,10 @@
 """Checkpoints: one .npz file, without pickles, that is there whole or not at all.
 
 Entries: "header" is JSON text (configuration of the network and whatever else the writer adds);
-"parameter/NAME" and "statistic/NAME" are the network's arrays; training adds "optimizer/...". A file is written to a
-temporary name beside its place, synced to the disk and renamed, so that a crash leaves the old file as it was.
+"parameter/NAME" and "statistic/NAME" are the network's arrays; training adds "optimizer/...". A crash leaves the file
+that was there before as it was (`npunet.files.whole_file`).
 """
 
-import contextlib
 import json
 import os
 import struct
@@ -15,6 +14,7 @@ import zlib
 import numpy as np
 
 from npunet.errors import InputError
+from npunet.files.whole_file import atomic_write
 from npunet.machine.backend import to_cpu, to_device
 
 FORMAT = "npunet checkpoint 1"
@@ -44,20 +44,8 @@ def save(path, entries, **header):
     """
     entries = dict(entries)
     entries["header"] = np.array(json.dumps({"format": FORMAT} | entries["header"] | header))
-    temporary = os.fspath(path) + ".partial"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **entries)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path} could not be written: {error.strerror or error}; check the folder and the space left"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):  # it is gone already if it was renamed
-            os.remove(temporary)
+    with atomic_write(path) as file:
+        np.savez(file, **entries)
 
 
 def load(path):

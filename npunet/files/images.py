@@ -14,7 +14,6 @@ The one scaling rule, for `read_image` and `open_image` alike:
 
 import contextlib
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ import tifffile
 from PIL import Image, ImageSequence
 
 from npunet.errors import InputError
+from npunet.files.whole_file import written_whole
 
 TIFF = (".tif", ".tiff")
 EXTENSIONS = (".png", *TIFF, ".jpg", ".jpeg", ".gif", ".bmp")
@@ -140,19 +140,6 @@ def write_mask(path, classes, n_classes=2):
         raise InputError(f"a mask of {n_classes} classes does not fit into 8 bits; at most 256 can be written")
     scale = np.uint8(255 if n_classes == 2 else 1)
     _write_pages(path, classes, lambda page: page.astype(np.uint8) * scale)
-
-
-@contextlib.contextmanager
-def written_whole(path):
-    """A temporary name beside `path` that becomes `path` at the end of the block, or vanishes if the block fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # the suffix tells Pillow the format
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_pages(path, pages, convert=lambda page: page):

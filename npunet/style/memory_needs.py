@@ -10,8 +10,8 @@ Bytes of one step for a picture of H x W pixels, one number 4 bytes, layers as i
                   as large as the largest map
     generator     parameters, their gradients and Adam's two averages, 4 times the parameters; the maps that its
                   backward pass reads again
-                  (npunet.summary), which wait while VGG looks. Its own gradients come when VGG's maps are gone and need
-                  less
+                  (npunet.commands.memory_needs), which wait while VGG looks. Its own gradients come when VGG's maps
+                  are gone and need less
     GAPS          times all maps, for what lies unused between arrays of different sizes
     WORK          what does not depend on the picture: kernels that Winograd transforms for each thread, buffers of BLAS
 
@@ -22,7 +22,8 @@ workspace of its convolutions, and nothing of it has been measured there.
 
 from contextlib import contextmanager
 
-from npunet import summary
+from npunet import geometry
+from npunet.commands import memory_needs as unet_needs
 from npunet.errors import InputError
 from npunet.gpu import convolution as gpu_convolution
 from npunet.machine.backend import free_memory, memory_in_all
@@ -58,9 +59,9 @@ def needed(objective, shape, net=None, batch=1):
     maps, parameters = vgg_maps(objective, pixels), 0
     if net:
         square = -(-longer // GRID) * GRID
-        maps += summary.kept_memory(net, summary.rows(net, square)) * pixels / square**2
-        parameters = 4 * summary.parameter_memory(net)
-    work = gpu_convolution.WORKSPACE + summary.CUBLAS_BUFFERS if objective.vgg.device == "gpu" else WORK
+        maps += unet_needs.kept_memory(net, geometry.rows(net, square)) * pixels / square**2
+        parameters = 4 * unet_needs.parameter_memory(net)
+    work = gpu_convolution.WORKSPACE + unet_needs.CUBLAS_BUFFERS if objective.vgg.device == "gpu" else WORK
     return int(2 * weights + parameters + GAPS * maps + work)
 
 
@@ -91,7 +92,7 @@ def enough_memory(objective, shape, net=None, batch=1):
     except MemoryError:
         device = objective.vgg.device
         wanted, there = needed(objective, shape, net, batch), memory_in_all(device)
-        memory = summary.MEMORY_SHARE * min(wanted, there or wanted)
+        memory = unet_needs.MEMORY_SHARE * min(wanted, there or wanted)
         there = there or free_memory(device)
         raise InputError(
             f"out of memory: {described(shape, net, batch)} needs about {wanted / 1e9:.1f} GB"

@@ -15,6 +15,6 @@ Arrays keep PyTorch's layout (for example (C_out, C_in, kh, kw)); turning axes i
 
 from npunet.files.torch_files.reading import load_tensors
 from npunet.files.torch_files.safetensors import save_safetensors
-from npunet.files.torch_files.writing import atomic_write, save_torch
+from npunet.files.torch_files.writing import save_torch
 
-__all__ = ["atomic_write", "load_tensors", "save_safetensors", "save_torch"]
+__all__ = ["load_tensors", "save_safetensors", "save_torch"]

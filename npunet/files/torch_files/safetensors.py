@@ -14,7 +14,8 @@ import numpy as np
 
 from npunet.errors import InputError
 from npunet.files.torch_files.tensors import FILE_DTYPES, MAX_DIMENSIONS, decode, is_count, shown
-from npunet.files.torch_files.writing import atomic_write, file_array
+from npunet.files.torch_files.writing import file_array
+from npunet.files.whole_file import atomic_write
 
 DTYPES = {
     "F32": "float32",

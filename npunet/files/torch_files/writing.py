@@ -5,17 +5,15 @@ each branch of `_encode` is the mirror image of a branch in `npunet.files.torch_
 """
 
 import math
-import os
 import pickle  # only for the instructions' names
 import struct
 import zipfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from npunet.errors import InputError
 from npunet.files.torch_files.tensors import FILE_DTYPES, STORAGE_DTYPES, shown
+from npunet.files.whole_file import atomic_write
 
 ALIGNMENT = 64  # bytes; lets PyTorch map a record into memory and use it in place
 MAX_DEPTH = 50
@@ -53,35 +51,6 @@ def save_torch(path, tensors, extra=None):
         for key, block in enumerate(blocks):
             _write_record(archive, file, f"data/{key}", block)
         _write_record(archive, file, "version", b"3\n")
-
-
-@contextmanager
-def atomic_write(path):
-    """``with atomic_write(path) as file``:
-    ``path`` changes only when everything is on the disk, else it stays as it was.
-
-    Writes beside it, to ``path``.partial, then fsync, then rename. Raises InputError if the folder cannot be written.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected the name of a file to write")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        if hasattr(os, "O_DIRECTORY"):  # where folders can be opened, make the rename last as well
-            folder = os.open(path.parent, os.O_DIRECTORY)
-            os.fsync(folder)
-            os.close(folder)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    except BaseException:  # Ctrl-C too leaves nothing half done behind
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def file_array(name, array):

@@ -1,0 +1,50 @@
+"""Which files a command reads and writes: pictures among files and folders, and names that would collide."""
+
+from pathlib import Path
+
+from npunet.errors import InputError
+from npunet.files import images
+
+PROBABILITY = "_probability"  # NAME_probability.tif holds the probabilities of the picture NAME
+
+
+def find_inputs(paths):
+    """The image files among files and folders, folders in the order of their names.
+
+    Raises InputError if there is none.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(
+                entry
+                for entry in path.iterdir()
+                if entry.is_file() and not entry.name.startswith(".") and entry.suffix.lower() in images.EXTENSIONS
+            )
+            if not inside:
+                raise InputError(f"{path}: no image in this folder; expected {', '.join(images.EXTENSIONS)}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"{path}: no such file or folder")
+    return found
+
+
+def check_outputs(inputs, output):
+    """Raises InputError if two inputs would be written to one name, or an output would overwrite an input."""
+    sources = {path.resolve() for path in inputs}
+    owner = {}
+    for path in inputs:
+        for name in (path.stem, path.stem + PROBABILITY):
+            other = owner.setdefault(name.lower(), path)  # some file systems do not tell upper from lower case
+            if other is not path:
+                raise InputError(
+                    f"{other} and {path} would both be written to {output / name}.*; rename one, or predict them into "
+                    f"two folders"
+                )
+            for suffix in (".png", ".tif"):
+                if (output / (name + suffix)).resolve() in sources:
+                    raise InputError(
+                        f"--output {output}: {name}{suffix} would overwrite the input of that name; give another folder"
+                    )

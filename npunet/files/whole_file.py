@@ -1,0 +1,110 @@
+"""Files that are there whole or not at all: written under a temporary name, then renamed.
+
+A crash, a full disk or Ctrl-C leaves the file that was there before as it was. A killed process cannot remove its
+temporary file; its name holds the process's number, and `clean_up` removes those of processes that are gone.
+"""
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+from npunet.errors import InputError
+
+_numbers = itertools.count()
+_TEMPORARY = re.compile(r"^\..*\.(\d+)-\d+\.part(\.[^.]*)?$", re.DOTALL)
+
+
+@contextlib.contextmanager
+def written_whole(path, durable=False):
+    """A temporary name beside `path` that becomes `path` at the end of the block, or vanishes if the block fails.
+
+    durable: content and new name have reached the disk when the block ends. Raises OSError as the system does.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix tells Pillow the format. A long name is shortened, for its temporary name must not be too long.
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{next(_numbers)}.part{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            _sync(temporary)
+        os.replace(temporary, path)
+        if durable:
+            _sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):  # it is gone already if it was renamed
+            temporary.unlink()
+
+
+def _sync(path):
+    """Wait until a file or a folder is on the disk; systems that cannot open a folder are let off."""
+    try:
+        opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+@contextlib.contextmanager
+def atomic_write(path):
+    """``with atomic_write(path) as file``: `written_whole` and durable, for one binary file.
+
+    Raises InputError if the file cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected the name of a file to write")
+    try:
+        with written_whole(path, durable=True) as temporary, open(temporary, "wb") as file:
+            yield file
+            file.flush()
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} could not be written: {reason}; check the folder and the space left") from None
+
+
+def write_text(path, text):
+    """Write a text file, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    """Write JSON, whole or not at all; numbers that do not exist (NaN, infinity) become null."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def clean_up(folder):
+    """Remove the temporary files in `folder` whose process is gone; they were left behind by a kill."""
+    for path in Path(folder).glob(".*"):
+        found = _TEMPORARY.match(path.name)
+        if found and not _is_running(int(found[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_running(process):
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
