@@ -23,7 +23,7 @@ import numpy as np
 import tifffile
 
 from benchmarks.side_by_side import processor
-from npunet import UNet, predict, summary, tiling
+from npunet import UNet, summary, tiling
 from npunet.commands import memory_needs, prediction
 
 CHILD = """

@@ -90,7 +90,7 @@ def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batc
     monkeypatch.setattr(objective.vgg, "device", device)
     monkeypatch.setattr(memory_needs, "WORK", 0)
     monkeypatch.setattr(
-        memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.memory_needs.CUBLAS_BUFFERS
+        memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.unet_needs.CUBLAS_BUFFERS
     )  # what does not depend on sizes
     shape = (192, 256)
     wanted = memory_needs.needed(objective, shape, net, batch)

@@ -211,7 +211,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match="entry loop is nested more than 50 levels"):
         save_torch(path, {}, {"loop": loop})
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="could not be written"):
         save_torch(tmp_path / "no" / "x.pth", {})
     with pytest.raises(InputError, match="is a folder"):
         save_torch(tmp_path, {})

@@ -1,7 +1,7 @@
 """Files that are there whole or not at all: written under a temporary name, then renamed.
 
 A crash, a full disk or Ctrl-C leaves the file that was there before as it was. A killed process cannot remove its
-temporary file; its name holds the process's number, and `clean_up` removes those of processes that are gone.
+temporary file; its name holds machine and process, and `clean_up` removes those of processes that are gone.
 """
 
 import contextlib
@@ -9,13 +9,16 @@ import itertools
 import json
 import math
 import os
+import platform
 import re
+import zlib
 from pathlib import Path
 
 from npunet.errors import InputError
 
 _numbers = itertools.count()
-_TEMPORARY = re.compile(r"^\..*\.(\d+)-\d+\.part(\.[^.]*)?$", re.DOTALL)
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+_TEMPORARY = re.compile(rf"^\..*\.{_MACHINE}-(\d+)-\d+\.part(\.[^.]*)?$", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -27,7 +30,7 @@ def written_whole(path, durable=False):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix tells Pillow the format. A long name is shortened, for its temporary name must not be too long.
-    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{next(_numbers)}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:40]}.{_MACHINE}-{os.getpid()}-{next(_numbers)}.part{path.suffix}")
     try:
         yield temporary
         if durable:
@@ -58,11 +61,13 @@ def _sync(path):
 def atomic_write(path):
     """``with atomic_write(path) as file``: `written_whole` and durable, for one binary file.
 
-    Raises InputError if the file cannot be written.
+    Raises InputError if the file cannot be written, or its folder is not there.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected the name of a file to write")
+    if path.is_dir() or not path.parent.is_dir():
+        reason = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise InputError(f"{path} could not be written: {reason}; give the name of a file in a folder that is there")
+    clean_up(path.parent)
     try:
         with written_whole(path, durable=True) as temporary, open(temporary, "wb") as file:
             yield file
