@@ -20,7 +20,7 @@ import numpy as np
 from npunet import geometry
 from npunet.errors import InputError
 from npunet.files.onnx_messages import Graph, float_value, model
-from npunet.files.torch_files import atomic_write
+from npunet.files.whole_file import atomic_write
 from npunet.machine.backend import to_cpu
 
 LARGEST = 2**31 - 1  # bytes of a protobuf message; a larger model needs a second file
