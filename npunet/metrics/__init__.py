@@ -8,6 +8,8 @@ of the ISBI 2012 challenge (Table 1), of the cell tracking challenge (Table 2), 
     iou, dice       overlap.py      overlap of two masks
     seg             overlap.py      mean overlap of each true cell with its match (Table 2)
     count_errors    counting.py     cells merged, split, missed, invented
+    average_precision  matching.py  AP(t) = TP / (TP + FP + FN) of cells that match by an IoU above t
+    confusion_matrix   confusion.py pixels of each class that were found as each; precision, recall, Dice, IoU of it
 
 The five of Table 1 take the probability of "interior" for a stack of sections, try the thresholds 0, 0.1 .. 1 as the
 challenge does, and return (score, threshold): the mean over the sections at the best threshold. `per_section` has the
@@ -23,24 +25,33 @@ from npunet.metrics.clustering import (
     v_info,
     v_rand,
 )
+from npunet.metrics.confusion import class_scores, confusion_matrix
 from npunet.metrics.counting import count_errors, touching_cells
+from npunet.metrics.matching import IOU_THRESHOLDS, average_precision, match_counts, pair_ious, precision_of_counts
 from npunet.metrics.overlap import cell_ious, dice, iou, pixel_accuracy, pixel_error, pixel_f_score, seg
 from npunet.metrics.threshold_sweep import THRESHOLDS, per_section, sweep
 from npunet.metrics.warping import is_simple_table, warp, warping_error
 
 __all__ = [
+    "IOU_THRESHOLDS",
     "THRESHOLDS",
+    "average_precision",
     "cell_ious",
+    "class_scores",
+    "confusion_matrix",
     "contingency_table",
     "count_errors",
     "dice",
     "information_f_score",
     "iou",
     "is_simple_table",
+    "match_counts",
+    "pair_ious",
     "per_section",
     "pixel_accuracy",
     "pixel_error",
     "pixel_f_score",
+    "precision_of_counts",
     "rand_error",
     "rand_f_score",
     "seg",

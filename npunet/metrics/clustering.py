@@ -16,7 +16,7 @@ at all; and as proposals with thick borders would profit, borders are thinned to
 import numpy as np
 from scipy import ndimage, sparse
 
-from npunet.instances import flood
+from npunet.instances.watershed import flood
 from npunet.metrics.threshold_sweep import best_mean
 
 

@@ -1,5 +1,4 @@
-"""From probabilities to single cells:
-connected components, and a watershed from seeds (what §4 needs beyond the soft-max).
+"""Connected components, and a watershed from seeds, of a whole image (what §4 needs beyond the soft-max).
 
 The network says for each pixel how likely it is to be inside a cell; which pixels belong together it does not say.
 Where the gaps between cells are seen (that is what Eq. 2 is for), the 4-connected components of the thresholded
@@ -32,14 +31,15 @@ def components(probability, threshold=0.5, min_size=0):
 
 
 def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0):
-    """Cells of (H, W) probabilities that touch above ``threshold`` but not above ``seed_threshold``:
-    (H, W) int32, 1..n.
+    """Cells of (H, W) probabilities that touch above ``threshold`` but not above ``seed_threshold``: (H, W) int32.
 
     Seeds are the 4-connected components above seed_threshold of at least ``min_size`` pixels; a component above
     threshold that holds no such seed is a seed as a whole (unless it is too small itself). From seed_threshold to
     threshold the level sinks in 64 equal steps; at each, the seeds grow 4-connectedly over all pixels above the level,
-    step by step in turn (see `flood`). Every pixel above the threshold that a seed reaches gets its number. Raises
-    InputError if the thresholds are not in order.
+    step by step in turn (see `flood`). Every pixel above the threshold that a seed reaches gets its number. Cells are
+    numbered 1..n by their first pixel in reading order. Raises InputError if the thresholds are not in order.
+
+    `npunet.instances.strips.cut_ranks` finds the same cells strip by strip.
     """
     probability = _section(probability)
     if not threshold <= seed_threshold:
@@ -67,12 +67,26 @@ def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0)
                 _sink(np.where(here, labels[box], 0), here, probability[box], threshold, seed_threshold),
                 labels[box],
             )
-    return _without_small(labels, 0)
+    return in_reading_order(labels)
+
+
+def levels(threshold: float, seed_threshold: float, dtype: np.dtype = np.float32) -> np.ndarray:
+    """The levels of the watershed, ascending: (LEVELS + 1,), from threshold to seed_threshold."""
+    return np.linspace(threshold, seed_threshold, LEVELS + 1).astype(dtype)
+
+
+def in_reading_order(labels: np.ndarray) -> np.ndarray:
+    """The same regions, numbered 1..n by their first pixel in reading order: (H, W) int32."""
+    numbers, first = np.unique(labels, return_index=True)
+    order = np.zeros(int(numbers[-1]) + 1, np.int32)
+    regions = numbers > 0
+    order[numbers[regions][np.argsort(first[regions])]] = 1 + np.arange(np.count_nonzero(regions))
+    return order[labels]
 
 
 def _sink(labels, mask, probability, threshold, seed_threshold):
     """The seeds of one component, grown over it while the level sinks."""
-    for level in np.linspace(seed_threshold, threshold, LEVELS + 1):
+    for level in levels(threshold, seed_threshold, probability.dtype)[::-1]:
         labels = flood(labels, (probability > level) & mask)
     return labels
 
