@@ -18,8 +18,8 @@ from npunet.gpu import cuda, kernels
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine import backend
 from npunet.machine.backend import array_module, batched_matmul
+from npunet.machine.bands import blocks
 from npunet.machine.shapes import flipped
-from npunet.ops.conv_algorithms.common import bands
 
 KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
 WORKSPACE = 1 << 30  # bytes for V and M together
@@ -169,7 +169,7 @@ class _Tiles:
 
     def chunks(self, channels, itemsize):
         """Slices of the tiles whose transforms, 36 numbers for each of so many channels, fit into WORKSPACE."""
-        return bands(self.count, WORKSPACE // (36 * channels * itemsize))
+        return blocks(self.count, max(1, WORKSPACE // (36 * channels * itemsize)))
 
 
 def _convolve(x, weight, bias, padding, relu, flip):

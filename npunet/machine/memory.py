@@ -17,6 +17,8 @@ from math import prod
 
 import numpy as np
 
+from npunet.machine.backend import array_module
+
 SMALLEST = 1 << 18  # bytes; below, the C allocator keeps its pages anyway
 GRAIN = 1 << 16  # the pool counts in units of so many bytes
 ALIGNMENT = 64  # bytes of a cache line, and of an AVX-512 register; a grain begins on one
@@ -164,9 +166,7 @@ def release():
 
 def scratch(name, shape, dtype, xp=np):
     """An uninitialised array that lasts until this thread asks for the same ``name`` again:
-    for intermediate results of a band.
-
-    Taking turns with a few names keeps what a band touches small enough for a core's cache.
+    for intermediate results of a band, which thus stay in a core's cache.
     """
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
@@ -174,6 +174,24 @@ def scratch(name, shape, dtype, xp=np):
         return xp.empty(shape, dtype=dtype)
     blocks = _local.__dict__.setdefault("blocks", {})
     if name not in blocks or not size <= blocks[name].nbytes <= 4 * size + GRAIN:
-        blocks[name] = None  # the old block goes back before the new one is taken
+        blocks.pop(name, None)  # the old block goes back before the new one is taken
         blocks[name] = empty((size,), np.uint8)
     return blocks[name][:size].view(dtype).reshape(shape)
+
+
+class Scratch:
+    """Scratch arrays that take turns, for stages of which each reads only what the stage before has written.
+
+    With ``count`` arrays, `next` hands out array 0, 1, ... count - 1, then 0 again. The rule of the order: whatever
+    `next` returns is overwritten ``count`` calls later, and must not be read after that. Two arrays are enough for a
+    chain: a stage reads one and writes into the other. ``like`` gives dtype and device.
+    """
+
+    def __init__(self, name, count, like):
+        self.name, self.count, self.turn = name, count, -1
+        self.dtype, self.xp = like.dtype, array_module(like)
+
+    def next(self, shape):
+        """The array whose turn it is, uninitialised, of this shape."""
+        self.turn = (self.turn + 1) % self.count
+        return scratch(f"{self.name} {self.turn}", shape, self.dtype, self.xp)

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from npunet.gpu import cuda, kernels
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.machine.bands import each_band
+from npunet.machine.bands import each_band, sum_over_bands
 
 
 class BatchNormContext(NamedTuple):
@@ -86,7 +86,7 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
         if relu:
             xp.maximum(band, 0, out=band)
 
-    each_band(one_band, n, height, 2 * y[:1, :1].nbytes, xp)
+    each_band(one_band, touches=(y, x))
     return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
 
 
@@ -115,7 +115,7 @@ def _gradient_sums(dy, x, y, mean):
     """
     xp = array_module(dy)
     n, height, width, channels = x.shape
-    masked, means, sums = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype), {}
+    masked, means = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype)
 
     def one_band(image, rows):
         g = masked[image, rows].reshape(-1, width * channels)  # (rows, W*C)
@@ -126,10 +126,12 @@ def _gradient_sums(dy, x, y, mean):
         deviation = memory.scratch("batch norm", g.shape, g.dtype, xp)
         xp.subtract(x[image, rows].reshape(g.shape), means, out=deviation)
         deviation *= g
-        sums[image, rows.start] = _channel_sums(g, channels), _channel_sums(deviation, channels)
+        return _channel_sums(g, channels), _channel_sums(deviation, channels)
 
-    each_band(one_band, n, height, 5 * masked[:1, :1].nbytes, xp)
-    return *_in_order(sums), masked
+    sums = sum_over_bands(
+        one_band, touches=(masked, dy, x, x) if y is None else (masked, dy, y, x, x)
+    )  # deviations: like x
+    return *sums, masked
 
 
 def _sum_of_lines(g, x, factor_g, factor_x, offset):
@@ -145,7 +147,7 @@ def _sum_of_lines(g, x, factor_g, factor_x, offset):
         scaled = memory.scratch("batch norm", band.shape, band.dtype, xp)
         band += xp.multiply(x[image, rows].reshape(band.shape), factor_x, out=scaled)
 
-    each_band(one_band, n, height, 3 * g[:1, :1].nbytes, xp)
+    each_band(one_band, touches=(g, x, x))  # what is scaled: like x
     return g
 
 
@@ -157,7 +159,6 @@ def _moments(x):
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
-    found = {}
 
     def one_band(image, rows):
         band = x[image, rows].reshape(-1, width * channels)  # (rows, W*C)
@@ -166,21 +167,12 @@ def _moments(x):
         deviation = memory.scratch("batch norm", band.shape, x.dtype, xp)
         xp.subtract(band, _rows(mean, width, x.dtype), out=deviation)
         deviation *= deviation
-        found[image, rows.start] = pixels * mean, pixels * mean * mean, _channel_sums(deviation, channels)
+        return pixels * mean, pixels * mean * mean, _channel_sums(deviation, channels)
 
-    each_band(one_band, n, height, 3 * x[:1, :1].nbytes, xp)
-    total, squares, deviations = _in_order(found)
+    total, squares, deviations = sum_over_bands(one_band, touches=(x, x))  # deviations: like x
     pixels = n * height * width
     mean = total / pixels
     return mean, deviations / pixels + xp.maximum(squares / pixels - mean * mean, 0)
-
-
-def _in_order(found):
-    """{(image, first row): arrays} of all bands -> the sum of each array;
-    in the order of the bands, so the same bits each time.
-    """
-    bands = [found[key] for key in sorted(found)]
-    return [sum(arrays[1:], arrays[0]) for arrays in zip(*bands)]
 
 
 def _rows(vector, width, dtype):

@@ -19,8 +19,7 @@ why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv
 from npunet.gpu import cuda, kernels
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.machine.bands import each_band, matmul
-from npunet.machine.threads import get_num_threads, worker
+from npunet.machine.bands import ceil_div, each_band, matmul, sum_over_bands
 
 FEWEST_PIXELS = 512  # of a band: the matrix is read again for each
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -68,7 +67,7 @@ def up_conv2d(x, weight, bias=None):
             else:
                 xp.add(columns[:, :, a], bias, out=blocks[image, rows, a])  # (rows, W, 2, K)
 
-    each_band(one_band, n, height, 2 * blocks[:1, :1].nbytes, xp, fewest=-(-FEWEST_PIXELS // width))
+    each_band(one_band, touches=(x, y, y), fewest=ceil_div(FEWEST_PIXELS, width))  # columns: as large as y
     return y, (x, weight, bias is not None)
 
 
@@ -81,24 +80,22 @@ def up_conv2d_backward(dy, ctx):
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
 
     on_gpu = cuda.on_gpu(dy)
-    totals = xp.zeros((get_num_threads(), 2, 2, outputs), dy.dtype)  # dbias of each thread
 
     def one_band(image, rows):
         block = dy[image, 2 * rows.start : 2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
         columns[image, rows] = block.swapaxes(1, 2)
-        if has_bias and not on_gpu:
-            totals[worker()] += columns[image, rows].sum(axis=(0, 1))
+        return [columns[image, rows].sum(axis=(0, 1, 2, 3))] if has_bias and not on_gpu else []
 
-    each_band(one_band, n, height, 2 * columns[:1, :1].nbytes, xp, fixed=True)
+    dbias = sum_over_bands(one_band, touches=(columns, dy))
     columns = columns.reshape(-1, 4 * outputs)  # (N*H*W, 2*2*K)
     dx = memory.empty(x.shape, dy.dtype, xp)
-    matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels), xp)  # (N*H*W, 2*2*K) @ (2*2*K, C)
+    matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels))  # (N*H*W, 2*2*K) @ (2*2*K, C)
     dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
-    matmul(x.reshape(-1, channels).T, columns, dmatrix, xp)  # (C, N*H*W) @ (N*H*W, 2*2*K)
+    matmul(x.reshape(-1, channels).T, columns, dmatrix)  # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
     if not has_bias:
         return dx, dweight, None
-    return dx, dweight, kernels.mask_and_sum(dy, None)[1] if on_gpu else totals.sum(axis=(0, 1, 2))
+    return dx, dweight, kernels.mask_and_sum(dy, None)[1] if on_gpu else dbias[0]
 
 
 def _as_matrix(weight):

@@ -73,7 +73,7 @@ def _two_products(down, x, across):
         for block, part in zip(blocks, parts):
             xp.matmul(across[block, part], mixed[:, part], out=y[image, rows, block])  # (W', W) @ (rows, W, C)
 
-    each_band(one_band, n, len(down), 2 * y[:1, :1].nbytes, xp)
+    each_band(one_band, touches=(y, x))
     return y
 
 

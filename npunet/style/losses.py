@@ -55,7 +55,7 @@ def gram(features):
     g = xp.empty((n, channels, channels), features.dtype)
     for image in range(n):
         flat = features[image].reshape(-1, channels)  # (H*W, C)
-        matmul(flat.T, flat, g[image], xp)  # (C, H*W) @ (H*W, C)
+        matmul(flat.T, flat, g[image])  # (C, H*W) @ (H*W, C)
     g /= height * width * channels
     return g, features
 
@@ -67,7 +67,7 @@ def gram_backward(dg, ctx):
     both = (dg + dg.swapaxes(1, 2)) / (height * width * channels)  # (N, C, C)
     df = memory.empty(ctx.shape, ctx.dtype, xp)
     for image in range(n):
-        matmul(ctx[image].reshape(-1, channels), both[image], df[image].reshape(-1, channels), xp)  # (H*W, C) @ (C, C)
+        matmul(ctx[image].reshape(-1, channels), both[image], df[image].reshape(-1, channels))  # (H*W, C) @ (C, C)
     return df
 
 

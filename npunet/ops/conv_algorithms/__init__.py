@@ -14,7 +14,8 @@
 Each has forward(x, weight, bias, padding, relu) -> y and
 backward(dy, x, y, weight, padding, relu, need_dx) -> dx or None, dweight, dbias, with
 x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None, stride 1. They trust their arguments; convolution.py checks
-them. supports(kh, kw), where there is one, says which kernels it can do.
+them. supports(kh, kw), where there is one, says which kernels it can do. scratch_bytes(x_shape, weight_shape, padding,
+itemsize) says how much memory it needs for a moment on the CPU, besides x, y, weight and their gradients.
 """
 
 from npunet.gpu import convolution as gpu_convolution
@@ -58,3 +59,11 @@ def choose(x_shape, weight_shape, padding, device, dtype="float32"):
     if batch * height * width < FEW_PIXELS:  # Winograd's kernels, four times as large, cost more than they save
         return "im2col"
     return "winograd_5x5" if c * k <= winograd.SMALL_KERNEL else "winograd"
+
+
+def scratch_bytes(x_shape, weight_shape, padding, itemsize):
+    """Most bytes that a convolution needs for a moment on the CPU, forward or backward, on all threads, besides x
+    (N, H, W, C), y, weight (kh, kw, C, K) and their gradients; for the algorithm that `choose` takes.
+    """
+    algorithm = ALGORITHMS[choose(x_shape, weight_shape, padding, "cpu")]
+    return algorithm.scratch_bytes(x_shape, weight_shape, padding, itemsize)

@@ -1,11 +1,8 @@
 """What the convolution algorithms share: the input gradient, bias and ReLU of a band of rows."""
 
-import numpy as np
-
 from npunet.gpu import cuda, kernels
 from npunet.machine.backend import array_module
 from npunet.machine.shapes import crop_or_pad, flipped
-from npunet.machine.threads import parallel
 
 
 def input_gradient(forward, dy, weight, padding):
@@ -30,19 +27,3 @@ def add_bias_relu(band, bias, relu):
 def masked(dy, y, relu):
     """dy behind the ReLU: zero where y = max(0, .) is not positive. dy itself without ReLU."""
     return dy * (y > 0) if relu else dy
-
-
-def bands(count, size):
-    """Slices of at most ``size`` that cover range(count)."""
-    size = max(1, int(size))
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def each(task, items, xp, fixed=False):
-    """task(item) for each item: on all threads for NumPy (``fixed``: see `parallel`), one after the other for CuPy,
-    where the GPU is the parallel machine."""
-    if xp is np:
-        parallel(lambda index: task(items[index]), len(items), fixed)
-    else:
-        for item in items:
-            task(item)

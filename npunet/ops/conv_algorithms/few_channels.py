@@ -13,31 +13,20 @@ The ones turn the bias into the weight of a tap that always sees 1, so neither t
 its own. Each thread takes bands of output rows.
 """
 
-import numpy as np
-
-from npunet.machine import memory
 from npunet.machine.backend import array_module
+from npunet.machine.bands import band_height, each_band, sum_over_bands
+from npunet.machine.memory import empty, scratch
 from npunet.machine.shapes import crop_or_pad, output_shape
-from npunet.machine.threads import get_num_threads, worker
+from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms import im2col
-from npunet.ops.conv_algorithms.common import bands, each, input_gradient
-
-BAND_BYTES = 1 << 19  # of y in a band, which ReLU passes again: a quarter of a core's level-2 cache
-BAND_BYTES_GPU = 1 << 28
+from npunet.ops.conv_algorithms.common import input_gradient
 
 
-def row_bands(output, itemsize, xp):
-    """(n, rows) of each band of output rows."""
-    batch, height, width, k = output
-    size = (BAND_BYTES if xp is np else BAND_BYTES_GPU) // (width * k * itemsize)
-    return [(n, rows) for n in range(batch) for rows in bands(height, size)]
-
-
-def taps(patches, band, name, xp):
+def taps(patches, n, rows):
     """The matrix ``rows`` of a band: (kh kw C + 1, pixels)."""
-    windows = patches[band].transpose(2, 3, 4, 0, 1)  # (kh, kw, C, rows, W')
+    windows = patches[n, rows].transpose(2, 3, 4, 0, 1)  # (kh, kw, C, rows, W')
     pixels = windows.shape[3] * windows.shape[4]
-    matrix = memory.scratch(name, (windows.size // pixels + 1, pixels), patches.dtype, xp)
+    matrix = scratch("taps", (windows.size // pixels + 1, pixels), patches.dtype, array_module(patches))
     matrix[:-1].reshape(windows.shape)[...] = windows
     matrix[-1] = 1
     return matrix
@@ -47,18 +36,18 @@ def forward(x, weight, bias, padding, relu):
     """y (N, H', W', K) from x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None."""
     xp = array_module(x)
     kh, kw, c, k = weight.shape
-    y = memory.empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
+    y = empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
     patches = im2col.windows(crop_or_pad(x, padding, padding), kh, kw)  # (N, H', W', kh, kw, C)
     last = xp.zeros((1, k), dtype=x.dtype) if bias is None else bias.reshape(1, k)
     matrix = xp.concatenate([weight.reshape(-1, k), last])  # (kh kw C + 1, K)
 
-    def one_band(band):
-        result = y[band].reshape(-1, k)  # a view: rows are contiguous in y
-        xp.matmul(taps(patches, band, "even", xp).T, matrix, out=result)
+    def one_band(n, rows):
+        result = y[n, rows].reshape(-1, k)  # a view: rows are contiguous in y
+        xp.matmul(taps(patches, n, rows).T, matrix, out=result)
         if relu:
             xp.maximum(result, 0, out=result)
 
-    each(one_band, row_bands(y.shape, x.itemsize, xp), xp)
+    each_band(one_band, touches=(y, y))  # written by the product, read again by ReLU
     return y
 
 
@@ -66,20 +55,26 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
     """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
     xp = array_module(x)
     kh, kw, c, k = weight.shape
-    dz = memory.empty(dy.shape, dy.dtype, xp) if relu and need_dx else dy  # dy behind the ReLU
+    dz = empty(dy.shape, dy.dtype, xp) if relu and need_dx else dy  # dy before the ReLU
     patches = im2col.windows(crop_or_pad(x, padding, padding), kh, kw)  # (N, H', W', kh, kw, C)
-    totals = [None] * get_num_threads()  # [dweight; dbias] of each thread, over the bands that it did
 
-    def one_band(band):
-        dresult = dz[band]
+    def one_band(n, rows):
+        dresult = dz[n, rows]
         if relu:
-            dresult = dresult if need_dx else memory.scratch("odd", dresult.shape, dy.dtype, xp)
-            xp.multiply(dy[band], y[band] > 0, out=dresult)
-        part = taps(patches, band, "even", xp) @ dresult.reshape(-1, k)  # (kh kw C + 1, pixels) @ (pixels, K)
-        totals[worker()] = part if totals[worker()] is None else totals[worker()] + part
+            dresult = dresult if need_dx else scratch("masked", dresult.shape, dy.dtype, xp)
+            xp.multiply(dy[n, rows], y[n, rows] > 0, out=dresult)
+        return (taps(patches, n, rows) @ dresult.reshape(-1, k),)  # (kh kw C + 1, pixels) @ (pixels, K)
 
-    each(one_band, row_bands(dy.shape, x.itemsize, xp), xp, fixed=True)
-    first, *others = [total for total in totals if total is not None]
-    total = sum(others, first)
+    (total,) = sum_over_bands(one_band, touches=(dy, dy))
     dx = input_gradient(im2col.forward, dz, weight, padding) if need_dx else None
     return dx, total[:-1].reshape(weight.shape), total[-1]
+
+
+def scratch_bytes(x_shape, weight_shape, padding, itemsize):
+    """Most bytes that forward or backward need for a moment besides x, y, weight and their gradients."""
+    kh, kw, c, k = weight_shape
+    _, height, width, _ = output_shape(x_shape, weight_shape, padding)
+    rows = band_height(height, 2 * width * k * itemsize)
+    taps_and_mask = get_num_threads() * rows * width * (kh * kw * c + 1 + k) * itemsize
+    dx = im2col.scratch_bytes(x_shape, (kh, kw, k, c), kh // 2, itemsize)
+    return max(taps_and_mask, dx)

@@ -15,16 +15,13 @@ network), each thread takes some of the output channels, or for dx, of the input
 Source: Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing" (2006).
 """
 
-import numpy as np
-
-from npunet.machine import memory
 from npunet.machine.backend import array_module
+from npunet.machine.bands import band_height, ceil_div, each, each_band, shares, sum_over_bands
+from npunet.machine.memory import empty, scratch
 from npunet.machine.shapes import crop_or_pad, output_shape
-from npunet.machine.threads import get_num_threads, worker
-from npunet.ops.conv_algorithms.common import add_bias_relu, bands, each, input_gradient, masked
+from npunet.machine.threads import get_num_threads
+from npunet.ops.conv_algorithms.common import add_bias_relu, input_gradient, masked
 
-BAND_BYTES = 1 << 20  # cols and y of one band: half of a core's level-2 cache
-BAND_BYTES_GPU = 1 << 28  # there, few large products
 LEAST_PIXELS = 128  # of a band: BLAS copies the kernel in pieces for each product
 
 
@@ -34,15 +31,14 @@ def windows(x, kh, kw):
     return view.transpose(0, 1, 2, 4, 5, 3)
 
 
-def gather(patches, pixels):
-    """cols of some of the output pixels: (pixels, kh kw C)."""
-    found = patches[pixels]
-    kh, kw, c = found.shape[-3:]
+def gather(patches):
+    """cols of the windows (..., kh, kw, C): (pixels, kh kw C)."""
+    kh, kw, c = patches.shape[-3:]
     if kh * kw > 1:
-        cols = memory.scratch("cols", found.shape, found.dtype, array_module(found))
-        cols[...] = found
-        found = cols
-    return found.reshape(-1, kh * kw * c)
+        cols = scratch("cols", patches.shape, patches.dtype, array_module(patches))
+        cols[...] = patches
+        patches = cols
+    return patches.reshape(-1, kh * kw * c)
 
 
 def kernel_is_larger(y_shape, weight_shape):
@@ -51,42 +47,29 @@ def kernel_is_larger(y_shape, weight_shape):
     return batch * height * width < k
 
 
-def row_bands(output, weight, xp):
-    """(n, rows) of each band of output rows:
-    cols and y take about BAND_BYTES, more if that would be less than LEAST_PIXELS.
-    """
-    row_bytes = output[2] * weight[..., 0].size * weight.itemsize + output[2] * output[3] * weight.itemsize
-    size = max(
-        (BAND_BYTES if xp is np else BAND_BYTES_GPU) // row_bytes,
-        min(-(-LEAST_PIXELS // output[2]), -(-output[1] // get_num_threads())),
-    )
-    return [(n, rows) for n in range(output[0]) for rows in bands(output[1], size)]
-
-
-def channel_blocks(channels):
-    """A slice of the channels for each thread."""
-    return bands(channels, -(-channels // get_num_threads()))
-
-
 def forward(x, weight, bias, padding, relu):
     """y (N, H', W', K) from x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None."""
     xp = array_module(x)
     kh, kw, c, k = weight.shape
-    y = memory.empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
+    y = empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
     patches = windows(crop_or_pad(x, padding, padding), kh, kw)  # (N, H', W', kh, kw, C)
     matrix = weight.reshape(kh * kw * c, k)
 
-    def one_part(pixels, channels):
-        cols = gather(patches, pixels)
-        result = y[pixels].reshape(-1, k)[:, channels]  # a view: rows are contiguous in y
-        xp.matmul(cols, matrix[:, channels], out=result)
-        add_bias_relu(result, None if bias is None else bias[channels], relu)
+    def one_block(block):
+        result = y.reshape(-1, k)[:, block]
+        xp.matmul(gather(patches), matrix[:, block], out=result)  # (N H' W', kh kw C) @ (kh kw C, some of K)
+        add_bias_relu(result, None if bias is None else bias[block], relu)
+
+    def one_band(n, rows):
+        result = y[n, rows].reshape(-1, k)  # a view: rows are contiguous in y
+        xp.matmul(gather(patches[n, rows]), matrix, out=result)  # (rows W', kh kw C) @ (kh kw C, K)
+        add_bias_relu(result, bias, relu)
 
     if kernel_is_larger(y.shape, weight.shape):
-        each(lambda block: one_part(slice(None), block), channel_blocks(k), xp)
+        each(one_block, shares(k, x), x)
     else:
         matrix = xp.ascontiguousarray(matrix)
-        each(lambda band: one_part(band, slice(None)), row_bands(y.shape, weight, xp), xp)
+        each_band(one_band, touches=(y, patches), fewest=ceil_div(LEAST_PIXELS, y.shape[2]))
     return y
 
 
@@ -96,21 +79,18 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
         return backward_by_channels(masked(dy, y, relu), x, weight, padding, need_dx)
     xp = array_module(x)
     kh, kw, c, k = weight.shape
-    dz = memory.empty(dy.shape, dy.dtype, xp) if relu else dy  # dy behind the ReLU
+    dz = empty(dy.shape, dy.dtype, xp) if relu else dy  # dy before the ReLU
     patches = windows(crop_or_pad(x, padding, padding), kh, kw)  # (N, H', W', kh, kw, C)
-    totals = [None] * get_num_threads()  # dweight and dbias of each thread, over the bands that it did
 
-    def one_band(band):
+    def one_band(n, rows):
         if relu:
-            xp.multiply(dy[band], y[band] > 0, out=dz[band])
-        cols = gather(patches, band)  # (rows W', kh kw C)
-        dresult = dz[band].reshape(-1, k)  # (rows W', K)
-        parts = cols.T @ dresult, dresult.sum(axis=0)  # (kh kw C, rows W') @ (rows W', K)
-        done = totals[worker()]
-        totals[worker()] = parts if done is None else [total + part for total, part in zip(done, parts)]
+            xp.multiply(dy[n, rows], y[n, rows] > 0, out=dz[n, rows])
+        dresult = dz[n, rows].reshape(-1, k)  # (rows W', K)
+        cols = gather(patches[n, rows])  # (rows W', kh kw C)
+        return cols.T @ dresult, dresult.sum(axis=0)  # (kh kw C, rows W') @ (rows W', K)
 
-    each(one_band, row_bands(dy.shape, weight, xp), xp, fixed=True)
-    dweight, dbias = (sum(parts[1:], parts[0]) for parts in zip(*(total for total in totals if total is not None)))
+    fewest = ceil_div(LEAST_PIXELS, dy.shape[2])
+    dweight, dbias = sum_over_bands(one_band, touches=(dy, patches), fewest=fewest)
     dx = input_gradient(forward, dz, weight, padding) if need_dx else None
     return dx, dweight.reshape(weight.shape), dbias
 
@@ -122,23 +102,36 @@ def backward_by_channels(dy, x, weight, padding, need_dx):
     batch, height, width, _ = dy.shape
     x = crop_or_pad(x, padding, padding)
     dresult = dy.reshape(-1, k)  # (N H' W', K)
-    dweight = memory.empty(weight.shape, x.dtype, xp)
+    dweight = empty(weight.shape, x.dtype, xp)
 
     def dweight_block(block):
-        cols = gather(windows(x, kh, kw), slice(None))  # (N H' W', kh kw C)
+        cols = gather(windows(x, kh, kw))  # (N H' W', kh kw C)
         xp.matmul(cols.T, dresult[:, block], out=dweight.reshape(-1, k)[:, block])
 
-    each(dweight_block, channel_blocks(k), xp)
+    each(dweight_block, shares(k, x), x)
     if not need_dx:
         return None, dweight, dresult.sum(axis=0)
     dx = xp.zeros(x.shape, dtype=x.dtype)  # with the border that padding added
 
     def dx_block(block):
-        dcols = memory.scratch("cols", (batch, height, width, block.stop - block.start), dy.dtype, xp)
+        dcols = scratch("dcols", (batch, height, width, block.stop - block.start), dy.dtype, xp)
         for u in range(kh):
             for v in range(kw):
                 xp.matmul(dresult, weight[u, v, block].T, out=dcols.reshape(len(dresult), -1))  # (N H' W', K) @ (K, C)
                 dx[:, u : u + height, v : v + width, block] += dcols
 
-    each(dx_block, channel_blocks(c), xp)
+    each(dx_block, shares(c, x), x)
     return crop_or_pad(dx, -padding, -padding), dweight, dresult.sum(axis=0)
+
+
+def scratch_bytes(x_shape, weight_shape, padding, itemsize):
+    """Most bytes that forward or backward need for a moment besides x, y, weight and their gradients."""
+    kh, kw, c, k = weight_shape
+    batch, height, width, _ = y_shape = output_shape(x_shape, weight_shape, padding)
+    window = kh * kw * c if kh * kw > 1 else 0  # numbers of cols for each pixel
+    if kernel_is_larger(y_shape, weight_shape):
+        return get_num_threads() * batch * height * width * window * itemsize
+    rows = band_height(height, width * (kh * kw * c + k) * itemsize, ceil_div(LEAST_PIXELS, width))
+    return (
+        get_num_threads() * (rows * width * window + 2 * kh * kw * c * k) * itemsize
+    )  # cols; a part of dweight, its sum

@@ -12,57 +12,43 @@ plain product. Each thread takes some of the output channels, so that small imag
 busy.
 """
 
-import numpy as np
-
-from npunet.machine import memory
 from npunet.machine.backend import array_module
+from npunet.machine.bands import band_height, ceil_div, each, row_bands, shares
+from npunet.machine.memory import empty
 from npunet.machine.shapes import crop_or_pad, output_shape
 from npunet.machine.threads import get_num_threads
-from npunet.ops.conv_algorithms.common import add_bias_relu, bands, each, input_gradient, masked
-
-BAND_BYTES = 1 << 19  # of one band of y or dy: with its x it fits a core's level-2 cache
-BAND_BYTES_GPU = 1 << 28  # there, few large products
+from npunet.ops.conv_algorithms.common import add_bias_relu, input_gradient, masked
 
 
-def flat_bands(x, weight):
-    """(n, output rows, start of those rows in x_flat, number of flat pixels) for each band of the padded x (N, H, W,
-    C).
+def flat_bands(y, width):
+    """(n, output rows, start of those rows in x_flat, number of flat pixels) for each band of y (N, H', W', K);
+    ``width`` is that of the padded x.
     """
-    batch, height, width, _ = output_shape(x.shape, weight.shape, 0)
-    size = BAND_BYTES if array_module(x) is np else BAND_BYTES_GPU
-    for n in range(batch):
-        for rows in bands(height, size // (x.shape[2] * weight.shape[3] * x.itemsize)):
-            yield n, rows, rows.start * x.shape[2], (rows.stop - rows.start - 1) * x.shape[2] + width
-
-
-def channel_blocks(k, xp):
-    """A slice of the output channels for each thread; all of them for CuPy."""
-    return bands(k, -(-k // get_num_threads()) if xp is np else k)
+    for n, rows in row_bands(touches=(y, y)):  # the sum over taps, and y or dy
+        yield n, rows, rows.start * width, (rows.stop - rows.start - 1) * width + y.shape[2]
 
 
 def forward(x, weight, bias, padding, relu):
     """y (N, H', W', K) from x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None."""
     xp = array_module(x)
     kh, kw, c, k = weight.shape
-    y = memory.empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
+    y = empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
     x = xp.ascontiguousarray(crop_or_pad(x, padding, padding))
     width = x.shape[2]
 
     def one_block(block):
-        for n, rows, start, pixels in flat_bands(x, weight):
+        for n, rows, start, pixels in flat_bands(y, width):
             x_flat = x[n].reshape(-1, c)  # (H W, C)
             total = xp.zeros(((rows.stop - rows.start) * width, block.stop - block.start), dtype=x.dtype)
             for u in range(kh):
                 for v in range(kw):
                     begin = start + u * width + v
                     total[:pixels] += x_flat[begin : begin + pixels] @ weight[u, v, :, block]  # (pixels, C) @ (C, K)
-            band = total.reshape(rows.stop - rows.start, width, -1)[
-                :, : y.shape[2]
-            ]  # (rows, W', K): without the mixed pixels
+            band = total.reshape(rows.stop - rows.start, width, -1)[:, : y.shape[2]]  # without the mixed pixels
             add_bias_relu(band, None if bias is None else bias[block], relu)
             y[n, rows, :, block] = band
 
-    each(one_block, channel_blocks(k, xp), xp)
+    each(one_block, shares(k, x), x)
     return y
 
 
@@ -76,7 +62,7 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
     dweight, dbias = xp.zeros(weight.shape, dtype=x.dtype), xp.zeros(k, dtype=x.dtype)
 
     def one_block(block):
-        for n, rows, start, pixels in flat_bands(padded, weight):
+        for n, rows, start, pixels in flat_bands(dy, width):
             x_flat = padded[n].reshape(-1, c)  # (H W, C)
             band = xp.zeros((rows.stop - rows.start, width, block.stop - block.start), dtype=x.dtype)
             band[:, : dy.shape[2]] = dy[n, rows, :, block]  # dy with zeros at the mixed pixels
@@ -87,6 +73,16 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
                     dweight[u, v, :, block] += x_flat[begin : begin + pixels].T @ dy_flat  # (C, pixels) @ (pixels, K)
             dbias[block] += dy_flat.sum(axis=0)
 
-    each(one_block, channel_blocks(k, xp), xp)
+    each(one_block, shares(k, x), x)
     dx = input_gradient(forward, dy, weight, padding) if need_dx else None
     return dx, dweight, dbias
+
+
+def scratch_bytes(x_shape, weight_shape, padding, itemsize):
+    """Most bytes that forward or backward need for a moment besides x, y, weight and their gradients."""
+    batch, height, width, k = output_shape(x_shape, weight_shape, padding)
+    c, columns = weight_shape[2], x_shape[2] + 2 * padding
+    rows = band_height(height, 2 * width * k * itemsize)
+    block, threads = ceil_div(k, get_num_threads()), get_num_threads()
+    each = 2 * rows * columns * block + c * block  # of a thread: the sum and one product; a product for dweight
+    return (threads * each + batch * height * columns * k) * itemsize  # and dy with its border

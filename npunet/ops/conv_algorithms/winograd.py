@@ -37,43 +37,29 @@ neural networks" (2016), arXiv 1509.09308; points: Barabasz et al., "Error analy
 Winograd convolution" (2020), doi:10.1145/3412380.
 """
 
-from typing import NamedTuple
-
-import numpy as np
-
-from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.machine.shapes import flipped
-from npunet.machine.threads import get_num_threads, worker
-from npunet.ops.conv_algorithms.common import bands, each
+from npunet.machine.bands import blocks, ceil_div, each, sum_over
+from npunet.machine.memory import Scratch, empty, scratch
+from npunet.machine.shapes import flipped, output_shape
+from npunet.machine.threads import get_num_threads
+from npunet.ops.conv_algorithms.tiles import TileGrid
+from npunet.ops.conv_algorithms.transforms import toom_cook, two_sided
 
-BAND_TILES = 100  # tiles of a band with a small kernel: its frequencies stay in a core's cache
+SMALL_KERNEL = 1 << 13  # c k up to which U stays in a core's cache
+BAND_TILES = 100  # tiles of a band with such a kernel: V and M stay in cache too
 BAND_PRODUCT = 1000000  # ... but tiles c k at most this: up to here OpenBLAS has a faster product
-SMALL_KERNEL = 1 << 13  # c k up to which the kernel's frequencies stay in cache too
 LARGE_BAND = 300  # tiles of a band with a larger kernel, which is read again for each band
-FEW = 5  # tiles for each output channel below which it is better read only once:
-BLOCK_KERNELS = 1 << 17  # then a thread takes a block of channels with at most so many kernels (c, k), not a band
-PART = 1 << 13  # kernels (c, k) transformed at a time
-
-
-def toom_cook(points, taps=3):
-    """B^T (t, t), G (t, taps), A^T (m, t) that evaluate at ``points`` and infinity;
-    t = len(points) + 1, m = t - taps + 1.
-    """
-    t = len(points) + 1
-    bt, g, a = np.zeros((t, t)), np.zeros((t, taps)), np.zeros((t, t - taps + 1))
-    for i, point in enumerate(points):
-        others = points[:i] + points[i + 1 :]
-        bt[i, :-1] = np.polynomial.polynomial.polyfromroots(others)  # Lagrange's polynomial of this point ...
-        g[i] = point ** np.arange(taps) / np.prod(np.subtract(point, others))  # ... its denominator put into G
-        a[i] = point ** np.arange(t - taps + 1)
-    bt[-1] = np.polynomial.polynomial.polyfromroots(points)  # infinity: the highest coefficients
-    g[-1, -1] = a[-1, -1] = 1
-    return bt, g, a.T
+FEW = 5  # tiles for each output channel, below which U should be read once only
+BLOCK_KERNELS = 1 << 17  # kernels (c, k) of a block of channels that a thread then takes
 
 
 class Winograd:
-    """The convolution algorithm F(m x m, 3x3); ``points``: m + 1 numbers, the second of which is 1 (see Bias above)."""
+    """The convolution algorithm F(m x m, 3x3); ``points``: m + 1 numbers, the second of which is 1 (see Bias above).
+
+    Two strategies. *By tiles*: U is made once, then each thread takes bands of tiles through all stages. *By channels*,
+    for few tiles and many channels, where U is the largest array: V is made once, then each thread takes blocks of
+    channels, and U is made, used and forgotten block by block.
+    """
 
     def __init__(self, points):
         self.bt, self.g, self.at = toom_cook([float(point) for point in points])
@@ -85,248 +71,162 @@ class Winograd:
 
     def forward(self, x, weight, bias, padding, relu):
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
-        xp, t = array_module(x), self.t
-        bt, g, at = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g, self.at))
-        c, k = weight.shape[2:]
-        y = memory.empty((x.shape[0], x.shape[1] + 2 * padding - 2, x.shape[2] + 2 * padding - 2, k), x.dtype, xp)
-        tiles = Tiles(y.shape, self.m)
-
-        def product(v, u, bias, name):  # M
-            m = memory.scratch(name, (*v.shape[:4], u.shape[3]), x.dtype, xp)
-            xp.matmul(
-                v.reshape(t * t, -1, c), u.reshape(t * t, c, -1), out=m.reshape(t * t, -1, u.shape[3])
-            )  # (t t; T, C) @ (t t; C, K)
-            if bias is not None:
-                m[1, 1] += bias
-            return m
-
-        if tiles.few(c, k):  # V once for all; then each thread makes U, M, y for a block of outputs
-            v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
-            each(lambda band: tiles.read(bt, x, band, padding, v[:, :, band.slot]), tiles.bands(1), xp)
-
-            def one_block(block):
-                u = memory.scratch("u", (t, t, c, block.stop - block.start), x.dtype, xp)
-                two_sided(g, weight[..., block], u)
-                m = product(v, u, None if bias is None else bias[block], "m")
-                for band in tiles.bands(tiles.down):
-                    tiles.write(at, m[:, :, band.slot], y[..., block], band, relu)
-
-            each(one_block, bands(k, block_size(k, c)), xp)
-        else:  # U once for all; then each thread makes V, M, y for a band of tiles
-            u = memory.empty((t, t, c, k), x.dtype, xp)
-            each(lambda part: two_sided(g, weight[:, :, part], u[:, :, part]), bands(c, block_size(c, k)), xp)
-
-            def one_band(band):
-                v = memory.scratch("odd", (t, t, *band.shape, c), x.dtype, xp)
-                tiles.read(bt, x, band, padding, v)
-                tiles.write(at, product(v, u, bias, "even"), y, band, relu)
-
-            each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp)
+        y = empty(output_shape(x.shape, weight.shape, padding), x.dtype, array_module(x))
+        grid = TileGrid(y.shape, self.m)
+        forward = self._forward_by_channels if by_channels(grid, *weight.shape[2:]) else self._forward_by_tiles
+        forward(x, weight, bias, padding, relu, grid, y)
         return y
 
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
         """dx, dweight, dbias from dy (N, H', W', K) and what forward had;
         y is its output, asked for its sign if relu.
         """
-        masked, dweight, dbias = self.weight_gradient(dy, x, y if relu else None, weight, padding)
+        xp, grid = array_module(x), TileGrid(dy.shape, self.m)
+        masked = empty(dy.shape, dy.dtype, xp) if relu else dy  # dy where y > 0
+        dweight = empty(weight.shape, x.dtype, xp)
+        gradient = self._gradient_by_channels if by_channels(grid, *weight.shape[2:]) else self._gradient_by_tiles
+        dbias = gradient(dy, x, y if relu else None, padding, grid, masked, dweight)
         dx = self.forward(masked, flipped(weight), None, 2 - padding, False) if need_dx else None
         return dx, dweight, dbias
 
-    def weight_gradient(self, dy, x, y, weight, padding):
-        """dy where y > 0 (all of it if y is None), dweight, dbias."""
-        xp, t = array_module(x), self.t
-        bt, gt, a = (xp.asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g.T, self.at.T))
+    def _forward_by_tiles(self, x, weight, bias, padding, relu, grid, y):
+        bt, g, at = self._matrices(x)
         c, k = weight.shape[2:]
-        masked = dy if y is None else memory.empty(dy.shape, dy.dtype, xp)
-        dweight = memory.empty(weight.shape, x.dtype, xp)
-        tiles = Tiles(dy.shape, self.m)
-
-        def both(band, v, dm):
-            tiles.read(bt, x, band, padding, v)
-            if y is not None:
-                xp.multiply(dy[band.pixels], y[band.pixels] > 0, out=masked[band.pixels])
-            tiles.read(a, masked, band, 0, dm)
-
-        def product(v, dm):  # dU
-            du = memory.scratch("even", (t * t, v.shape[-1], k), x.dtype, xp)
-            return xp.matmul(v.reshape(t * t, -1, v.shape[-1]).swapaxes(1, 2), dm.reshape(t * t, -1, k), out=du)
-
-        if tiles.few(c, k):  # V and dM once for all; then each thread makes dU, dg for a block of inputs
-            v = memory.empty((t, t, tiles.batch * tiles.down, tiles.across, c), x.dtype, xp)
-            dm = memory.empty((*v.shape[:4], k), x.dtype, xp)
-            each(lambda band: both(band, v[:, :, band.slot], dm[:, :, band.slot]), tiles.bands(1), xp)
-
-            def one_block(block):  # dU and dg = G^T dU G
-                du = product(v.reshape(t * t, -1, c)[:, :, block], dm)
-                two_sided(gt, du.reshape(t, t, -1, k), dweight[:, :, block])
-
-            each(one_block, bands(c, block_size(c, k)), xp)
-            return masked, dweight, dm[1, 1].reshape(-1, k).sum(axis=0)
-
-        totals = [None] * get_num_threads()  # dU and dbias of each thread, summed over the bands that it did
+        u = empty((self.t, self.t, c, k), x.dtype, array_module(x))
+        each(lambda block: two_sided(g, weight[:, :, block], u[:, :, block]), blocks(c, block_size(c, k)), x)
 
         def one_band(band):
-            v = memory.scratch("v", (t, t, *band.shape, c), x.dtype, xp)
-            dm = memory.scratch("dm", (t, t, *band.shape, k), x.dtype, xp)
-            both(band, v, dm)
-            parts = product(v, dm), dm[1, 1].reshape(-1, k).sum(axis=0)
-            if totals[worker()] is None:
-                totals[worker()] = [part.copy() for part in parts]
-            else:
-                for total, part in zip(totals[worker()], parts):
-                    total += part
+            turns = Scratch("tiles", 2, x)
+            v = grid.read(bt, x, band, padding, turns)  # V = B^T d B
+            products = multiply(v, u, bias, turns.next((*v.shape[:4], k)))  # M = V @ U
+            grid.write(at, products, y, band, relu, turns)  # Y = A^T M A
 
-        each(one_band, tiles.bands(*tiles.band_shape(c, k)), xp, fixed=True)
-        (du, dbias), *others = [total for total in totals if total is not None]
-        for other in others:
-            du += other[0]
-            dbias += other[1]
+        each(one_band, grid.bands(*band_shape(grid, c, k)), x)
+
+    def _forward_by_channels(self, x, weight, bias, padding, relu, grid, y):
+        bt, g, at = self._matrices(x)
+        (c, k), t, xp = weight.shape[2:], self.t, array_module(x)
+        v = empty((t, t, grid.batch * grid.down, grid.across, c), x.dtype, xp)
+        each(lambda band: grid.read(bt, x, band, padding, Scratch("tiles", 2, x), v[:, :, band.slot]), grid.bands(1), x)
+
+        def one_block(block):
+            u = scratch("kernels", (t, t, c, block.stop - block.start), x.dtype, xp)
+            two_sided(g, weight[..., block], u)
+            products = scratch("M", (*v.shape[:4], u.shape[3]), x.dtype, xp)
+            multiply(v, u, None if bias is None else bias[block], products)
+            for band in grid.bands(1):
+                grid.write(at, products[:, :, band.slot], y[..., block], band, relu, Scratch("tiles", 2, x))
+
+        each(one_block, blocks(k, block_size(k, c)), x)
+
+    def _gradient_by_tiles(self, dy, x, y, padding, grid, masked, dweight):
+        bt, gt, a = self._transposed(x)
+        (c, k), t, xp = dweight.shape[2:], self.t, array_module(x)
+
+        def one_band(band):
+            v = scratch("V", (t, t, *band.shape, c), x.dtype, xp)
+            dm = scratch("dM", (t, t, *band.shape, k), x.dtype, xp)
+            turns = Scratch("tiles", 1, x)
+            grid.read(bt, x, band, padding, turns, v)
+            mask(dy, y, band.pixels, masked)
+            grid.read(a, masked, band, 0, turns, dm)  # dM = A dY A^T
+            du = multiply_transposed(v, dm, turns.next((t * t, c, k)))  # dU = V^T @ dM
+            return du, bias_gradient(dm)
+
+        du, dbias = sum_over(one_band, grid.bands(*band_shape(grid, c, k)), x)
         du = du.reshape(t, t, c, k)
-        each(lambda part: two_sided(gt, du[:, :, part], dweight[:, :, part]), bands(c, block_size(c, k)), xp)
-        return masked, dweight, dbias
+        each(lambda block: two_sided(gt, du[:, :, block], dweight[:, :, block]), blocks(c, block_size(c, k)), x)
+        return dbias
+
+    def _gradient_by_channels(self, dy, x, y, padding, grid, masked, dweight):
+        bt, gt, a = self._transposed(x)
+        (c, k), t, xp = dweight.shape[2:], self.t, array_module(x)
+        v = empty((t, t, grid.batch * grid.down, grid.across, c), x.dtype, xp)
+        dm = empty((*v.shape[:4], k), x.dtype, xp)
+
+        def one_band(band):
+            grid.read(bt, x, band, padding, Scratch("tiles", 1, x), v[:, :, band.slot])
+            mask(dy, y, band.pixels, masked)
+            grid.read(a, masked, band, 0, Scratch("tiles", 1, x), dm[:, :, band.slot])
+
+        def one_block(block):
+            du = scratch("kernels", (t * t, block.stop - block.start, k), x.dtype, xp)
+            multiply_transposed(v.reshape(t, t, -1, c)[..., block], dm, du)
+            two_sided(gt, du.reshape(t, t, -1, k), dweight[:, :, block])  # dg = G^T dU G
+
+        each(one_band, grid.bands(1), x)
+        each(one_block, blocks(c, block_size(c, k)), x)
+        return bias_gradient(dm)
+
+    def _matrices(self, x):
+        """B^T, G, A^T like x."""
+        return (array_module(x).asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g, self.at))
+
+    def _transposed(self, x):
+        """B^T, G^T, A like x, for the gradients."""
+        return (array_module(x).asarray(matrix, dtype=x.dtype) for matrix in (self.bt, self.g.T, self.at.T))
+
+    def scratch_bytes(self, x_shape, weight_shape, padding, itemsize):
+        """Most bytes that forward or backward need for a moment besides x, y, weight and their gradients."""
+        (c, k), threads = weight_shape[2:], get_num_threads()
+        grid = TileGrid(output_shape(x_shape, weight_shape, padding), self.m)
+        if by_channels(grid, c, k):  # V, dM; of each thread U or dU, M
+            kernels = max(block_size(k, c) * c, block_size(c, k) * k)
+            numbers = grid.count * (c + k) + threads * (kernels + grid.count * block_size(k, c))
+        else:  # of each thread dU and its sum, V, dM, and their like in turns
+            rows, columns = band_shape(grid, c, k)
+            numbers = threads * (2 * c * k + rows * columns * (c + k + 2 * max(c, k)))
+        return numbers * self.t**2 * itemsize
 
 
-class Band(NamedTuple):
-    """A rectangle of tiles of image n.
-
-    ``pixels`` indexes it in the image, ``slot`` its rows among the rows of tiles of all images.
-    """
-
-    n: int
-    row: int
-    column: int
-    shape: tuple  # rows of tiles, tiles in a row
-    pixels: tuple
-    slot: slice
+def multiply(v, u, bias, products):
+    """M = V @ U, and bias for all results of a tile: v (t, t, ..., C), u (t, t, C, K) -> products (t, t, ..., K)."""
+    (t, _, c, k), xp = u.shape, array_module(u)
+    xp.matmul(v.reshape(t * t, -1, c), u.reshape(t * t, c, k), out=products.reshape(t * t, -1, k))  # (T, C) @ (C, K)
+    if bias is not None:
+        products[1, 1] += bias
+    return products
 
 
-class Tiles:
-    """The m x m tiles of an image (N, H, W, K): ``down`` rows of ``across`` tiles for each of ``batch`` images."""
-
-    def __init__(self, shape, m):
-        self.m, (self.batch, self.height, self.width, _) = m, shape
-        self.down, self.across = -(-self.height // m), -(-self.width // m)
-
-    def few(self, c, k):
-        """True if the transformed tiles are smaller than the transformed kernel, which should then pass the cache only
-        once.
-        """
-        return self.batch * self.down * self.across < FEW * k and c * k > SMALL_KERNEL
-
-    def band_shape(self, c, k):
-        """Rows of tiles and tiles in a row of a band; see BAND_PRODUCT."""
-        if c * k > SMALL_KERNEL:
-            return max(1, min(LARGE_BAND // self.across, -(-self.down * self.batch // get_num_threads()))), self.across
-        count = max(8, min(BAND_TILES, BAND_PRODUCT // (c * k)))
-        rows = min(self.down, max(1, round(count**0.5 / 2)))
-        pieces = -(-self.across // max(1, count // rows))
-        return rows, -(-self.across // pieces)
-
-    def bands(self, rows, columns=None):
-        """All tiles in rectangles of rows x columns (all columns unless given), none across two images."""
-        m = self.m
-        return [
-            Band(
-                n,
-                r.start,
-                s.start,
-                (r.stop - r.start, s.stop - s.start),
-                (n, slice(r.start * m, r.stop * m), slice(s.start * m, s.stop * m)),
-                slice(n * self.down + r.start, n * self.down + r.stop),
-            )
-            for n in range(self.batch)
-            for r in bands(self.down, rows)
-            for s in bands(self.across, columns or self.across)
-        ]
-
-    def read(self, matrix, x, band, padding, target):
-        """target[a, b] = matrix tile matrix^T for the tiles of x in a band: (t, t, rows, columns, C).
-
-        matrix (t, size) with size = m for tiles side by side, m + 2 for tiles that overlap. Zeros around x.
-
-        The tiles are views: rows of tiles lie m rows of pixels apart, tiles of a row m pixels, whether they overlap or
-        not.
-        """
-        xp, m, (t, size) = array_module(x), self.m, matrix.shape
-        rows, columns = band.shape
-        c = x.shape[3]
-        strip, left, right = self.pixels(
-            x, band, padding, size
-        )  # (m (rows - 1) + size, W, C), columns of zeros missing beside it
-        width = strip.shape[1]
-        strided, (s0, _, item) = xp.lib.stride_tricks.as_strided, strip.strides
-        half = memory.scratch("even", (rows, t, left + width + right, c), x.dtype, xp)
-        half[:, :, :left] = half[:, :, left + width :] = 0
-        xp.matmul(
-            matrix,
-            strided(strip, (rows, size, width * c), (m * s0, s0, item)),  # down: (t, size) @ (rows; size, W C)
-            out=half[:, :, left : left + width].reshape(rows, t, width * c),
-        )
-        s0, s1 = half.strides[:2]
-        tiles = strided(half, (rows, t, columns, size, c), (s0, s1, m * c * item, c * item, item))
-        xp.matmul(matrix, tiles, out=target.transpose(2, 0, 3, 1, 4))  # across: (t, size) @ (rows, a, columns; size, C)
-
-    def pixels(self, x, band, padding, size):
-        """The pixels of x (N, H, W, C) that a band reads, and how many columns of zeros belong left and right of them.
-
-        A view, or a copy where rows of zeros must be put above or below.
-        """
-        rows, columns = band.shape
-        height, width, c = x.shape[1:]
-        top, left = self.m * band.row - padding, self.m * band.column - padding
-        bottom, right = top + self.m * (rows - 1) + size, left + self.m * (columns - 1) + size
-        found = x[band.n, max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-        beside = max(-left, 0), max(right - width, 0)
-        if len(found) == bottom - top and x.strides[2:] == (c * x.itemsize, x.itemsize):
-            return found, *beside
-        strip = memory.scratch("strip", (bottom - top, *found.shape[1:]), x.dtype, array_module(x))
-        first = max(-top, 0)
-        strip[:first] = strip[first + len(found) :] = 0
-        strip[first : first + len(found)] = found
-        return strip, *beside
-
-    def write(self, at, source, y, band, relu):
-        """y = A^T source A for the tiles of a band; source (t, t, rows, columns, K)."""
-        xp, (m, t) = array_module(y), at.shape
-        rows, columns = band.shape
-        k = source.shape[4]
-        half = memory.scratch("odd", (rows, t, m, columns, k), y.dtype, xp)
-        xp.matmul(
-            at, source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3), out=half.reshape(rows, t, m, -1)
-        )  # (m, t) @ (rows, b; t, columns K)
-        target = y[band.pixels]
-        height, width, _ = target.shape
-        whole = (height, width) == (m * rows, m * columns)  # no tile of the band reaches beyond y
-        tiles = target if whole else memory.scratch("even", (m * rows, m * columns, k), y.dtype, xp)
-        xp.matmul(
-            at, half.transpose(0, 2, 3, 1, 4), out=tiles.reshape(rows, m, columns, m, k)
-        )  # (m, t) @ (rows, i, columns; t, K)
-        if relu:
-            xp.maximum(tiles[:height, :width], 0, out=target)
-        elif not whole:
-            target[...] = tiles[:height, :width]
+def multiply_transposed(v, dm, du):
+    """dU = V^T @ dM, the sum over tiles: v (t, t, ..., C), dm (t, t, ..., K) -> du (t t, C, K)."""
+    frequencies, c, k = du.shape
+    v, dm = v.reshape(frequencies, -1, c), dm.reshape(frequencies, -1, k)
+    return array_module(v).matmul(v.swapaxes(1, 2), dm, out=du)  # (C, T) @ (T, K)
 
 
-def two_sided(matrix, source, target):
-    """target = matrix source matrix^T over the first two axes: source (r, r, C, K), target (a, a, C, K).
+def bias_gradient(dm):
+    """dbias (K,) from dM (t, t, ..., K): in frequency (1, 1) each tile has the sum of its dY."""
+    return dm[1, 1].reshape(-1, dm.shape[-1]).sum(axis=0)
 
-    Some C at a time, so that what is between the two products stays in cache.
-    """
-    xp = array_module(source)
-    a, r = matrix.shape
-    c, k = source.shape[2:]
-    for part in bands(c, PART // k):
-        block = source[:, :, part].reshape(r, r, -1)  # (r, r, columns)
-        half = memory.scratch("half", (r, a, block.shape[2]), source.dtype, xp)
-        xp.matmul(matrix, block.transpose(1, 0, 2), out=half)  # (a, r) @ (r; r, columns)
-        xp.matmul(matrix, half.transpose(1, 0, 2), out=target[:, :, part].reshape(a, a, -1))
+
+def mask(dy, y, pixels, masked):
+    """masked = dy where y > 0, for the pixels of a band; nothing to do without y, where masked is dy."""
+    if y is not None:
+        array_module(dy).multiply(dy[pixels], y[pixels] > 0, out=masked[pixels])
+
+
+def by_channels(grid, c, k):
+    """True if V is smaller than U, which should then pass the cache once only."""
+    return grid.count < FEW * k and c * k > SMALL_KERNEL
+
+
+def band_shape(grid, c, k):
+    """Rows of tiles and tiles in a row of a band, for the strategy by tiles."""
+    if c * k > SMALL_KERNEL:
+        share = ceil_div(grid.down * grid.batch, get_num_threads())
+        return max(1, min(LARGE_BAND // grid.across, share)), grid.across
+    count = max(8, min(BAND_TILES, BAND_PRODUCT // (c * k)))
+    rows = min(grid.down, max(1, round(count**0.5 / 2)))
+    pieces = ceil_div(grid.across, max(1, count // rows))
+    return rows, ceil_div(grid.across, pieces)
 
 
 def block_size(channels, others):
     """Channels on one side that a thread takes at a time, with ``others`` on the other side, so that no thread goes
     without.
     """
-    return max(1, min(BLOCK_KERNELS // others, -(-channels // get_num_threads())))
+    return max(1, min(BLOCK_KERNELS // others, ceil_div(channels, get_num_threads())))
 
 
 F4 = Winograd([0, 1, -1, 1 / 2, -2])  # largest error over largest value, 64 .. 1024 channels: 2 to 5 millionths
