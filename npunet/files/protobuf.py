@@ -86,6 +86,17 @@ def read_fields(data: memoryview):
         yield number, wire, value
 
 
+def read_integers(data: memoryview, most: int) -> list:
+    """Integers that stand side by side, without keys. Raises InputError for more than ``most``, or no integers."""
+    values, position = [], 0
+    while position < len(data):
+        if len(values) == most:
+            raise InputError(f"{DAMAGED}: more than {most} integers in a row where fewer are expected")
+        value, position = _read_varint(data, position)
+        values.append(value)
+    return values
+
+
 def _read_varint(data, position):
     value = 0
     for shift in range(0, 70, 7):  # at most ten bytes
