@@ -373,8 +373,8 @@ class UNet:
 
     @classmethod
     def load(cls, path, device="cpu"):
-        """The network in a .npz file that `save` or training wrote, or in a .pth or .safetensors file of
-        milesial/Pytorch-UNet (docs/formats.md).
+        """The network in a .npz file that `save` or training wrote, a .pth or .safetensors file of
+        milesial/Pytorch-UNet, or a .caffemodel with the layers of the authors' release of 2015 (docs/formats.md).
 
         Raises InputError if it is none, or names what does not fit.
         """

@@ -61,7 +61,8 @@ def test_it_goes_on_to_train_and_is_saved(tmp_path):
     x = rng.random((1, 44, 44, 1), dtype=np.float32)
     labels = rng.integers(0, 2, net.forward(x).shape[:3])
     optimizer = SGD(net.parameters, 0.01, momentum=0.9)
-    energies = [float(training_step(net, optimizer, x, labels, None)[0]) for _ in range(20)]
+    weights = np.ones(labels.shape, np.float32)
+    energies = [float(training_step(net, optimizer, x, labels, weights)[0]) for _ in range(20)]
     assert np.mean(energies[-5:]) < np.mean(energies[:5])
     net.save(tmp_path / "mine.npz")
     assert np.array_equal(UNet.load(tmp_path / "mine.npz").forward(x), net.forward(x))

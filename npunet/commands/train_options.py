@@ -113,7 +113,7 @@ def parser(description):
     option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
     option(
         "load",
-        "start from the weights of this .npz, .pth or .safetensors file; it also decides the variant and the sizes",
+        "start from the weights of this .npz, .pth, .safetensors or .caffemodel file; it decides variant and sizes too",
         metavar="FILE",
     )
     option("steps", "training steps", type=int)
