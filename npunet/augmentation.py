@@ -1,4 +1,4 @@
-"""Augmentation (paper §3.1): a few annotated sections become endlessly many, by deforming them as tissue deforms.
+"""Augmentation (§3.1): a few annotated sections become endlessly many, by deforming them as tissue deforms.
 
 One training sample is drawn backwards. Nothing is pushed forward: for every pixel of the tile it is computed where in
 the section its value comes from,

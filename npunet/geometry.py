@@ -1,8 +1,8 @@
 """Sizes (§2, Fig. 1): why 572 in gives 388 out, which inputs are valid, and what one output pixel sees.
 
-Every 3x3 convolution of the paper is valid: it costs one pixel on each side. Pooling needs even sizes
-("it is important to select the input tile size such that all 2x2 max-pooling operations are applied to
-a layer with an even x- and y-size"). With `depth` poolings:
+Every 3x3 convolution of the paper is valid: it costs one pixel on each side. Pooling needs even sizes: "it is important
+to select the input tile size such that all 2x2 max-pooling operations are applied to a layer with an even x- and
+y-size" (§2). With `depth` poolings:
 
     contracting level:   n -> n - 4 -> (n - 4) / 2          bottleneck:   n -> n - 4
     expansive level:     n -> 2n -> 2n - 4

@@ -1,14 +1,15 @@
 """Initialisation (§3): weights from a Gaussian with standard deviation sqrt(2 / N).
 
-N is the number of incoming nodes of one neuron; each feature map then has about unit variance. For a 3x3
-convolution over 64 feature maps N = 9 * 64 = 576 and the standard deviation is 0.059. A pixel that comes
-out of a 2x2 up-convolution with stride 2 is reached by one tap only: there N is the number of channels.
-Biases start at 0. The rule is that of He et al. 2015, arXiv 1502.01852.
-
 "Ideally the initial weights should be adapted such that each feature map in the network has approximately unit
-variance"; sqrt(2/N) is that for alternating convolution and ReLU. The up-convolutions and the last 1x1 convolution
-of Fig. 1 have no ReLU behind them: there the same aim gives sqrt(1/N). With sqrt(2/N) the variance would
-double with each of them: on an ISBI tile 16 base channels then begin at a loss of 16.2, with sqrt(1/N) at 3.5.
+variance" (§3). For alternating convolution and ReLU "this can be achieved by drawing the initial weights from a
+Gaussian distribution with a standard deviation of" sqrt(2 / N) (§3), where N is the number of incoming nodes of one
+neuron. For a 3x3 convolution over 64 feature maps N = 9 * 64 = 576 and the standard deviation is 0.059. A pixel of a
+2x2 up-convolution with stride 2 is reached by one tap only: there N is the number of channels. Biases start at 0. The
+rule is that of He et al. 2015, arXiv 1502.01852.
+
+No ReLU follows the up-convolutions and the last 1x1 convolution of Fig. 1. There the same aim gives sqrt(1 / N). With
+sqrt(2 / N) the variance would double with each of them: on an ISBI tile, 16 base channels then begin at a loss of 16.2,
+with sqrt(1 / N) at 3.5.
 """
 
 import math

@@ -229,8 +229,8 @@ def predict(net, image, tile=572, *, augment=False, progress=None):
     net       a UNet. image: scaled as in training, to 0..1 (`npunet.files.images.read_image` does that); C =
               net.in_channels.
     tile      the largest side of an input tile, in pixels; smaller ones are used where as few of them suffice.
-    augment   the mean over the plain and the "7 rotated versions" of §4, here all rotations by 90 degrees and their
-              mirror images; eight times the work.
+    augment   the paper's result is "averaged over 7 rotated versions of the input data" (§4); here the mean is over the
+              plain image and seven more, all rotations by 90 degrees and their mirror images: eight times the work.
     progress  called as progress(tiles done, tiles in all) after every tile.
     Raises InputError for an invalid tile (with the nearest valid sizes), or an image that does not fit the network.
     """

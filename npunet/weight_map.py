@@ -1,4 +1,4 @@
-"""The weight map (paper §3, Eq. 2): pixels between touching cells cost more, so that the network learns the thin gaps.
+"""The weight map (§3, Eq. 2): pixels between touching cells cost more, so that the network learns the thin gaps.
 
     w(x) = w_c(x) + w0 * exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution, 3x3 unpadded in the paper's blue arrows, 1x1 at the end (paper, section 2, Fig. 1).
+"""Two-dimensional convolution, 3x3 unpadded in the paper's blue arrows, 1x1 at the end (§2, Fig. 1).
 
 Definition (stride 1; p = padding, x = 0 outside the image):
 

@@ -11,8 +11,7 @@ three others get none. Where several pixels tie (pooling follows ReLU, so window
 common) the first in row-major order is the winner, on every device.
 
 An odd last row or column has no window: it is not read and gets no gradient. The paper's input sizes
-are chosen so that this never happens (§2, "all 2x2 max-pooling operations are applied to a layer with
-an even x- and y-size").
+are chosen so that this never happens (§2; npunet/geometry.py).
 """
 
 from npunet.gpu import cuda, kernels

@@ -1,5 +1,4 @@
-"""Convolution as the paper's formula, in loops:
-the definition that every faster form is compared with (paper, section 2).
+"""Convolution as the paper's formula, in loops (§2): the definition that every faster form is compared with.
 
     y[n, i, j, k] = bias[k] + sum over u, v, c of x[n, i + u - padding, j + v - padding, c] * weight[u, v, c, k]
 
