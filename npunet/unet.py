@@ -10,12 +10,12 @@ valid and followed by ReLU):
     bottleneck          32 -> 30 -> 28  1024
 
 Down a level: 2x2 max-pooling, channels double. Up a level: 2x2 up-convolution, channels halve, then
-concatenation with the central part of the feature map of the same level.
+concatenation with the central part of the feature map of the same level. "In total the network has 23 convolutional
+layers" (§2): two at each of nine stations, four up-convolutions, and the last 1x1 convolution.
 
-The networks that others call U-Net differ from this in a few places; VARIANTS lists them.
+npunet/plain.py is the same on one page of NumPy. The networks that others call U-Net differ in a few places;
+npunet/variants.py lists them.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,66 +30,28 @@ from npunet.layers import (
     Layer,
     MaxPooling,
     PadConcat,
+    Parameter,
+    Statistic,
     Tanh,
     UpConvolution,
     Upsampling,
 )
-from npunet.machine.backend import free_memory, resolve_device, to_device
+from npunet.machine.backend import Array, resolve_device, to_device
 from npunet.machine.threads import blas_on_one_thread
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What differs between the networks that are called U-Net; each is a row of options, not a subclass."""
-
-    padding: int = 0  # 1: 3x3 convolutions keep the size, with zeros around
-    batch_norm: bool = False  # after each 3x3 convolution, which then has no bias
-    relu_after_up: bool = False  # ReLU after each up-convolution
-    last_up_keeps_channels: bool = False  # the topmost up-convolution maps 128 to 128 channels instead of 64
-    pads_upsampled: bool = False  # [skip, upsampled with zeros around] instead of [upsampled, cropped skip]
-    may_be_bilinear: bool = False  # UNet(bilinear=True) replaces the up-convolutions by interpolation
-    dropout_levels: int = 0  # how many of the deepest levels end in dropout (1: the bottleneck)
-    tanh: bool = False  # at the end: the output is a picture
-
-
-VARIANTS = {
-    "paper": Variant(dropout_levels=1),
-    # The Caffe network that the authors published with the paper, u-net-release.
-    "release": Variant(relu_after_up=True, last_up_keeps_channels=True, dropout_levels=2),
-    # The paper's, with zeros around every 3x3 convolution: what most copies of it do, and an ablation in
-    # `npunet.experiments`.
-    "padded": Variant(padding=1, dropout_levels=1),
-    # github.com/milesial/Pytorch-UNet, and what most people mean today.
-    "pytorch-unet": Variant(padding=1, batch_norm=True, pads_upsampled=True, may_be_bilinear=True),
-    # From picture to picture, for style transfer.
-    "style": Variant(padding=1, may_be_bilinear=True, tanh=True),
-}
+from npunet.variants import VARIANTS, checked_config
 
 
 class DoubleConvolution(Layer):
-    """Two convolutions:
-    "the repeated application of two 3x3 convolutions (unpadded convolutions), each followed by a rectified linear unit
-    (ReLU)" (§2).
+    """One station of the U: "the repeated application of two 3x3 convolutions (unpadded convolutions), each followed by
+    a rectified linear unit (ReLU)" (§2). (N, H, W, C) -> (N, H - 4, W - 4, K).
 
     With `recompute` it keeps its input instead of its layers' contexts, and runs forward once more before it goes back:
     more time for less memory (Chen et al. 2016, arXiv 1604.06174; measured in benchmarks/recompute.py).
     """
 
-    def __init__(
-        self,
-        in_channels,
-        out_channels,
-        middle_channels=None,
-        *,
-        padding=0,
-        batch_norm=False,
-        recompute=False,
-        rng,
-        dtype,
-    ):
-        middle_channels = middle_channels or out_channels
+    def __init__(self, channels, out_channels, middle_channels, *, padding, batch_norm, recompute, rng, dtype):
         convolution = dict(padding=padding, bias=not batch_norm, relu=not batch_norm, rng=rng, dtype=dtype)
-        self.conv1 = Convolution(in_channels, middle_channels, 3, **convolution)
+        self.conv1 = Convolution(channels, middle_channels, 3, **convolution)
         self.norm1 = BatchNorm(middle_channels, dtype=dtype) if batch_norm else None
         self.conv2 = Convolution(middle_channels, out_channels, 3, **convolution)
         self.norm2 = BatchNorm(out_channels, dtype=dtype) if batch_norm else None
@@ -119,132 +81,104 @@ class DoubleConvolution(Layer):
         return self.conv1.backward(dy, need_dx)
 
 
-def check_size(base_channels, depth, dtype):
-    """Raises InputError for a network whose weights alone do not fit into memory, before any is drawn:
-    some 30 for each pair of channels at the bottom.
-    """
-    size = 30 * (base_channels * 2 ** min(depth, 60)) ** 2 * dtype.itemsize
-    free = free_memory("cpu")
-    if free is not None and size > free:
-        raise InputError(
-            f"a U-Net with {base_channels} base channels and {depth} poolings has weights of about {size / 1e9:.3g} "
-            f"GB, but {free / 1e9:.1f} GB are "
-            f"free; give fewer base channels or a smaller depth (the paper's: 64 and 4, 0.1 GB)"
-        )
-
-
 class UNet:
-    """The U-Net. in_channels (1 grey, 3 RGB), n_classes, base_channels (64 in the paper), depth (4 poolings).
+    """The U-Net (§2).
 
-    variant: a row of VARIANTS; bilinear: upsampling without parameters, for variants "pytorch-unet" and "style".
-    n_classes 1 is one logit for two classes (its sigmoid is the probability of class 1). dropout: rate at the end of
-    the contracting path. device: "cpu", "gpu" or "auto". dtype: "float32" or "float64". seed: of the initial weights
-    and of dropout. input_mean and input_std: the network sees (x - input_mean) / input_std; training sets them to the
-    grey values' statistics, because ReLU networks learn faster from centred images. recompute: less memory and more
-    time in training. Raises InputError for options that do not exist or a GPU that cannot be used.
+    in_channels     channels of the image: 1 grey, 3 RGB
+    n_classes       channels of the output, one logit for each class. 1 is a single logit for two classes: its sigmoid
+                    is the probability of class 1. `n_labels` is the number of classes, 2 in both cases.
+    base_channels   channels of the first level; 64 in the paper
+    depth           number of poolings; 4 in the paper
+    variant         a row of npunet.variants.VARIANTS; "paper" is Fig. 1
+    bilinear        upsampling without parameters, for variants "pytorch-unet" and "style"
+    dropout         rate of the drop-out layers at the end of the contracting path, at least 0 and below 1
+    device          "cpu", "gpu" or "auto"
+    dtype           "float32" or "float64", of weights and feature maps
+    seed            of the initial weights and of drop-out: an integer, at least 0
+    input_mean, input_std   the network sees (x - input_mean) / input_std. Training sets them to the grey values'
+                    statistics, because ReLU networks learn faster from centred images.
+    recompute       less memory and more time in training
+
+    Raises InputError for an option that does not exist, a network too large for the memory, or a GPU that cannot be
+    used.
     """
 
     def __init__(
         self,
-        in_channels=1,
-        n_classes=2,
-        base_channels=64,
-        depth=4,
+        in_channels: int = 1,
+        n_classes: int = 2,
+        base_channels: int = 64,
+        depth: int = 4,
         *,
-        variant="paper",
-        bilinear=False,
-        dropout=0.5,
-        device="cpu",
-        dtype="float32",
-        seed=0,
-        input_mean=0.0,
-        input_std=1.0,
-        recompute=False,
-    ):
-        if variant not in VARIANTS:
-            raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
-        if bilinear and not VARIANTS[variant].may_be_bilinear:
-            raise InputError(
-                f"variant {variant!r} has up-convolutions; bilinear upsampling goes with variants 'pytorch-unet' and "
-                f"'style'"
-            )
-        for name, value in (
-            ("in_channels", in_channels),
-            ("n_classes", n_classes),
-            ("base_channels", base_channels),
-            ("depth", depth),
-        ):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name} is {value!r}; expected an integer, at least 1")
-        if not (np.isfinite(input_mean) and np.isfinite(input_std) and input_std > 0):
-            raise InputError(
-                f"input_mean {input_mean} and input_std {input_std} are not usable; expected finite numbers, "
-                f"input_std above 0"
-            )
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout is {dropout}; expected at least 0 and below 1")
-        dtype = getattr(dtype, "__name__", dtype)  # np.float32, the class, is as good as its name
-        if str(dtype) not in ("float32", "float64"):
-            raise InputError(f"dtype {dtype} is not supported; expected float32 or float64")
-        self.config = dict(
-            in_channels=int(in_channels),
-            n_classes=int(n_classes),
-            base_channels=int(base_channels),
-            depth=int(depth),
+        variant: str = "paper",
+        bilinear: bool = False,
+        dropout: float = 0.5,
+        device: str = "cpu",
+        dtype: str = "float32",
+        seed: int = 0,
+        input_mean: float = 0.0,
+        input_std: float = 1.0,
+        recompute: bool = False,
+    ) -> None:
+        self.config = checked_config(
+            in_channels=in_channels,
+            n_classes=n_classes,
+            base_channels=base_channels,
+            depth=depth,
             variant=variant,
-            dropout=float(dropout),
-            dtype=str(dtype),
+            bilinear=bilinear,
+            dropout=dropout,
+            dtype=dtype,
             seed=seed,
-            input_mean=float(input_mean),
-            input_std=float(input_std),
+            input_mean=input_mean,
+            input_std=input_std,
         )  # plain types: it becomes JSON
-        if bilinear:
-            self.config["bilinear"] = True
+        self.in_channels, self.n_classes = self.config["in_channels"], self.config["n_classes"]
+        self.input_mean, self.input_std = self.config["input_mean"], self.config["input_std"]
         self.mask_values = None  # the value of each class in the masks it was trained on, a list, if that is known
-        self.in_channels, self.n_classes, self.depth = in_channels, n_classes, depth
-        self.input_mean, self.input_std = float(input_mean), float(input_std)
-        self.dtype, self.device = np.dtype(dtype), resolve_device(device)
+        self.options, self.depth = VARIANTS[variant], self.config["depth"]
+        self.bilinear, self.recompute = bool(bilinear), bool(recompute)
+        self.dtype, self.device = np.dtype(self.config["dtype"]), resolve_device(device)
         self.rng = np.random.default_rng(seed)
-        self.options, self.bilinear, self.recompute = VARIANTS[variant], bool(bilinear), bool(recompute)
-        check_size(base_channels, depth, self.dtype)
-        self._build(base_channels, self.options, dropout)
+        self._build(self.config["base_channels"], self.config["dropout"])
         for array in (*self.parameters.values(), *self.statistics.values()):
             array.value = to_device(array.value, self.device)
 
-    def _build(self, base_channels, options, dropout):
-        make = dict(rng=self.rng, dtype=self.dtype)
+    def _build(self, base_channels, dropout):
+        """The layers of Fig. 1. Their initial weights are drawn in this order."""
+        options, make = self.options, dict(rng=self.rng, dtype=self.dtype)
         block = make | dict(padding=options.padding, batch_norm=options.batch_norm, recompute=self.recompute)
-        channels = [base_channels * 2**level for level in range(self.depth + 1)]  # 64, 128, 256, 512, 1024
-        leaving = channels  # those with which the expansive path leaves a level; up-convolution halves them
-        if self.bilinear:  # interpolation cannot, so the second convolution of the level below does
-            leaving = [channels[max(level - 1, 0)] for level in range(self.depth + 1)]  # 64, 64, 128, 256, 512
-        rates = [dropout if level > self.depth - options.dropout_levels else 0.0 for level in range(self.depth + 1)]
-        self.dropouts = [Dropout(rate, self.rng) for rate in rates]
-        self.contracting, self.pools = [], []
-        previous = self.in_channels
-        for level in range(self.depth):
-            self.contracting.append(DoubleConvolution(previous, channels[level], **block))
-            self.pools.append(MaxPooling())
-            previous = channels[level]
-        self.bottleneck = DoubleConvolution(previous, leaving[self.depth], **block)
+        # "At each downsampling step we double the number of feature channels" (§2).
+        widths = [base_channels * 2**level for level in range(self.depth + 1)]  # 64, 128, 256, 512, 1024
+        # An up-convolution halves the channels. Interpolation cannot, so the convolutions before it do.
+        leaving = [widths[0], *widths[:-1]] if self.bilinear else widths
+        self.contracting = [
+            DoubleConvolution(before, width, width, **block)
+            for before, width in zip([self.in_channels, *widths], widths[:-1])
+        ]
+        self.pools = [MaxPooling() for _ in self.contracting]
+        self.bottleneck = DoubleConvolution(widths[-2], leaving[-1], leaving[-1], **block)
         self.ups, self.concats, self.expansive = {}, {}, {}
         for level in reversed(range(self.depth)):
-            keeps_channels = options.last_up_keeps_channels and level == 0
-            up_channels = channels[level + 1] if keeps_channels else channels[level]
+            halves = level > 0 or not options.last_up_keeps_channels
+            upsampled = widths[level] if halves else widths[level + 1]
             self.ups[level] = (
                 Upsampling()
                 if self.bilinear
-                else UpConvolution(channels[level + 1], up_channels, relu=options.relu_after_up, **make)
+                else UpConvolution(widths[level + 1], upsampled, relu=options.relu_after_up, **make)
             )
             self.concats[level] = PadConcat() if options.pads_upsampled else CropConcat()
-            self.expansive[level] = DoubleConvolution(
-                up_channels + channels[level], leaving[level], channels[level], **block
-            )
-        self.output = Convolution(channels[0], self.n_classes, 1, relu=False, **make)
+            self.expansive[level] = DoubleConvolution(upsampled + widths[level], leaving[level], widths[level], **block)
+        # "At the final layer a 1x1 convolution is used to map each 64-component feature vector to the desired number
+        # of classes" (§2).
+        self.output = Convolution(widths[0], self.n_classes, 1, relu=False, **make)
         self.tanh = Tanh() if options.tanh else None
+        # "Drop-out layers at the end of the contracting path perform further implicit data augmentation" (§3.1).
+        first = self.depth + 1 - options.dropout_levels  # Fig. 1: the bottleneck alone
+        self.dropouts = [Dropout(dropout if level >= first else 0.0, self.rng) for level in range(self.depth + 1)]
 
     @blas_on_one_thread()  # the operations share their work among threads themselves
-    def forward(self, x, train=False):
+    def forward(self, x: Array, train: bool = False) -> Array:
         """Images x (N, H, W, in_channels) -> logits (N, H', W', n_classes); H' = self.output_size(H).
 
         x must be on the network's device; it is taken in the network's dtype. With train=True dropout and the batch's
@@ -269,7 +203,7 @@ class UNet:
         return self.tanh.forward(x, train) if self.tanh else x
 
     @blas_on_one_thread()
-    def backward(self, dlogits, need_dx=True):
+    def backward(self, dlogits: Array, need_dx: bool = True) -> Array | None:
         """Gradient of the loss by the logits -> fills every parameter's .grad.
 
         The forward pass read backwards. A feature map with two readers, the pooling and the skip
@@ -293,7 +227,7 @@ class UNet:
         return dx / self.input_std if need_dx else None
 
     @property
-    def layers(self):
+    def layers(self) -> dict[str, Layer]:
         """Every layer by name, in order of use: "contracting.0.conv1", ..., "expansive.0.concat", ..., "output"."""
         layers = {}
 
@@ -307,7 +241,7 @@ class UNet:
             add(f"expansive.{level}", {"up": self.ups[level], "concat": self.concats[level]} | block.layers)
         return layers | {"output": self.output} | ({"tanh": self.tanh} if self.tanh else {})
 
-    def feature_maps(self, x):
+    def feature_maps(self, x: Array) -> dict[str, Array]:
         """The output of every layer in one forward pass: {layer name: (N, H, W, C)}; for looking inside."""
         maps, layers = {}, self.layers
 
@@ -328,7 +262,7 @@ class UNet:
         return maps
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Parameter]:
         """All parameters by name, in order of use: "contracting.0.conv1.weight" and so on."""
         return {
             f"{layer_name}.{name}": parameter
@@ -337,10 +271,8 @@ class UNet:
         }
 
     @property
-    def statistics(self):
-        """The running statistics of batch normalisation by name, "contracting.0.norm1.running_mean" and so on;
-        {} without it.
-        """
+    def statistics(self) -> dict[str, Statistic]:
+        """The running statistics of batch normalisation, "contracting.0.norm1.running_mean" and so on; {} without."""
         return {
             f"{layer_name}.{name}": statistic
             for layer_name, layer in self.layers.items()
@@ -348,15 +280,15 @@ class UNet:
         }
 
     @property
-    def n_labels(self):
-        """How many classes it tells apart: n_classes, but two with a single logit."""
+    def n_labels(self) -> int:
+        """Number of classes that it tells apart: n_classes, or 2 with a single logit."""
         return max(2, self.n_classes)
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         return sum(parameter.value.size for parameter in self.parameters.values())
 
-    def output_size(self, size):
+    def output_size(self, size: int) -> int:
         """Side of the output for a side of the input of this network.
 
         Raises InputError, with what would fit, if it does not.
@@ -365,14 +297,14 @@ class UNet:
             return geometry.padded_output_size(size, self.depth, whole=self.options.pads_upsampled)
         return geometry.output_size(size, self.depth)
 
-    def save(self, path):
-        """Write the network to one file, at once or not at all:
-        .npz, .onnx, or .pth or .safetensors for variant "pytorch-unet" (docs/formats.md).
+    def save(self, path) -> None:
+        """Write the network to one file, whole or not at all: .npz, .onnx, or for variant "pytorch-unet" also .pth or
+        .safetensors (docs/formats.md).
         """
         formats.save(self, path)
 
     @classmethod
-    def load(cls, path, device="cpu"):
+    def load(cls, path, device: str = "cpu") -> "UNet":
         """The network in a .npz file that `save` or training wrote, a .pth or .safetensors file of
         milesial/Pytorch-UNet, or a .caffemodel with the layers of the authors' release of 2015 (docs/formats.md).
 

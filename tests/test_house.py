@@ -110,8 +110,8 @@ def imports(module):
 
 
 def room(module):
-    """ "npunet.ops.relu" -> "ops"; "npunet.unet" -> "unet"."""
-    return module.split(".")[1]
+    """The file or folder of the top level, such as "unet" or "ops"; a folder's __main__ is a command."""
+    return "__main__" if module.endswith(".__main__") else module.split(".")[1]
 
 
 def drawn_floors():

@@ -464,3 +464,25 @@ def test_input_mean_and_std_centre_the_images_and_scale_the_gradient(rng):
     np.testing.assert_allclose(centred.forward(image * 0.5 + 3.0, train=True), expected, rtol=1e-12)
     cotangent = rng.standard_normal(expected.shape)
     np.testing.assert_allclose(centred.backward(cotangent), plain.backward(cotangent) / 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ({"seed": -1}, "seed is -1; expected an integer, at least 0"),
+        ({"seed": "a"}, "seed is 'a'; expected an integer"),
+        ({"seed": 1.5}, "seed is 1.5; expected an integer"),
+        ({"depth": True}, "depth is True; expected an integer"),
+        ({"dropout": "x"}, "dropout is 'x'; expected a finite number"),
+        ({"dropout": None}, "dropout is None; expected a finite number"),
+        ({"variant": ["paper"]}, r"variant \['paper'\] is not known"),
+        ({"input_mean": "x"}, "input_mean is 'x'; expected a finite number"),
+        ({"input_mean": np.zeros(3)}, "input_mean is array.* expected a finite number"),
+        ({"input_std": 0}, "input_std is 0; expected a number above 0"),
+        ({"n_classes": 10**12}, "weights of about .* GB, but .* are free"),
+        ({"in_channels": 10**12}, "weights of about .* GB, but .* are free"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_before_anything_is_allocated(option, message):
+    with pytest.raises(InputError, match=message):
+        UNet(**option)

@@ -10,6 +10,8 @@ import numpy as np
 
 from npunet.errors import InputError
 
+Array = np.ndarray  # in signatures: a NumPy array or CuPy's, which has the same interface
+
 GPU_INSTALL = 'pip install "cupy-cuda12x[ctk]" (CUDA 12 driver) or "cupy-cuda13x[ctk]" (CUDA 13 driver)'
 
 
