@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from npunet import geometry
+from npunet.commands import rows as fig_1
 
 OUTLINE, FILL, INK = "#3B5B92", "#D6E2F2", "#303030"
 COLOURS = {
@@ -111,7 +111,7 @@ def layout(net, tile):
 
     The bottleneck is the last row of `contracting`. A level begins below (or above) the end of the level that feeds it.
     """
-    rows = {row.name: row for row in geometry.rows(net, tile)}
+    rows = {row.name: row for row in fig_1.rows(net, tile)}
     incoming, x, y = rows["input"], 0.0, 0.0
     contracting = []
     for level in range(net.depth + 1):

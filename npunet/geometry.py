@@ -8,14 +8,7 @@ y-size" (§2). With `depth` poolings:
     expansive level:     n -> 2n -> 2n - 4
 """
 
-from dataclasses import dataclass
-
-from npunet import layers
 from npunet.errors import InputError
-
-POOL, UP, UPSAMPLE = "max-pool 2x2", "up-conv 2x2", "upsample 2x2"
-CONCATS = {layers.CropConcat: "crop, concatenate", layers.PadConcat: "pad, concatenate"}
-IN_PLACE = {layers.BatchNorm: "batch norm, ReLU", layers.Tanh: "tanh"}  # neither size nor channels change
 
 
 def output_size(input_size, depth=4, padding=0):
@@ -136,62 +129,3 @@ def receptive_field(depth=4):
             high += 4
         sides.append(high - low + 1)
     return min(sides), max(sides)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A feature map, as Fig. 1 draws it, and the layer that makes it. side in pixels; memory in bytes."""
-
-    name: str  # of the layer, as in UNet.layers; "input" for the tile itself
-    operation: str
-    side: int
-    channels: int
-    parameters: int
-    multiply_adds: int
-    memory: int
-
-
-def rows(net, tile=572):
-    """One `Row` for the input and for every layer, in order of use; no arithmetic on feature maps is done.
-
-    Raises InputError for an invalid tile, with the nearest valid ones.
-    """
-    net.output_size(tile)
-    side, channels = tile, net.in_channels
-    found = [Row("input", "input tile", side, channels, 0, 0, side * side * channels * net.dtype.itemsize)]
-    skips = []  # (side, channels) of the feature maps that wait for the expansive path
-    for name, layer in net.layers.items():
-        if isinstance(layer, layers.Dropout) and layer.rate == 0:
-            continue
-        if isinstance(layer, layers.MaxPooling):
-            skips.append((side, channels))
-        operation, side, channels, multiply_adds = _after(name, layer, side, channels, skips)
-        parameters = sum(parameter.value.size for parameter in layer.parameters.values())
-        memory = side * side * channels * net.dtype.itemsize
-        found.append(Row(name, operation, side, channels, parameters, multiply_adds, memory))
-    return found
-
-
-def _after(name, layer, side, channels, skips):
-    """(operation, side, channels, multiply-adds) of what the layer makes of a map of this side and channels."""
-    if isinstance(layer, layers.Convolution):
-        kernel, _, incoming, channels = layer.weight.value.shape
-        side += 2 * layer.padding - (kernel - 1)
-        operation = f"conv {kernel}x{kernel}" + (", ReLU" if layer.relu else "")
-        return operation, side, channels, side * side * kernel * kernel * incoming * channels
-    if isinstance(layer, layers.UpConvolution):
-        _, _, incoming, channels = layer.weight.value.shape
-        return UP + (", ReLU" if layer.relu else ""), 2 * side, channels, 4 * side * side * incoming * channels
-    if isinstance(layer, layers.MaxPooling):
-        return POOL, side // 2, channels, 0
-    if isinstance(layer, layers.Upsampling):
-        return UPSAMPLE, 2 * side, channels, 0
-    if type(layer) in CONCATS:
-        skip_side, skip_channels = skips.pop()
-        side = skip_side if isinstance(layer, layers.PadConcat) else side
-        return CONCATS[type(layer)], side, channels + skip_channels, 0
-    if type(layer) in IN_PLACE:
-        return IN_PLACE[type(layer)], side, channels, 0
-    if isinstance(layer, layers.Dropout):
-        return f"dropout {layer.rate:g}", side, channels, 0
-    raise TypeError(f"{name} is a {type(layer).__name__}, which npunet.summary does not know")

@@ -13,8 +13,9 @@ from statistics import median
 
 import numpy as np
 
-from npunet import geometry, loss
+from npunet import loss
 from npunet.commands import cli, run_pictures
+from npunet.commands import rows as fig_1
 from npunet.errors import InputError
 from npunet.figure_1 import COLOURS, INK
 from npunet.machine import threads
@@ -39,7 +40,7 @@ def measure(net, tile=572, steps=3, train=True):
 
     The network's parameters are not changed. Raises InputError for an invalid tile.
     """
-    rows = {row.name: row for row in geometry.rows(net, tile)}
+    rows = {row.name: row for row in fig_1.rows(net, tile)}
     image = np.random.default_rng(0).standard_normal((1, tile, tile, net.in_channels)).astype(net.dtype)
     optimizer = SGD(net.parameters, learning_rate=0.0) if train else None
     spent, layers = {}, net.layers

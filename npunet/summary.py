@@ -11,7 +11,7 @@ import argparse
 from npunet import geometry
 from npunet.commands import cli
 from npunet.commands.memory_needs import inference_memory, training_memory
-from npunet.geometry import UP, rows
+from npunet.commands.rows import UP, rows
 from npunet.unet import VARIANTS, UNet
 
 MB = 1e6

@@ -8,8 +8,8 @@ import bisect
 from contextlib import contextmanager
 
 from npunet import geometry
+from npunet.commands.rows import CONCATS, POOL, UP, UPSAMPLE, rows
 from npunet.errors import InputError
-from npunet.geometry import CONCATS, POOL, UP, UPSAMPLE, rows
 from npunet.gpu import convolution as gpu_convolution
 from npunet.machine import threads
 from npunet.machine.backend import free_memory, memory_in_all

@@ -22,8 +22,8 @@ workspace of its convolutions, and nothing of it has been measured there.
 
 from contextlib import contextmanager
 
-from npunet import geometry
 from npunet.commands import memory_needs as unet_needs
+from npunet.commands.rows import rows
 from npunet.errors import InputError
 from npunet.gpu import convolution as gpu_convolution
 from npunet.machine.backend import free_memory, memory_in_all
@@ -59,7 +59,7 @@ def needed(objective, shape, net=None, batch=1):
     maps, parameters = vgg_maps(objective, pixels), 0
     if net:
         square = -(-longer // GRID) * GRID
-        maps += unet_needs.kept_memory(net, geometry.rows(net, square)) * pixels / square**2
+        maps += unet_needs.kept_memory(net, rows(net, square)) * pixels / square**2
         parameters = 4 * unet_needs.parameter_memory(net)
     work = gpu_convolution.WORKSPACE + unet_needs.CUBLAS_BUFFERS if objective.vgg.device == "gpu" else WORK
     return int(2 * weights + parameters + GAPS * maps + work)
