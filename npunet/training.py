@@ -18,6 +18,7 @@ from npunet import augmentation, loss, optimizers
 from npunet.gpu import augmentation as gpu_augmentation
 from npunet.gpu import cuda
 from npunet.machine.backend import array_module, to_cpu, to_device
+from npunet.machine.threads import can_start_threads
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ def batches(samples, recipe, output, first_step, settings, workers=1):
 
     A step's random numbers are its own, so the batches do not depend on the number of workers.
     """
+    if not can_start_threads():
+        for step in range(first_step, recipe.steps):
+            yield draw_batch(samples, recipe, output, step, settings)
+        return
     with ThreadPoolExecutor(workers, thread_name_prefix="augmentation") as threads:
         coming = deque()
         for step in range(first_step, recipe.steps):

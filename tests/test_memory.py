@@ -1,6 +1,10 @@
 """The pool of blocks: used again when free, never lent twice, bounded."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +111,46 @@ def test_release_leaves_arrays_in_use_alone():
     memory.empty(LARGE, np.float32)
     memory.release()
     assert memory.idle_bytes() == 0 and (array == 5).all()
+
+
+def test_an_interrupt_while_scratch_grows_leaves_no_broken_block(monkeypatch):
+    memory.scratch("interrupted", (10,), np.float32)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "empty", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            memory.scratch("interrupted", LARGE, np.float32)
+    assert memory.scratch("interrupted", LARGE, np.float32).shape == LARGE
+
+
+def test_an_interrupt_while_an_array_goes_loses_no_memory():
+    """No Python code runs when a lease goes, so there is nothing that a signal could break off."""
+    assert not hasattr(memory._Lease, "__del__")
+    arrays = [memory.empty(LARGE, np.float32) for _ in range(4)]
+    lent = len(memory._lent)
+    del arrays
+    assert memory.idle_bytes() >= 4 << 20 and len(memory._lent) == lent - 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits on address space as Linux has them")
+def test_address_space_is_taken_as_needed():
+    """Under `ulimit -v 1000000` a prediction that uses 0.12 GB works."""
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1_000_000 << 10,) * 2)
+import numpy as np
+from npunet import UNet
+net = UNet(base_channels=8, depth=4)
+print(net.forward(np.zeros((1, 572, 572, 1), np.float32)).shape)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.stdout.strip() == "(1, 388, 388, 2)", result.stderr
+
+
+def test_more_memory_than_there_is_address_space_is_a_memory_error():
+    with pytest.raises(MemoryError, match="cannot get"):
+        memory.empty((1 << 50,), np.uint8)

@@ -6,28 +6,42 @@ when no array refers to them any more, so operations stay pure functions that re
 release anything.
 
 How memory comes back: the arrays handed out hold a `_Lease`, views of them hold the same one, and when the last array
-goes, Python destroys the lease. What lies side by side and is free serves as one piece, whatever it was before: a
-network's feature maps have many sizes, and blocks kept for one size each would add up to twice the memory.
+goes, Python destroys the lease, and its weak reference is put on a list. What lies side by side and is free serves as
+one piece, whatever it was before: a network's feature maps have many sizes, and blocks kept for one size each would add
+up to twice the memory.
 """
 
-import mmap
+import os
 import threading
+import weakref
 from collections import deque
+from functools import cache
 from math import prod
 
 import numpy as np
 
 from npunet.machine.backend import array_module
 
+try:
+    import mmap
+except ImportError:
+    mmap = None
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
+
 SMALLEST = 1 << 18  # bytes; below, the C allocator keeps its pages anyway
 GRAIN = 1 << 16  # the pool counts in units of so many bytes
 ALIGNMENT = 64  # bytes of a cache line, and of an AVX-512 register; a grain begins on one
 REGION = 1 << 30  # address space taken at a time; it becomes memory where it is touched
+SMALL_REGION = 1 << 25  # ... where address space is limited (ulimit -v)
 
 _lock = threading.Lock()
 _local = threading.local()  # .blocks: scratch of this thread, by name
 _regions = []
-_returned = deque()  # (region, slice of grains) that came back; appending needs no lock
+_lent = {}  # id of a lease's weak reference: (the reference, region, slice of grains)
+_returned = deque()  # weak references of leases that are gone
 _limit = 2 << 30  # bytes to keep at most that nobody uses
 
 
@@ -37,11 +51,7 @@ class _Region:
     """
 
     def __init__(self, grains):
-        private = dict(flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if hasattr(mmap, "MAP_PRIVATE") else {}
-        try:
-            self.map = mmap.mmap(-1, grains * GRAIN, **private)
-        except (OSError, ValueError) as error:
-            raise MemoryError(f"cannot get {grains * GRAIN / 1e9:.1f} GB of memory") from error
+        self.map = _map(grains * GRAIN)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self._advise(mmap.MADV_HUGEPAGE, slice(0, grains))  # fewer page faults
         self.address = np.frombuffer(self.map, np.uint8).__array_interface__["data"][0]
@@ -95,25 +105,23 @@ def _runs(marks):
 
 
 class _Lease:
-    """Lends a piece of a region to the arrays made from it; returns it when the last of them is gone."""
+    """A piece of a region, lent to the arrays made from it."""
 
-    __slots__ = ("region", "piece", "__array_interface__")
+    __slots__ = ("__array_interface__", "__weakref__")
 
     def __init__(self, region, piece, shape, dtype):
-        self.region, self.piece = region, piece
-        self.__array_interface__ = dict(
-            version=3, shape=shape, typestr=dtype.str, data=(region.address + piece.start * GRAIN, False)
-        )
-
-    def __del__(self):
-        _returned.append((self.region, self.piece))  # may run in any thread, even while _lock is held: so no lock here
+        address = region.address + piece.start * GRAIN
+        self.__array_interface__ = dict(version=3, shape=shape, typestr=dtype.str, data=(address, False))
+        # Called when the lease is gone, in any thread, even while _lock is held; C code, which no signal interrupts.
+        gone = weakref.ref(self, _returned.append)
+        _lent[id(gone)] = gone, region, piece
 
 
 def empty(shape, dtype, xp=np):
     """An uninitialised array, from the pool if it is large. With CuPy it is xp.empty: CuPy has a pool of its own."""
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
-    if xp is not np or size < SMALLEST:
+    if xp is not np or size < SMALLEST or not can_map():
         return xp.empty(shape, dtype=dtype)
     return np.asarray(_Lease(*_take(-(-size // GRAIN)), tuple(shape), dtype))
 
@@ -126,15 +134,45 @@ def _take(grains):
             piece = region.take(grains)
             if piece is not None:
                 return region, piece
-        _regions.append(_Region(max(grains, REGION // GRAIN)))
+        wanted = SMALL_REGION if _address_space_is_limited() else REGION
+        try:
+            _regions.append(_Region(max(grains, wanted // GRAIN)))
+        except MemoryError:
+            _regions.append(_Region(grains))  # no more than is needed
         return _regions[-1], _regions[-1].take(grains)
+
+
+def _map(size):
+    """So many bytes of address space; an mmap."""
+    private = dict(flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if hasattr(mmap, "MAP_PRIVATE") else {}
+    try:
+        return mmap.mmap(-1, size, **private)
+    except (OSError, ValueError) as error:
+        raise MemoryError(f"cannot get {size / 1e9:.1f} GB of memory") from error
+
+
+@cache
+def can_map():
+    """False for a Python that cannot map memory, as in a browser (WebAssembly): there NumPy's own memory serves."""
+    try:
+        mmap.mmap(-1, GRAIN).close()
+    except (AttributeError, OSError, ValueError):  # no such module, or it is a stub
+        return False
+    return True
+
+
+def _address_space_is_limited():
+    try:
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    except (AttributeError, OSError):  # not on this system
+        return False
 
 
 def _collect(limit=None):
     """Marks as free what came back; gives to the system what is idle beyond the limit."""
     came_back = bool(_returned)
     while _returned:
-        region, piece = _returned.popleft()
+        _, region, piece = _lent.pop(id(_returned.popleft()))
         region.lent[piece] = False
     if came_back or limit is not None:
         excess = sum(region.idle() for region in _regions) - (_limit if limit is None else limit)
@@ -195,3 +233,13 @@ class Scratch:
         """The array whose turn it is, uninitialised, of this shape."""
         self.turn = (self.turn + 1) % self.count
         return scratch(f"{self.name} {self.turn}", shape, self.dtype, self.xp)
+
+
+def _after_fork():
+    """A forked child may have inherited a lock whose holder it has not."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

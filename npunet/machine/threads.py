@@ -11,29 +11,44 @@ npunet changes nothing.
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 from threadpoolctl import ThreadpoolController
 
 from npunet.errors import InputError
 
 _lock = threading.Lock()
-_local = threading.local()  # .inside: this thread is working for `parallel` already
+_local = threading.local()  # .inside: this thread is working for `parallel` already; .worker: see `worker`
 _number = None  # threads to use; None until asked for or set
-_executor = None  # the helpers; the calling thread works too
-_controller = None  # finds the BLAS libraries: costs milliseconds, so once
-_blas_limit, _blas_users = None, 0  # shared by concurrent calls: first one limits, last one restores
+_helpers = None  # (queue that the helper threads take jobs from, how many they are); the calling thread works too
+_blas = None  # the BLAS libraries: finding them costs milliseconds, so once
+_blas_users = weakref.WeakSet()  # those who want one thread: the first one limits, the last one restores
+_blas_before = []  # threads of each library before the limit
 
 
-def default_num_threads():
-    """Cores this process may use; fewer if OMP_NUM_THREADS says so."""
+def default_num_threads() -> int:
+    """Cores this process may use; fewer if OMP_NUM_THREADS says so; 1 where threads cannot be started."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
+    number = min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
+    return number if number == 1 or can_start_threads() else 1
 
 
-def get_num_threads():
+def can_start_threads() -> bool:
+    """False for a Python without threads, as in a browser (WebAssembly)."""
+    try:
+        thread = threading.Thread(target=int)
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
+
+
+def get_num_threads() -> int:
     """How many threads `parallel` uses."""
     global _number
     if _number is None:
@@ -41,101 +56,171 @@ def get_num_threads():
     return _number
 
 
-def set_num_threads(number):
+def set_num_threads(number: int) -> None:
     """Use ``number`` threads from now on (for npunet only). Raises InputError unless it is an integer, 1 or more."""
-    global _number, _executor
+    global _number, _helpers
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"number of threads is {number!r}; expected an integer, 1 or more")
     with _lock:
-        if _executor is not None:
-            _executor.shutdown(wait=False)  # finishes what it was given
-        _number, _executor = number, None
+        if _helpers is not None:
+            jobs, helpers = _helpers
+            for _ in range(helpers):
+                jobs.put(None)  # each helper ends when it has done what it was given before
+        _number, _helpers = number, None
 
 
-def parallel(task, count, fixed=False):
+def parallel(task: Callable[[int], object], count: int, fixed: bool = False) -> None:
     """Calls task(index) for each index in range(count), on all threads; returns when all are done.
 
-    Each thread takes the next index when it is done with one, so a thread that the system holds up holds up no other.
-    With ``fixed``, thread t of T takes the indices t, t + T, t + 2 T, ... instead: which thread does what then depends
-    on nothing but ``count`` and T, and a task that adds to an accumulator of its own thread (see `worker`) gives the
-    same bits each time. A call from inside a task runs on that task's thread. If a task raises, the first such
-    exception is raised here.
+    Each thread takes the next index when it is done with one, so one slow thread does not delay the others. With
+    ``fixed``, the indices are cut into shares instead: share s of T has the indices s, s + T, s + 2 T, ... in this
+    order. What a share consists of then depends on nothing but ``count`` and T, and a task that adds to an accumulator
+    of its share (see `worker`) gives the same bits each time. A call from inside a task runs on that task's thread. If
+    a task raises, the first such exception is raised here.
     """
     if getattr(_local, "inside", False):
         for index in range(count):
             task(index)
         return
-    number = min(get_num_threads(), count)
+    number = max(1, min(get_num_threads(), count))
+    rest = iter(range(count))  # its next index goes to whoever asks, and to nobody else
+    shares = [_Share(task, share, range(share, count, number) if fixed else rest) for share in range(number)]
     with blas_on_one_thread():
-        if number <= 1:
-            return _work(task, range(count), 0)
-        shared = iter(range(count))  # its next index goes to whoever asks, and to nobody else
-        shares = [range(first, count, number) if fixed else shared for first in range(number)]
-        executor = _helpers()
-        helpers = [executor.submit(_work, task, shares[first], first) for first in range(1, number)]
+        jobs = _helper_jobs() if number > 1 else None
+        for _ in range(number - 1):
+            jobs.put(shares)
         try:
-            _work(task, shares[0], 0)
+            _work(shares)  # also the shares of helpers that have yet to wake up
         finally:
-            # Waits for each, but not for a thread that has yet to wake up when nothing is left for it to do.
-            errors = [helper.exception() for helper in helpers if fixed or not helper.cancel()]
-        for error in errors:
-            if error is not None:
-                raise error
+            for share in shares:
+                share.lock.acquire()  # when its helper is done; and nobody can begin it any more
+    errors = [share.error for share in shares if share.error is not None]
+    shares.clear()  # a helper that wakes up now finds nothing, and keeps no array alive
+    if errors:
+        raise errors[0]
 
 
-def worker():
-    """Index of the thread that the running task is on, 0 .. get_num_threads() - 1; 0 outside `parallel`.
+def worker() -> int:
+    """Index of the share that the running task belongs to, 0 .. get_num_threads() - 1; 0 outside `parallel`.
 
     Ask with ``fixed`` only.
     """
     return getattr(_local, "worker", 0)
 
 
-def _work(task, indices, number):
-    _local.inside, _local.worker = True, number
-    try:
-        for index in indices:
-            task(index)
-    finally:
-        _local.inside, _local.worker = False, 0
+class _Share:
+    """Part of the work of one call of `parallel`. Who does it holds its lock meanwhile.
+
+    The lock can be taken again by the thread that holds it, so the caller, which in the end takes the locks of all
+    shares, waits for helpers only: not for a share that a KeyboardInterrupt took out of its own hands.
+    """
+
+    def __init__(self, task, number, indices):
+        self.task, self.number, self.indices = task, number, indices
+        self.lock, self.begun, self.error = threading.RLock(), False, None
+
+    def work(self):
+        """Does the share, unless somebody has begun it."""
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            if not self.begun:
+                self.begun = _local.inside = True
+                _local.worker = self.number
+                for index in self.indices:
+                    self.task(index)
+        except BaseException as error:  # for the caller of `parallel`
+            self.error = error
+        finally:
+            _local.inside, _local.worker = False, 0
+            self.lock.release()
 
 
-def _helpers():
-    global _executor
+def _work(shares):
+    for share in shares:
+        share.work()
+    return True
+
+
+def _helper_jobs():
+    """The queue of lists of shares that the helper threads serve. It is C code, which no signal interrupts halfway."""
+    global _helpers
     with _lock:
-        if _executor is None:
-            _executor = ThreadPoolExecutor(get_num_threads() - 1, thread_name_prefix="npunet")
-        return _executor
+        if _helpers is None:
+            jobs, number = SimpleQueue(), get_num_threads() - 1
+            _helpers = jobs, number
+            try:
+                for helper in range(number):
+                    threading.Thread(target=_serve, args=(jobs,), name=f"npunet {helper + 1}", daemon=True).start()
+            except RuntimeError:
+                pass  # this Python has no threads, or no more: the caller does all itself
+        return _helpers[0]
+
+
+def _serve(jobs):
+    while _serve_one(jobs.get()):
+        pass
+
+
+def _serve_one(shares):
+    return shares is not None and _work(shares)
+
+
+class _User:
+    """Somebody inside `blas_on_one_thread`."""
+
+    def __init__(self):
+        self.thread = threading.get_ident()
 
 
 @contextmanager
 def blas_on_one_thread():
-    """Limits BLAS to one thread; overlapping uses share one limit, so that the last to leave restores what was there.
+    """Limits BLAS to one thread; overlapping uses, of any threads, share one limit: the last to leave takes it back.
 
     A single small product on OpenBLAS's own threads costs far more than it gains: they go on spinning for some 30 ms
     after it, on the cores that the next bands need. So `parallel` uses this even for one task, and a program that calls
     NumPy's matmul between its bands does well to put the whole under it.
     """
-    global _controller, _blas_limit, _blas_users
-    with _lock:
-        if _controller is None:
-            _controller = ThreadpoolController()
-        if _blas_users == 0:
-            _blas_limit = _controller.limit(limits=1, user_api="blas")
-        _blas_users += 1
+    user = _User()  # the set of users is weak: one that a KeyboardInterrupt kept from leaving is forgotten
     try:
+        with _lock:
+            _blas_users.add(user)
+            if not _blas_before:
+                _blas_before[:] = [library.num_threads for library in _blas_libraries()]
+                _set_blas([1] * len(_blas_before))
         yield
     finally:
         with _lock:
-            _blas_users -= 1
-            if _blas_users == 0:
-                _blas_limit.restore_original_limits()
+            _blas_users.discard(user)
+            if not _blas_users:
+                _set_blas(_blas_before)
+                _blas_before.clear()
+
+
+def _blas_libraries():
+    global _blas
+    if _blas is None:
+        _blas = ThreadpoolController().select(user_api="blas").lib_controllers
+    return _blas
+
+
+def _set_blas(numbers):
+    """Gives each BLAS library its number of threads, whichever thread of Python asks.
+
+    threadpoolctl 3.8 lets only the first thread that ever asked do so, unless it is told to forget who that was.
+    """
+    for library, number in zip(_blas_libraries(), numbers):
+        forget = getattr(library, "clear_controlling_thread", lambda force: None)
+        forget(force=True)
+        library.set_num_threads(number)
+        forget(force=True)
 
 
 def _after_fork():
-    """A forked child has none of its parent's helper threads, and perhaps a lock that nobody will release."""
-    global _lock, _executor, _blas_users
-    _lock, _executor, _blas_users = threading.Lock(), None, 0
+    """A forked child has none of its parent's other threads, and perhaps a lock that nobody will release."""
+    global _lock, _helpers, _blas_users
+    _lock, _helpers = threading.Lock(), None
+    _blas_users = weakref.WeakSet(user for user in list(_blas_users) if user.thread == threading.get_ident())
 
 
 if hasattr(os, "register_at_fork"):
