@@ -5,10 +5,15 @@ the section its value comes from,
 
     source(t) = centre + L t + u(t)          t = pixel position relative to the middle of the tile, (y, x)
 
-with a random centre (shift), L a random rotation and mirroring, and u the elastic displacement: nine random vectors on
-a 3 x 3 grid over the tile, interpolated bicubically. The image is read there by cubic spline, labels and instances by
-nearest neighbour, and positions outside the section are mirrored back into it; so any section serves any tile, and no
-black wedge appears. The weight map of Eq. 2 is made last, from the deformed instances.
+with a random centre (shift), L a random rotation and mirroring, and u the elastic displacement. The paper asks for
+"shift and rotation invariance as well as robustness to deformations and gray value variations" (§3.1). Its smooth
+deformations come from "random displacement vectors on a coarse 3 by 3 grid" (§3.1). "The displacements are sampled from
+a Gaussian distribution with 10 pixels standard deviation. Per-pixel displacements are then computed using bicubic
+interpolation" (§3.1; see `grid_basis` for what that means with three points).
+
+The image is read at source(t) by cubic spline, labels and instances by nearest neighbour. Positions outside the section
+are mirrored back into it, so any section serves any tile and no corner of a rotated tile is empty. The weight map of
+Eq. 2 is made last, from the deformed instances.
 
     Settings           which of the parts are on, and how strong
     draw_deformation   the random numbers of one sample -> Deformation

@@ -1,4 +1,6 @@
-"""The energy function (§3, Eq. 1): pixel-wise soft-max over the final feature map, with cross-entropy.
+"""The energy function (§3, Eq. 1).
+
+It is "computed by a pixel-wise soft-max over the final feature map combined with the cross entropy loss function" (§3).
 
 Notation: logits a (N, H, W, K), labels l (N, H, W) with values 0 .. K-1, weights w (N, H, W).
 

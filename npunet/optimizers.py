@@ -1,7 +1,7 @@
 """Optimisers (§3): stochastic gradient descent with momentum 0.99; RMSprop and Adam beside it.
 
-"Accordingly we use a high momentum (0.99) such that a large number of the previously seen training
-samples determine the update in the current optimization step."
+"Accordingly we use a high momentum (0.99) such that a large number of the previously seen training samples determine
+the update in the current optimization step" (§3).
 
 Notation: p a parameter, g its gradient, eta the learning rate; all operations element by element.
 

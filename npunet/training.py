@@ -1,7 +1,7 @@
 """Training (§3): tiles are drawn and augmented ahead of time; each step is forward, energy, backward, momentum update.
 
-"To minimize the overhead and make maximum use of the GPU memory, we favor large input tiles over a large
-batch size and hence reduce the batch to a single image."
+"To minimize the overhead and make maximum use of the GPU memory, we favor large input tiles over a large batch size and
+hence reduce the batch to a single image" (§3): a batch is one tile unless a recipe says otherwise.
 
 Every step has random numbers of its own, made from the seed and the step's number, so that a run that is
 stopped and resumed draws the same tiles as one that was never stopped.

@@ -2,6 +2,12 @@
 
     w(x) = w_c(x) + w0 * exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 
+"We pre-compute the weight map for each ground truth segmentation" (§3). We compute it for each drawn tile instead,
+after the deformation: so the borders stay sigma wide however the tile was stretched. "The separation border is computed
+using morphological operations" (§3), which the paper does not name. Ours needs none: the distance transforms of Eq. 2
+find the border wherever there is background between two cells. Where cells touch, `with_gaps` puts background between
+them.
+
 d1 and d2 are the distances from pixel x to the nearest and to the second nearest cell; w_c balances the classes. Here a
 distance is measured in pixels, from the centre of x to the centre of the nearest pixel of the cell, so a background
 pixel that touches a cell has d1 = 1. The second term is laid on background pixels only (inside a cell d1 would be 0 and
@@ -43,8 +49,8 @@ def weight_map(instances, w0=10.0, sigma=5.0, w_c=1.0):
     """The weight of every pixel in the loss: Eq. 2 of the paper.
 
     instances  (H, W) integers, 0 = background, 1..n = cells; a cell may consist of several pieces. NumPy or CuPy.
-    w0, sigma  height and width (pixels) of the separation border; the paper uses 10 and about 5. w0 = 0 leaves w_c
-               alone.
+    w0, sigma  height and width (pixels) of the separation border; "we set w0 = 10 and σ ≈ 5 pixels" (§3). w0 = 0 leaves
+               w_c alone.
     w_c        class balance: a number, or an (H, W) array such as class_balance(labels, n_classes)[labels].
     Returns (H, W) float32. Raises InputError for an array that cannot be an instance map, negative w0, sigma <= 0, or
     NaN.
@@ -104,10 +110,10 @@ def border_reach(w0, sigma):
 def class_balance(labels, n_classes, ignore=None):
     """w_c of Eq. 2: one weight per class, so that every class has the same total weight in the training data.
 
-    The paper says that w_c balances the class frequencies and does not give the formula. Ours is the inverse frequency,
-    w_c = pixels / (classes present * pixels of class c): its mean over all pixels is 1, so it leaves the size of the
-    loss and the learning rate alone. For the ISBI membranes (22 % of the pixels) it is 2.2 against 0.65 for the
-    interior.
+    It is there "to compensate the different frequency of pixels from a certain class in the training data set" (§3),
+    for which the paper gives no formula. Ours is the inverse frequency, w_c = pixels / (classes present * pixels of
+    class c): its mean over all pixels is 1, so it leaves the size of the loss and the learning rate alone. For the ISBI
+    membranes (22 % of the pixels) it is 2.2 against 0.65 for the interior.
 
     labels     integers 0..n_classes-1 of any shape, or a list of such arrays: the whole training set, as in the paper
     ignore     booleans of the same shape(s), or None: pixels (or whole images) without annotation are not counted

@@ -1,5 +1,8 @@
-"""The measures of §4:
-of the ISBI 2012 challenge (Table 1), of the cell tracking challenge (Table 2), and the usual overlaps.
+"""The measures of §4: of the ISBI 2012 challenge (Table 1), of the cell tracking challenge (Table 2), and the usual
+overlaps.
+
+"The evaluation is done by thresholding the map at 10 different levels and computation of the 'warping error', the 'Rand
+error' and the 'pixel error'" (§4).
 
     v_rand, v_info  clustering.py   Rand and information scores inside the true cells, borders thinned (ISBI's ranking)
     rand_error      clustering.py   1 - the same Rand score without thinning (Table 1)

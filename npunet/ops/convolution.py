@@ -1,5 +1,7 @@
 """Two-dimensional convolution, 3x3 unpadded in the paper's blue arrows, 1x1 at the end (§2, Fig. 1).
 
+The paper's network "only uses the valid part of each convolution" (§1): padding is 0 unless a variant asks for it.
+
 Definition (stride 1; p = padding, x = 0 outside the image):
 
     y[n, i, j, k] = bias[k] + sum over u, v, c of x[n, i + u - p, j + v - p, c] weight[u, v, c, k]

@@ -2,8 +2,9 @@
 
 Notation: upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) with Hs >= H and Ws >= W, y (N, H, W, C + Cs).
 
-The feature map of the contracting path is larger than the upsampled one, because valid convolutions have
-cost the latter its border; its central H x W part is taken:
+The paper has "a concatenation with the correspondingly cropped feature map from the contracting path" (§2). "The
+cropping is necessary due to the loss of border pixels in every convolution" (§2): the feature map of the contracting
+path is larger than the upsampled one. Its central H x W part is taken:
 
     y = [upsampled, skip[:, top : top + H, left : left + W]]        top = (Hs - H) // 2,  left = (Ws - W) // 2
 

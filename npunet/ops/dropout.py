@@ -1,4 +1,4 @@
-"""Dropout (§3.1, last sentence): implicit augmentation at the end of the contracting path.
+"""Drop-out (§3.1, last sentence). Where it stands in the network: `UNet._build` in npunet/unet.py.
 
 Each element is set to zero with probability `rate`; the others are divided by 1 - rate, so that the
 expected value stays the same and nothing has to be done when the network is applied:

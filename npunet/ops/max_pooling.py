@@ -1,4 +1,4 @@
-"""2x2 max-pooling with stride 2 (§2): the contracting path keeps the largest of every four pixels.
+"""Max-pooling: "a 2x2 max pooling operation with stride 2 for downsampling" (§2), the largest of every four pixels.
 
 Notation: x (N, H, W, C) -> y (N, H/2, W/2, C). The four pixels of each window are the four "corners"
 of x, taken in row-major order:

@@ -1,5 +1,8 @@
 """2x2 up-convolution (§2, Fig. 1, the green arrows): doubles height and width and maps C to K channels.
 
+"Every step in the expansive path consists of an upsampling of the feature map followed by a 2x2 convolution" (§2),
+which "halves the number of feature channels" (§2): K = C / 2 there.
+
 Notation: x (N, H, W, C), weight (2, 2, C, K), bias (K,), y (N, 2H, 2W, K).
 
 Every input pixel is spread over its own 2x2 block of output pixels, each tap (a, b) of the kernel with a
