@@ -52,22 +52,64 @@ def main(arguments=None):
 
 def train(given):
     """A generator; see the top of this file. Returns False if Ctrl-C ended it."""
-    resume = given.pop("resume", None)
+    # 1. The options, and the pictures they name.
+    resume, config = given.pop("resume", None), None
     if resume is None:
         options = complete("train", given)
-        StyleFolder.check_free(options.out)
+        folder = StyleFolder(options.out)
+        folder.check_free(options.out)
     else:
         folder, config = StyleFolder.reopen(resume)
         options = resumed(resume, config, given)
     set_threads(options)
-    many = Path(options.content).is_dir()
-    if options.batch > 1 and not many:
+    paths = content_pictures(options)
+    if config is not None:
+        check_same_files(config, file_sizes(options, paths), resume)
+    # 2. The generator, and VGG, whose view of its pictures is the loss.
+    generator = new_generator(options)
+    shown = fitted(read_picture(paths[0]), options.size, GRID, options.square)
+    objective = objective_of(options, generator.net.device)
+    size = (options.size, options.size) if Path(options.content).is_dir() else shown.shape[:2]
+    with style_memory_needs.enough_memory(objective, size, generator.net, options.batch):
+        style = look_at_style(options, objective)
+        optimizer = Adam(generator.net.parameters, options.learning_rate)
+        with folder.reserved():
+            # 3. The folder: a new one, or the newest state in it.
+            done = begin(folder, config, options, generator, optimizer, paths)
+            print(
+                f"U-Net (style): {generator.net.n_parameters:,} parameters, "
+                f"{'resize' if generator.net.bilinear else 'up'}-convolutions, "
+                f"colours {options.colours}, device {generator.net.device}; {len(paths)} content "
+                f"picture{'s' * (len(paths) > 1)}; results in {folder.path}/"
+            )
+            # 4. The steps.
+            with Run(folder, options.steps, shown, style, generator, optimizer, done) as run:
+                train_steps(options, paths, objective, run)
+    return run.finished
+
+
+def begin(folder, config, options, generator, optimizer, paths):
+    """Write config.json of a new run, or take up the newest state of the run with this configuration; its step."""
+    if config is not None:
+        done = folder.go_on(generator.net, optimizer, options.steps)
+        print(f"going on from step {done}")
+        return done
+    how = {"command": "train", "options": vars(options), "network": generator.net.config}
+    folder.create(how | {"file_sizes": file_sizes(options, paths)})
+    return 0
+
+
+def content_pictures(options):
+    """The files of --content. Raises InputError for a batch of one picture."""
+    if options.batch > 1 and not Path(options.content).is_dir():
         raise InputError(
             f"--batch {options.batch} needs a folder of pictures as --content; {options.content} is one picture"
         )
-    paths = find_inputs([options.content])
-    if resume is not None:
-        check_same_files(config, file_sizes(options, paths), resume)
+    return find_inputs([options.content])
+
+
+def new_generator(options):
+    """The untrained generator of the options, which remembers what it is trained for."""
     generator = Generator(
         options.base_channels,
         colours=options.colours,
@@ -76,51 +118,30 @@ def train(given):
         device=options.device,
         seed=options.seed,
     )
-    generator.info = {
-        name: getattr(options, name) for name in ("size", "steps", "content_weight", "style_weight", "variation_weight")
-    }
-    shown = fitted(read_picture(paths[0]), options.size, GRID, options.square)
-    objective = objective_of(options, generator.net.device)
-    needs = objective, (options.size, options.size) if many else shown.shape[:2], generator.net, options.batch
-    with style_memory_needs.enough_memory(*needs):
-        style = look_at_style(options, objective)
-        optimizer, done = Adam(generator.net.parameters, options.learning_rate), 0
-        if resume is None:
-            folder = StyleFolder.create(
-                options.out,
-                {
-                    "command": "train",
-                    "options": vars(options),
-                    "network": generator.net.config,
-                    "file_sizes": file_sizes(options, paths),
-                },
-            )
-        else:
-            done = folder.go_on(generator.net, optimizer, options.steps)
-            print(f"going on from step {done}")
-        recipe = Recipe(
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            schedule=options.schedule,
-            warmup=WARMUP if options.schedule == "cosine" else 0,
-        )
-        content = to_device(shown[None], generator.net.device)
-        targets = None if many else objective.content_targets(content)
-        print(
-            f"U-Net (style): {generator.net.n_parameters:,} parameters, "
-            f"{'resize' if generator.net.bilinear else 'up'}-convolutions, "
-            f"colours {options.colours}, device {generator.net.device}; {len(paths)} content "
-            f"picture{'s' * (len(paths) > 1)}; results in {folder.path}/"
-        )
-        with Run(folder, options.steps, shown, style, generator, optimizer, done) as run:
-            for step in range(done, options.steps):
-                optimizer.learning_rate = learning_rate(recipe, step)
-                if many:
-                    content = to_device(drawn(paths, options, step), generator.net.device)
-                terms = generator_step(generator, objective, optimizer, content, targets)
-                if run.report(step + 1, terms, lambda: generator.paint(shown)):
-                    break
-    return run.finished
+    kept = ("size", "steps", "content_weight", "style_weight", "variation_weight")
+    generator.info = {name: getattr(options, name) for name in kept}
+    return generator
+
+
+def train_steps(options, paths, objective, run):
+    """The steps of a run from where it stands, until all are done or a signal asks for the end."""
+    generator, many = run.generator, Path(options.content).is_dir()
+    recipe = Recipe(
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        schedule=options.schedule,
+        warmup=WARMUP if options.schedule == "cosine" else 0,
+    )
+    shown = run.sheet["content"]
+    content = to_device(shown[None], generator.net.device)
+    targets = None if many else objective.content_targets(content)
+    for step in range(run.done, options.steps):
+        run.optimizer.learning_rate = learning_rate(recipe, step)
+        if many:
+            content = to_device(drawn(paths, options, step), generator.net.device)
+        terms = generator_step(generator, objective, run.optimizer, content, targets)
+        if run.report(step + 1, terms, lambda: generator.paint(shown)):
+            break
 
 
 def drawn(paths, options, step):
@@ -141,28 +162,23 @@ def optimize_one(given):
     set_threads(options)
     shown = fitted(read_picture(options.content), options.size)
     objective = objective_of(options, options.device)
+    folder = StyleFolder(options.out)
     with style_memory_needs.enough_memory(objective, shown.shape[:2]):
         style = look_at_style(options, objective)
-        folder = StyleFolder.create(options.out, {"command": "optimize", "options": vars(options)})
         content = to_device(shown[None], objective.vgg.device)
         start = content
         if options.start == "noise":
             noise = np.random.default_rng(options.seed).uniform(0.3, 0.7, content.shape).astype(np.float32)
             start = to_device(noise, objective.vgg.device)
-        with Run(folder, options.steps, shown, style) as run:
+        with folder.reserved():
+            folder.create({"command": "optimize", "options": vars(options)})
+            with Run(folder, options.steps, shown, style) as run:
 
-            def report(step, terms, picture):
-                return run.report(step, terms, lambda: to_cpu(picture)[0])
+                def report(step, terms, picture):
+                    return run.report(step, terms, lambda: to_cpu(picture)[0])
 
-            optimize_picture(
-                objective,
-                content,
-                start,
-                options.steps,
-                options.method,
-                learning_rate=options.learning_rate,
-                report=report,
-            )
+                how = dict(learning_rate=options.learning_rate, report=report)
+                optimize_picture(objective, content, start, options.steps, options.method, **how)
         if run.paint is None:
             raise InputError(
                 f"no step from the {options.start} made the loss smaller; expected a --style that differs from the "

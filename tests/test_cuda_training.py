@@ -7,7 +7,7 @@ import pytest
 
 from npunet import optimizers, train, unet
 from npunet.augmentation import Settings
-from npunet.commands import cli, memory_needs
+from npunet.commands import cli, memory_needs, session
 from npunet.datasets import synthetic
 from npunet.errors import InputError
 from npunet.files import images
@@ -164,7 +164,7 @@ def command(gpu, monkeypatch):
     """npunet.train, with --device gpu meaning the stand-in."""
     monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(cli, "use_tf32", lambda on: None)
-    monkeypatch.setattr(train, "peak_memory", lambda: 1.25e9)
+    monkeypatch.setattr(session, "peak_memory", lambda: 1.25e9)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)
     monkeypatch.setattr(memory_needs, "memory_in_all", lambda device: None)
     return train.main
@@ -204,12 +204,12 @@ def test_losses_are_read_together_and_all_of_them(command, gpu, folder, tmp_path
 
     Nothing else comes to the host in between.
     """
-    monkeypatch.setattr(train, "READ_EVERY", 3)
+    monkeypatch.setattr(session, "READ_EVERY", 3)
     read, evaluated = [], []
-    read_back, evaluate = train.read_back, train.Session.evaluate
-    monkeypatch.setattr(train, "read_back", lambda reports: read.append(len(reports)) or read_back(reports))
+    read_back, evaluate = session.read_back, train.Session.evaluate
+    monkeypatch.setattr(session, "read_back", lambda reports: read.append(len(reports)) or read_back(reports))
     monkeypatch.setattr(
-        train.Session, "evaluate", lambda self, bar: evaluated.append(len(losses(self.run.path))) or evaluate(self, bar)
+        train.Session, "evaluate", lambda self: evaluated.append(len(losses(self.run.path))) or evaluate(self)
     )
     options = ["--data", str(folder), *SMALL, "--steps", "9", "--evaluate-every", "5"]
     command([*options, "--device", "gpu", "--out", str(tmp_path / "gpu")])
@@ -235,7 +235,7 @@ def test_losses_are_read_together_and_all_of_them(command, gpu, folder, tmp_path
 
 def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folder, tmp_path, monkeypatch):
     """Steps 1 to 3 are good, 4 is not, 5 and 6 were begun before the host knew: they changed nothing."""
-    step, kept = train.training_step, {}
+    step, kept = session.training_step, {}
 
     def spoiled(net, optimizer, images, labels, weights, **how):
         kept["count"] = kept.get("count", 0) + 1
@@ -244,8 +244,8 @@ def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folde
             weights = weights * np.float32(np.inf)
         return step(net, optimizer, images, labels, weights, **how)
 
-    monkeypatch.setattr(train, "training_step", spoiled)
-    monkeypatch.setattr(train, "READ_EVERY", 6)
+    monkeypatch.setattr(session, "training_step", spoiled)
+    monkeypatch.setattr(session, "READ_EVERY", 6)
     with (
         pytest.raises(
             InputError, match=r"^step 4: loss (nan|inf).*largest activation \d.*; no checkpoint yet$"
@@ -274,7 +274,7 @@ def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folde
 
 
 def test_ctrl_c_keeps_every_step_that_was_done(command, gpu, folder, tmp_path, monkeypatch, capsys):
-    step = train.training_step
+    step = session.training_step
     sessions, done = [], []
     init = train.Session.__init__
     monkeypatch.setattr(train.Session, "__init__", lambda self, *rest: sessions.append(self) or init(self, *rest))
@@ -285,7 +285,7 @@ def test_ctrl_c_keeps_every_step_that_was_done(command, gpu, folder, tmp_path, m
             sessions[0].request_stop(None, None)
         return step(*arguments, **how)
 
-    monkeypatch.setattr(train, "training_step", interrupted)
+    monkeypatch.setattr(session, "training_step", interrupted)
     with pytest.raises(SystemExit):
         command(
             [

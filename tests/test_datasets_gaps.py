@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from npunet.datasets import Sample
-from npunet.datasets.labels import with_gaps
-from npunet.weight_map import weight_map
+from npunet.weight_map import weight_map, with_gaps
 
 
 def sample(instances):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, metrics, train
+from npunet.commands import train_options
 from npunet.datasets import Sample
 from npunet.experiments import __main__ as command
 from npunet.experiments import cells, recipes, report, report_pictures, running
@@ -222,9 +223,9 @@ def test_minutes_set_the_steps_of_all(folder, tmp_path):
 def test_recipes_are_options_of_train():
     for experiment in recipes.EXPERIMENTS.values():
         words = running.arguments_of(experiment.train)
-        parsed = vars(train.parser("").parse_args(words))
+        parsed = vars(train_options.parser().parse_args(words))
         assert parsed == experiment.train
-        train.check(train.DEFAULTS | parsed)
+        train_options.check(train_options.DEFAULTS | parsed)
 
 
 def likely(instances, inside=0.95, between=None):

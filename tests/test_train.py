@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, train
-from npunet.commands import memory_needs
+from npunet.commands import memory_needs, train_options
 from npunet.datasets import synthetic
 from npunet.files import checkpoint, images
 from npunet.machine.backend import free_memory, gpu_problem
@@ -479,7 +479,7 @@ def test_more_minutes_are_more_steps(folder, monkeypatch):
     """A step of two seconds and evaluations of three, by a clock that is told so:
     (0.95 * 600 - 17) / (2 + 3 / 2) and (0.95 * 600 - 17 - 30) / 2.
     """
-    options = train.DEFAULTS | dict(base_channels=2, depth=1, tile=36, evaluate_every=2)
+    options = train_options.DEFAULTS | dict(base_channels=2, depth=1, tile=36, evaluate_every=2)
     training, held_out = synthetic(n_sections=2, size=48, seed=2).split(1)
     clock = [0.0]
 

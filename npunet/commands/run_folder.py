@@ -10,12 +10,18 @@ loss.png         the curve            panel.png        held-out images, truth, p
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from npunet.commands import run_pictures
 from npunet.errors import InputError
 from npunet.files import checkpoint
-from npunet.files.whole_file import write_text
+from npunet.files.whole_file import clean_up, write_json, write_text
+
+try:
+    import fcntl
+except ImportError:  # Windows: folders are not locked there
+    fcntl = None
 
 OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes into config.json and needs to go on
 
@@ -27,18 +33,35 @@ class RunFolder:
         self.path = Path(path)
         self.records = []
 
-    @classmethod
-    def create(cls, path, config):
-        """A new folder. Raises InputError if a run is there already or it cannot be made."""
-        cls.check_free(path)
-        run = cls(path)
+    @contextlib.contextmanager
+    def reserved(self):
+        """Within, the folder is there and no other run may work in it: the system's lock on the folder itself.
+
+        What killed runs left half written is removed first. Raises InputError if another run has the lock, or the
+        folder cannot be made.
+        """
         try:
-            write_text(run.path / "config.json", json.dumps(config, indent=2) + "\n")
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise InputError(
-                f"--out {path}: the folder cannot be made ({error.strerror}); give one that can be written"
+                f"--out {self.path}: the folder cannot be made ({error.strerror}); give one that can be written"
             ) from None
-        return run
+        try:
+            if fcntl is not None and not _locked(opened):
+                raise InputError(
+                    f"{self.path}: another run is at work in this folder; wait for its end, or give another --out"
+                )
+            clean_up(self.path)
+            yield self
+        finally:
+            os.close(opened)  # which gives the lock back
+
+    def create(self, config):
+        """Write config.json of a new run. Raises InputError if a run is there already or it cannot be written."""
+        self.check_free(self.path)
+        with self.writing():
+            write_json(self.path / "config.json", config)
 
     @classmethod
     def check_free(cls, path):
@@ -145,12 +168,23 @@ class RunFolder:
         net.rng.bit_generator.state = header["random_state"]
         return header["progress"]
 
-    def draw(self, samples=None, probabilities=None):
-        """Draw the curve, and the panel if there are predictions."""
+    def draw(self, loss, samples=None, probabilities=None):
+        """Draw the curve of the loss, one of training.LOSSES, and the panel if there are predictions."""
         if any("loss" in record for record in self.records):
-            run_pictures.loss_curve(self.path / "loss.png", self.records)
+            run_pictures.loss_curve(self.path / "loss.png", self.records, loss)
         if samples:
             run_pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
+
+
+def _locked(opened):
+    """Whether the lock on an open folder could be had; a file system without locks has none to give."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def training_config(model):

@@ -6,11 +6,18 @@ from matplotlib.figure import Figure
 
 from npunet.files.whole_file import written_whole
 
+LOSS_NAMES = {
+    "cross-entropy": "weighted cross-entropy (Eq. 1)",
+    "cross-entropy+dice": "weighted cross-entropy (Eq. 1) + Dice loss",
+}
 LOSS_COLOUR, SCORE_COLOUR = "#4C72B0", "#DD8452"
 
 
-def loss_curve(path, records):
-    """Write the loss of every step, its running mean, and the held-out scores, from the records of metrics.jsonl."""
+def loss_curve(path, records, loss="cross-entropy"):
+    """Write the loss of every step, its running mean, and the held-out scores, from the records of metrics.jsonl.
+
+    loss: one of training.LOSSES, which is what the axis is labelled with.
+    """
     steps = [record["step"] for record in records if "loss" in record]
     losses = [record["loss"] for record in records if "loss" in record]
     scores = [(record["step"], record["held_out"]) for record in records if "held_out" in record]
@@ -21,7 +28,7 @@ def loss_curve(path, records):
     if len(losses) >= 2 * window:
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
         axes.plot(steps[window - 1 :], smooth, color=LOSS_COLOUR, linewidth=2, label=f"mean of {window} steps")
-    axes.set(xlabel="step", ylabel="weighted cross-entropy (Eq. 1)", yscale="log")
+    axes.set(xlabel="step", ylabel=LOSS_NAMES[loss], yscale="log")
     axes.grid(alpha=0.3)
     lines, labels = axes.get_legend_handles_labels()
     if scores:
@@ -66,7 +73,7 @@ def prediction_panel(path, samples, probabilities, rows=3):
             shown, cmap="gray" if n_classes == 2 else "viridis", vmin=0, vmax=1 if n_classes == 2 else n_classes - 1
         )
         axes[3].imshow(error_picture(sample, found), interpolation="nearest")
-        wrong = (found != sample.labels) & ~ignored(sample)
+        wrong = (found != sample.labels) & ~sample.ignored
         for one, title in zip(
             axes[1:],
             (
@@ -92,15 +99,10 @@ def error_picture(sample, found):
     """(H, W, 3): the image, faint, with missed pixels red and invented ones blue."""
     grey = np.clip(sample.image.mean(axis=-1, keepdims=True), 0, 1) * 0.5 + 0.5  # (H, W, 1)
     picture = np.repeat(grey, 3, axis=2)
-    wrong = (found != sample.labels) & ~ignored(sample)
+    wrong = (found != sample.labels) & ~sample.ignored
     picture[wrong & (sample.labels > 0)] = (0.84, 0.15, 0.16)
     picture[wrong & (sample.labels == 0)] = (0.12, 0.40, 0.80)
     return picture
-
-
-def ignored(sample):
-    """(H, W) bool: pixels that have no annotation."""
-    return np.zeros(sample.labels.shape, bool) if sample.ignore is None else sample.ignore
 
 
 def save(figure, path):

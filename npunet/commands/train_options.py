@@ -2,7 +2,7 @@
 
 Three of them follow the data unless they are given. The border term of Eq. 2 (--w0) is the paper's 10 where masks
 number the instances: it forces gaps between cells that touch; and there must be gaps to force, so cells that touch in
-the masks give up a pixel each (--gap, see `datasets.labels.with_gaps`). Where masks mark classes, such as membranes
+the masks give up a pixel each (--gap, see `weight_map.with_gaps`). Where masks mark classes, such as membranes
 drawn at their width, both are 0. Class weights w_c (--class-balance) are off. Both together make a membrane pixel count
 some ten times as much as one of the interior, so that probabilities lean to membrane and a threshold of 1/2 is no
 longer the right one: on ISBI 2012 V_rand at its best threshold rises from 0.961 to 0.972, and pixel accuracy at 1/2
@@ -94,9 +94,12 @@ def check(options):
         geometry.output_size(options["tile"], options["depth"])
 
 
-def parser(description):
+def parser():
+    """The options of npunet.train; what is not given is left out, see DEFAULTS."""
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.train", description=description, argument_default=argparse.SUPPRESS
+        prog="python -m npunet.train",
+        description="Train a U-Net on a folder of images and masks, a pair of TIFF stacks, or synthetic sections.",
+        argument_default=argparse.SUPPRESS,
     )
 
     def option(name, help, **keywords):

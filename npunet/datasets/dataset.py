@@ -25,6 +25,11 @@ class Sample:
     instances: np.ndarray
     ignore: np.ndarray | None = None
 
+    @property
+    def ignored(self):
+        """(H, W) bool: the pixels that have no annotation."""
+        return np.zeros(self.labels.shape, bool) if self.ignore is None else self.ignore
+
 
 @dataclass
 class Dataset:

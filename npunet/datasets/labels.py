@@ -18,8 +18,6 @@ instances; at most 16 values of which at most half form one piece are classes. A
 that asks, because a wrong guess trains without complaint and predicts nonsense.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from scipy import ndimage
 
@@ -66,24 +64,6 @@ def interpret(masks, labels="auto", class_values=None):
         kind,
         class_values,
     )
-
-
-def with_gaps(sample, width=1):
-    """``sample`` with background between cells that touch:
-    "the small separation borders that we introduce between touching cells" (§3).
-
-    Hand-made instance masks often let cells touch without a pixel between them; then no background is there for Eq. 2
-    to weigh and nothing that a network could learn to part them by. Each pixel of a cell that has another cell's pixel
-    among its neighbours at most ``width`` away (in a square window) becomes background, in labels and instances: a gap
-    of 2 width pixels where they touch, which outlasts the deformation of §3.1. For training only; scores are taken
-    against the masks as they are. Returns a new Sample.
-    """
-    instances = sample.instances
-    window, beyond = 2 * width + 1, np.iinfo(instances.dtype).max
-    largest = ndimage.maximum_filter(instances, window)
-    smallest = ndimage.minimum_filter(np.where(instances > 0, instances, beyond), window)
-    gap = (instances > 0) & ((largest != instances) | (smallest != instances))
-    return replace(sample, labels=np.where(gap, 0, sample.labels), instances=np.where(gap, 0, instances))
 
 
 def decide(masks, values):

@@ -1,15 +1,4 @@
-"""python -m npunet.experiments NAME: one of the paper's experiments (§4) from data to report.
-
-    python -m npunet.experiments isbi2012                     train by the recipe, score, write a report
-    python -m npunet.experiments isbi2012 --run runs/mine     only report on a run of npunet.train that is there
-    python -m npunet.experiments phase_contrast --no-weight-map --out D     the recipe with one thing left out
-    python -m npunet.experiments phase_contrast --ablation no-weight-map no-elastic base-8
-                                                              the recipe, each of them, and one table
-
-A run that was interrupted goes on when the same command is given again; one that is finished is only scored. Training
-options that are given replace those of the recipe (`npunet.experiments.recipes`), whatever they do; npunet.train --help
-explains them.
-"""
+"""python -m npunet.experiments NAME: one of the paper's experiments (§4) from data to report; --help has examples."""
 
 import argparse
 import sys
@@ -20,6 +9,17 @@ from npunet.commands.run_folder import RunFolder
 from npunet.errors import InputError
 from npunet.experiments import recipes, report, running
 
+EPILOG = """
+    python -m npunet.experiments isbi2012                     train by the recipe, score, write a report
+    python -m npunet.experiments isbi2012 --run runs/mine     only report on a run of npunet.train that is there
+    python -m npunet.experiments phase_contrast --no-weight-map --out D     the recipe with one thing left out
+    python -m npunet.experiments phase_contrast --ablation no-weight-map no-elastic base-8
+                                                              the recipe, each of them, and one table
+
+A run that was interrupted goes on when the same command is given again; one that is finished is only scored. Training
+options that are given replace those of the recipe (npunet.experiments.recipes), whatever they do; npunet.train --help
+explains them.
+"""
 PASSED_ON = dict(
     data=str,
     steps=int,
@@ -119,8 +119,8 @@ def finish(folder, experiment, outcome, command, options):
 def parser():
     parse = argparse.ArgumentParser(
         prog="python -m npunet.experiments",
-        description=__doc__.split("\n\n")[0].partition(": ")[2],
-        epilog=__doc__.split("\n\n", 1)[1],
+        description="One of the paper's experiments (§4) from data to report.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parse.add_argument("name", choices=list(recipes.EXPERIMENTS), help="which experiment")

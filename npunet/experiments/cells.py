@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from npunet import instances, metrics
-from npunet.commands.run_pictures import ignored
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 SEED_THRESHOLDS = (0.7, 0.85, 0.95)
@@ -97,7 +96,7 @@ def score_cells(cutting, samples, probabilities):
         numbers, of_cells = metrics.cell_ious(found, sample.instances)
         of_touching = of_cells[np.isin(numbers, metrics.touching_cells(sample.instances))]
         ious_components.append(metrics.cell_ious(plain.cells(probability[..., 1], sample.ignore), sample.instances)[1])
-        counted = ~ignored(sample)
+        counted = ~sample.ignored
         mask, truth = (found > 0)[counted], (sample.instances > 0)[counted]
         rows.append(
             {

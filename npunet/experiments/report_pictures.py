@@ -13,7 +13,7 @@ def draw(folder, outcome, ranking, show_data=True):
     """Write curves.png, and with show_data worst.png, best.png, and cells_worst.png, cells_best.png where there are
     cells; the list of names.
     """
-    run_pictures.loss_curve(folder / "curves.png", outcome.records)
+    run_pictures.loss_curve(folder / "curves.png", outcome.records, outcome.options["loss"])
     names = ["curves.png"]
     worst, best = _extremes(outcome, ranking)
     for name, index in (("worst", worst), ("best", best)) if show_data else ():

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from npunet import datasets, train
-from npunet.commands import scaling, scoring, train_options
+from npunet.commands import scaling, scoring, session, train_options
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.datasets import named
 from npunet.errors import InputError
@@ -146,7 +146,7 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
             f"{data or options['data']} has {len(held_out)} of the {len(names)} images that the run in {folder} held "
             f"out; give its --data"
         )
-    tile = train.evaluation_tile(net, options["tile"])
+    tile = session.evaluation_tile(net, options["tile"])
     start = time.perf_counter()
     outcome = Outcome(
         options,

@@ -14,9 +14,9 @@ All of them 0 is a perfect count. SEG says how well outlines agree; these say wh
 from collections import Counter
 
 import numpy as np
-from scipy import ndimage
 
 from npunet.metrics.clustering import contingency_table
+from npunet.weight_map import touching
 
 
 def count_errors(found, truth):
@@ -50,8 +50,4 @@ def touching_cells(truth, reach=2):
     """Numbers of the cells that have a pixel of another cell within ``reach`` pixels (of a square window);
     truth (H, W), 0 = background.
     """
-    window = 2 * reach + 1
-    largest = ndimage.maximum_filter(truth, window, mode="constant", cval=0)
-    beyond = truth.max() + 1
-    smallest = ndimage.minimum_filter(np.where(truth > 0, truth, beyond), window, mode="constant", cval=beyond)
-    return np.unique(truth[(truth > 0) & ((largest != truth) | (smallest != truth))])
+    return np.unique(truth[touching(truth, reach)])

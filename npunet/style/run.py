@@ -11,13 +11,10 @@ newest.npz          from train: the network and Adam's state, all that is needed
 """
 
 import math
-import signal
-import sys
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
+from npunet.commands.interrupt import Interruptible
 from npunet.commands.run_folder import RunFolder
 from npunet.errors import InputError
 from npunet.files import images
@@ -63,7 +60,7 @@ class StyleFolder(RunFolder):
         }
 
 
-class Run:
+class Run(Interruptible):
     """One call of train or optimize: the progress bar, what is written when, what Ctrl-C does.
 
     Used with `with`, which writes everything at the end.
@@ -74,18 +71,10 @@ class Run:
     def __init__(self, folder, steps, content, style, generator=None, optimizer=None, done=0):
         self.folder, self.steps, self.generator, self.optimizer, self.done = folder, steps, generator, optimizer, done
         self.sheet = {"content": content, "style": style} | folder.pictures_until(done)
-        self.paint, self.stop_requested = None, False
+        self.paint = None
 
     def __enter__(self):
-        self.before = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.bar = tqdm(
-            total=self.steps,
-            initial=self.done,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=0.5,
-            bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}",
-        )
+        self.listen(self.steps, self.done)
         self.clock = time.perf_counter()
         return self
 
@@ -132,9 +121,7 @@ class Run:
                 self.folder.save_network("newest.npz", self.generator.net, self.optimizer, {"step": step})
 
     def __exit__(self, kind, error, trace):
-        self.bar.close()
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self.stop_listening()
         self.finished = not self.stop_requested
         if kind is None and self.paint:
             self.keep()
@@ -152,9 +139,3 @@ class Run:
                     else ""
                 )
             )
-
-    def request_stop(self, number, frame):
-        if self.stop_requested:  # the second time: now
-            raise KeyboardInterrupt
-        self.stop_requested = True
-        tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)

@@ -1,0 +1,157 @@
+"""One call of npunet.train after everything is prepared: the steps, with their evaluations and checkpoints."""
+
+import math
+import time
+
+from tqdm import tqdm
+
+from npunet import tiling
+from npunet.commands.interrupt import Interruptible
+from npunet.commands.scoring import evaluate, mean_dice
+from npunet.commands.train_options import augmentation_settings, recipe_of
+from npunet.errors import InputError
+from npunet.machine.backend import peak_memory
+from npunet.training import (
+    NotFinite,
+    Plateau,
+    batches,
+    diagnosis,
+    draw_batch,
+    learning_rate,
+    placed,
+    read_back,
+    training_step,
+)
+
+READ_EVERY = 10  # steps that a GPU may be ahead of the host, which reads their losses together
+
+
+def evaluation_tile(net, tile):
+    """The tile for the held-out images: that of training;
+    for padded networks at least their default, which takes them whole.
+    """
+    return max(tile, tiling.default_tile(net)) if net.options.padding else tile
+
+
+class Session(Interruptible):
+    """One call of the command: the loop over steps with its evaluations and checkpoints."""
+
+    def __init__(self, run, net, optimizer, training, held_out, options, progress):
+        self.run, self.net, self.optimizer, self.options, self.progress = run, net, optimizer, options, progress
+        self.training, self.held_out = training.samples, held_out.samples
+        self.recipe = recipe_of(options)
+        self.plateau = Plateau(**progress.get("plateau", {}))
+        self.settings = augmentation_settings(options, training)
+        self.unread, self.smooth = [], None  # [(step, learning rate, report)] that are not recorded yet
+
+    def train(self):
+        """Run the remaining steps; returns False if Ctrl-C ended them early."""
+        self.listen(self.recipe.steps, self.progress["step"])
+        try:
+            self.run_steps()
+        finally:
+            self.stop_listening()
+        if self.stop_requested:
+            self.save_newest()
+            self.run.draw(self.recipe.loss)
+            print(
+                f"stopped after step {self.progress['step']}; go on with: python -m npunet.train --resume "
+                f"{self.run.path}"
+            )
+            return False
+        self.report()
+        return True
+
+    def run_steps(self):
+        """Draw, step, record and evaluate, until all is done or a signal asks for the end."""
+        recipe, first = self.recipe, self.progress["step"]
+        every = self.options["evaluate_every"] or max(1, recipe.steps // 10)
+        read_every = READ_EVERY if self.net.device == "gpu" else 1
+        output, start = self.net.output_size(recipe.tile), None
+        self.samples, workers = placed(self.training, self.net.device, self.settings)
+        drawn = batches(self.samples, recipe, output, first, self.settings, workers)
+        for step, batch in enumerate(drawn, start=first):
+            if not self.unread:
+                start = time.perf_counter()
+            self.optimizer.learning_rate = self.plateau.factor * learning_rate(recipe, step)
+            self.unread.append((step + 1, self.optimizer.learning_rate, self.step(step, batch)))
+            due = (step + 1) % every == 0 or step + 1 == recipe.steps
+            if len(self.unread) == read_every or due or self.stop_requested:
+                self.read(start)
+            if self.stop_requested and not self.unread:  # not if it was requested just now
+                break
+            if due:
+                self.evaluate()
+
+    def step(self, step, batch):
+        """One step; returns its loss and gradient norm, on a GPU as an array that need not be computed yet."""
+        try:
+            return training_step(
+                self.net, self.optimizer, *batch, clip=self.recipe.clip, loss=self.recipe.loss, wait=False
+            )
+        except NotFinite as error:
+            self.stop_at(step + 1, error)
+
+    def read(self, start):
+        """Record the steps since the last reading, the first of which began at ``start``."""
+        numbers = read_back([report for *_, report in self.unread])
+        seconds = (time.perf_counter() - start) / len(numbers)
+        for (step, rate, _), (energy, norm) in zip(self.unread, numbers):
+            if not math.isfinite(energy + norm):  # only on a GPU, which has changed nothing since
+                images, *_ = draw_batch(
+                    self.samples, self.recipe, self.net.output_size(self.recipe.tile), step - 1, self.settings
+                )
+                self.stop_at(step, diagnosis(self.net, images, energy, norm))
+            self.smooth = energy if self.smooth is None else 0.95 * self.smooth + 0.05 * energy
+            self.progress["step"] = step
+            self.run.record(step=step, loss=energy, gradient_norm=norm, learning_rate=rate, seconds=round(seconds, 4))
+        self.bar.set_postfix_str(f"loss {self.smooth:.4f}, {seconds:.2f} s/step", refresh=False)
+        self.bar.update(len(numbers))
+        self.unread.clear()
+
+    def stop_at(self, step, error):
+        self.run.draw(self.recipe.loss)
+        kept = (
+            f"the last good checkpoint is {self.run.path / 'newest.npz'}"
+            if self.progress["best"] >= 0
+            else "no checkpoint yet"
+        )
+        raise InputError(f"step {step}: {error}; {kept}") from None
+
+    def evaluate(self):
+        """Score the held-out images, keep the newest and the best network, redraw the pictures."""
+        self.bar.set_postfix_str("scoring the held-out images")
+        scores, probabilities = evaluate(
+            self.net, self.held_out, evaluation_tile(self.net, self.recipe.tile), quick=True
+        )
+        if self.recipe.schedule == "plateau":
+            self.plateau.report(mean_dice(self.held_out, probabilities))
+            self.progress["plateau"] = vars(self.plateau)
+        self.run.record(step=self.progress["step"], held_out=scores)
+        tqdm.write(
+            f"step {self.progress['step']}: held-out "
+            + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+        )
+        if scores["mean_iou"] > self.progress["best"]:
+            self.progress["best"] = scores["mean_iou"]
+            self.run.save_network("best.npz", self.net, self.optimizer, self.progress)
+        self.save_newest()
+        self.run.draw(self.recipe.loss, self.held_out, probabilities)
+
+    def save_newest(self):
+        self.run.save_network("newest.npz", self.net, self.optimizer, self.progress)
+
+    def report(self):
+        evaluations = [record for record in self.run.records if "held_out" in record]
+        if not evaluations:
+            print(f"all {self.recipe.steps} steps are done, and none was scored; --steps N goes on")
+            return
+        best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"])
+        scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in best["held_out"].items())
+        if self.net.device == "gpu":
+            print(f"most GPU memory in use: {peak_memory() / 1e9:.1f} GB")
+        print(
+            f"best held-out scores (step {best['step']}): {scores}\n"
+            f"results in {self.run.path}/: panel.png (image, truth, probability, error), loss.png, best.npz, "
+            f"newest.npz, metrics.jsonl"
+        )
