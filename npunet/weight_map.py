@@ -24,9 +24,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
 
 from npunet.errors import InputError
+from npunet.instances.numbers import touching
 from npunet.machine.backend import array_module, to_cpu
 
 FAR = np.iinfo(np.int32).max  # squared distance to a cell that is not there
@@ -152,14 +152,6 @@ def with_gaps(sample, width=1):
     instances = sample.instances
     gap = touching(instances, width)
     return replace(sample, labels=np.where(gap, 0, sample.labels), instances=np.where(gap, 0, instances))
-
-
-def touching(instances, reach):
-    """(H, W) bool: the pixels of a cell that have another cell's pixel at most ``reach`` away, in a square window."""
-    window, beyond = 2 * reach + 1, instances.max() + 1
-    largest = ndimage.maximum_filter(instances, window)
-    smallest = ndimage.minimum_filter(np.where(instances > 0, instances, beyond), window)
-    return (instances > 0) & ((largest != instances) | (smallest != instances))
 
 
 def ndimage_module(xp):

@@ -164,7 +164,7 @@ def command(gpu, monkeypatch):
     """npunet.train, with --device gpu meaning the stand-in."""
     monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(cli, "use_tf32", lambda on: None)
-    monkeypatch.setattr(session, "peak_memory", lambda: 1.25e9)
+    monkeypatch.setattr(session, "peak_memory", lambda device: 1.25e9 if device == "gpu" else None)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)
     monkeypatch.setattr(memory_needs, "memory_in_all", lambda device: None)
     return train.main
@@ -204,7 +204,7 @@ def test_losses_are_read_together_and_all_of_them(command, gpu, folder, tmp_path
 
     Nothing else comes to the host in between.
     """
-    monkeypatch.setattr(session, "READ_EVERY", 3)
+    monkeypatch.setattr(session, "steps_ahead", lambda device: 3 if device == "gpu" else 1)
     read, evaluated = [], []
     read_back, evaluate = session.read_back, train.Session.evaluate
     monkeypatch.setattr(session, "read_back", lambda reports: read.append(len(reports)) or read_back(reports))
@@ -245,7 +245,7 @@ def test_a_step_that_was_not_finite_is_found_when_it_is_read(command, gpu, folde
         return step(net, optimizer, images, labels, weights, **how)
 
     monkeypatch.setattr(session, "training_step", spoiled)
-    monkeypatch.setattr(session, "READ_EVERY", 6)
+    monkeypatch.setattr(session, "steps_ahead", lambda device: 6)
     with (
         pytest.raises(
             InputError, match=r"^step 4: loss (nan|inf).*largest activation \d.*; no checkpoint yet$"

@@ -19,9 +19,6 @@ PACKAGE = ROOT / "npunet"
 KNOWN_LONG_MODULES = {
     "npunet.files.images",
     "npunet.ops.conv_algorithms.winograd",
-    "npunet.predict",
-    "npunet.summary",
-    "npunet.train",
     "npunet.unet",
 }
 KNOWN_LONG_FUNCTIONS = {
@@ -29,20 +26,11 @@ KNOWN_LONG_FUNCTIONS = {
     "npunet.datasets.dataset.describe",
     "npunet.files.torch_files.unpickler.run",
     "npunet.ops.conv_algorithms.winograd.weight_gradient",
-    "npunet.predict.main",
-    "npunet.predict.parser",
     "npunet.profile.measure",
     "npunet.style.options.add_painting",
-    "npunet.stylize.train",
-    "npunet.train.main",
-    "npunet.unet.__init__",
 }
 KNOWN_CIRCLES = [
     {"npunet.augmentation", "npunet.gpu.augmentation"},
-    {
-        f"npunet.metrics{name}"
-        for name in ("", ".overlap", ".warping", ".counting", ".threshold_sweep", ".clustering", ".matching")
-    },
 ]
 KNOWN_UPWARD = {
     ("gpu", "augmentation"),
@@ -50,13 +38,9 @@ KNOWN_UPWARD = {
 }
 KNOWN_HIDDEN_IMPORTS = {
     "npunet.augmentation.draw_tile",
-    "npunet.experiments.report.machine",
-    "npunet.metrics.threshold_sweep.per_section",
-    "npunet.predict.view_file",
 }
 KNOWN_DEVICE_QUESTIONS = {
     "npunet.augmentation",
-    "npunet.experiments.report",
     "npunet.loss",
     "npunet.ops.batch_norm",
     "npunet.ops.conv_algorithms",
@@ -72,7 +56,6 @@ KNOWN_DEVICE_QUESTIONS = {
     "npunet.optimizers",
     "npunet.style.direct",
     "npunet.style.memory_needs",
-    "npunet.train",
     "npunet.training",
     "npunet.weight_map",
 }

@@ -13,6 +13,7 @@ from PIL import Image
 from npunet import loss, tiling
 from npunet.commands import ranges
 from npunet.errors import InputError
+from npunet.instances.numbers import renumbered
 
 
 def scaled_size(shape, scale):
@@ -44,19 +45,14 @@ def scaled_dataset(dataset, scale):
 
 def _scaled_sample(sample, scale):
     height, width = scaled_size(sample.labels.shape, scale)
-    rows = ((np.arange(height) + 0.5) * sample.labels.shape[0] / height).astype(
-        int
-    )  # the pixel under each new pixel's middle
+    # Nearest neighbours: the pixel under each new pixel's middle.
+    rows = ((np.arange(height) + 0.5) * sample.labels.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * sample.labels.shape[1] / width).astype(int)
-    instances = sample.instances[rows[:, None], columns]
-    found, ranks = np.unique(
-        np.append(instances.ravel(), 0), return_inverse=True
-    )  # 0 is there even if no background is left
     return replace(
         sample,
         image=np.clip(resize(sample.image, height, width), 0, 1),
         labels=sample.labels[rows[:, None], columns],
-        instances=ranks[:-1].reshape(instances.shape).astype(np.int32),
+        instances=renumbered(sample.instances[rows[:, None], columns]),
         ignore=None if sample.ignore is None else sample.ignore[rows[:, None], columns],
     )
 

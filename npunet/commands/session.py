@@ -10,7 +10,7 @@ from npunet.commands.interrupt import Interruptible
 from npunet.commands.scoring import evaluate, mean_dice
 from npunet.commands.train_options import augmentation_settings, recipe_of
 from npunet.errors import InputError
-from npunet.machine.backend import peak_memory
+from npunet.machine.backend import peak_memory, steps_ahead
 from npunet.training import (
     NotFinite,
     Plateau,
@@ -22,8 +22,6 @@ from npunet.training import (
     read_back,
     training_step,
 )
-
-READ_EVERY = 10  # steps that a GPU may be ahead of the host, which reads their losses together
 
 
 def evaluation_tile(net, tile):
@@ -66,7 +64,7 @@ class Session(Interruptible):
         """Draw, step, record and evaluate, until all is done or a signal asks for the end."""
         recipe, first = self.recipe, self.progress["step"]
         every = self.options["evaluate_every"] or max(1, recipe.steps // 10)
-        read_every = READ_EVERY if self.net.device == "gpu" else 1
+        read_every = steps_ahead(self.net.device)
         output, start = self.net.output_size(recipe.tile), None
         self.samples, workers = placed(self.training, self.net.device, self.settings)
         drawn = batches(self.samples, recipe, output, first, self.settings, workers)
@@ -148,8 +146,8 @@ class Session(Interruptible):
             return
         best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"])
         scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in best["held_out"].items())
-        if self.net.device == "gpu":
-            print(f"most GPU memory in use: {peak_memory() / 1e9:.1f} GB")
+        if peak := peak_memory(self.net.device):
+            print(f"most GPU memory in use: {peak / 1e9:.1f} GB")
         print(
             f"best held-out scores (step {best['step']}): {scores}\n"
             f"results in {self.run.path}/: panel.png (image, truth, probability, error), loss.png, best.npz, "

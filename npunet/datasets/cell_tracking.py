@@ -22,6 +22,7 @@ from npunet.datasets.dataset import Dataset, Sample
 from npunet.datasets.folders import same_channels
 from npunet.errors import InputError
 from npunet.files import images
+from npunet.instances.numbers import renumbered
 
 
 def is_cell_tracking(folder):
@@ -95,8 +96,7 @@ def _truth(masks, markers):
         inside = np.bincount(markers[cell.any(axis=0)], minlength=len(size))
         if (2 * inside < size)[1:].any():  # numbers that do not occur have size 0 and pass
             ignore |= ~agreed
-    _, numbers = np.unique(np.append(drawn, 0), return_inverse=True)
-    return numbers[:-1].reshape(drawn.shape).astype(np.int32), ignore
+    return renumbered(drawn), ignore
 
 
 def _pages(path):

@@ -22,6 +22,7 @@ import numpy as np
 from scipy import ndimage
 
 from npunet.errors import InputError
+from npunet.instances.numbers import renumbered
 
 KINDS = ("auto", "binary", "instances", "classes")
 MANY_VALUES, MOSTLY_ONE_PIECE, OFTEN_SPLIT = 16, 0.7, 0.5
@@ -90,8 +91,7 @@ def decide(masks, values):
 
 def _pieces(mask):
     """Number of 8-connected pieces of each value of a mask but 0."""
-    values, ranks = np.unique(mask, return_inverse=True)
-    ranks = ranks.reshape(mask.shape) + (values[0] != 0)  # 0 stays 0, the others are 1..n
+    ranks = renumbered(mask)
     boxes = ndimage.find_objects(ranks)
     return np.array(
         [ndimage.label(ranks[box] == rank, np.ones((3, 3)))[1] for rank, box in enumerate(boxes, 1)], dtype=int
@@ -99,8 +99,7 @@ def _pieces(mask):
 
 
 def _from_instances(mask):
-    values, ranks = np.unique(mask, return_inverse=True)
-    instances = (ranks.reshape(mask.shape) + (values[0] != 0)).astype(np.int32)
+    instances = renumbered(mask)
     return (instances > 0).astype(np.int64), instances
 
 

@@ -16,7 +16,7 @@ from npunet.experiments import report_pictures
 from npunet.experiments.recipes import ablation_title
 from npunet.experiments.running import arguments_of, name_of
 from npunet.files.whole_file import write_text
-from npunet.machine.backend import array_module
+from npunet.machine import backend
 
 COUNTS = ("merged", "split", "missed", "invented", "true", "found", "touching")
 NOT_IN_COMMAND = (
@@ -116,12 +116,8 @@ def machine(device):
     )
     cores = sum(line.startswith("processor") for line in lines)
     words = model + (f", {cores} cores" if cores else "")
-    if device == "gpu":
-        import npunet
-
-        xp = array_module(next(iter(npunet.UNet(base_channels=1, depth=1, device="gpu").parameters.values())).value)
-        words += f", {xp.cuda.runtime.getDeviceProperties(0)['name'].decode()}"
-    return words
+    gpu = backend.device_name(device)
+    return f"{words}, {gpu}" if gpu else words
 
 
 def version():

@@ -202,10 +202,26 @@ def batched_matmul(a, b, out, transpose_a=False):
     cublas.setMathMode(handle, _DEFAULT_MATH)
 
 
-def peak_memory():
-    """Bytes that CuPy's pool has taken from the GPU, which is the most that was in use at one time and a little
-    more.
+def device_name(device):
+    """The name of the GPU, such as "NVIDIA H100 80GB HBM3"; None for "cpu"."""
+    if device == "cpu":
+        return None
+    import cupy
+
+    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+
+
+def steps_ahead(device):
+    """How many training steps a device may be ahead of the host, which reads their losses together."""
+    return 10 if device == "gpu" else 1
+
+
+def peak_memory(device="gpu"):
+    """Bytes that CuPy's pool has taken from the GPU, which is the most that was in use at one time and a little more;
+    None for "cpu".
     """
+    if device == "cpu":
+        return None
     import cupy
 
     return cupy.get_default_memory_pool().total_bytes()

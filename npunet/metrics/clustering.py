@@ -17,46 +17,42 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from npunet.instances.watershed import flood
-from npunet.metrics.threshold_sweep import best_mean
+from npunet.metrics.threshold_sweep import measure
 
 
-def v_rand(prob, truth):
+@measure(larger_is_better=True)
+def v_rand(interior, truth):
     """Foreground-restricted Rand score after border thinning -> (score, threshold). 1 is perfect.
 
-    ISBI 2012's final ranking.
+    ISBI 2012's final ranking. Called as v_rand(prob, truth):
 
     prob   (S, H, W) probability of cell interior; truth  (S, H, W) mask or cell numbers: see `threshold_sweep.sweep`.
     For each threshold: 4-connected components of prob > threshold, borders thinned, V_rand (above), mean over the
     sections.
     """
-    return best_mean(v_rand, prob, truth)
+    return rand_f_score(thin_borders(interior), truth)
 
 
-def v_info(prob, truth):
+@measure(larger_is_better=True)
+def v_info(interior, truth):
     """Foreground-restricted information score after border thinning -> (score, threshold). 1 is perfect.
 
-    Otherwise as `v_rand`.
+    Called as v_info(prob, truth), otherwise as `v_rand`.
     """
-    return best_mean(v_info, prob, truth)
+    return information_f_score(thin_borders(interior), truth)
 
 
-def rand_error(prob, truth):
+@measure(larger_is_better=False)
+def rand_error(interior, truth):
     """1 - the foreground-restricted Rand score *without* thinning -> (error, threshold). 0 is perfect.
 
-    Table 1's "Rand error".
+    Table 1's "Rand error". Called as rand_error(prob, truth).
 
     It is 1 - F, F being the harmonic mean of precision and recall over pairs of pixels (Rand 1971,
     https://doi.org/10.2307/2284239); this F is V_rand. A membrane drawn too thick costs single pixels here and nothing
     in v_rand.
     """
-    return best_mean(rand_error, prob, truth)
-
-
-# What `threshold_sweep.per_section` asks of a measure: its score of one thresholded section, and which way is better.
-v_rand.of_cut = lambda interior, truth: rand_f_score(thin_borders(interior), truth)
-v_info.of_cut = lambda interior, truth: information_f_score(thin_borders(interior), truth)
-rand_error.of_cut = lambda interior, truth: 1 - rand_f_score(ndimage.label(interior)[0], truth)
-v_rand.larger_is_better, v_info.larger_is_better, rand_error.larger_is_better = True, True, False
+    return 1 - rand_f_score(ndimage.label(interior)[0], truth)
 
 
 def rand_f_score(regions, truth):

@@ -15,8 +15,8 @@ from collections import Counter
 
 import numpy as np
 
+from npunet.instances.numbers import touching
 from npunet.metrics.clustering import contingency_table
-from npunet.weight_map import touching
 
 
 def count_errors(found, truth):

@@ -5,7 +5,7 @@ import numpy as np
 from npunet.errors import InputError
 from npunet.machine.backend import to_cpu
 from npunet.metrics.clustering import contingency_table
-from npunet.metrics.threshold_sweep import best_mean, sections
+from npunet.metrics.threshold_sweep import measure, sections
 
 
 def pixel_accuracy(labels, truth):
@@ -14,17 +14,15 @@ def pixel_accuracy(labels, truth):
     return float(np.mean(labels == truth))
 
 
-def pixel_error(prob, truth):
+@measure(larger_is_better=False)
+def pixel_error(interior, truth):
     """1 - F-score of the interior pixels -> (error, threshold). 0 is perfect. Table 1's "pixel error".
 
-    The challenge defined it as 1 - the maximal F-score of pixel similarity over the thresholds. (The share of wrong
-    pixels, which others call pixel error, is 1 - pixel_accuracy.) prob, truth (S, H, W): see `threshold_sweep.sweep`.
+    Called as pixel_error(prob, truth), both (S, H, W): see `threshold_sweep.sweep`. The challenge defined it as 1 - the
+    maximal F-score of pixel similarity over the thresholds. (The share of wrong pixels, which others call pixel error,
+    is 1 - pixel_accuracy.)
     """
-    return best_mean(pixel_error, prob, truth)
-
-
-pixel_error.of_cut = lambda interior, truth: 1 - pixel_f_score(interior, truth > 0)
-pixel_error.larger_is_better = False
+    return 1 - pixel_f_score(interior, truth > 0)
 
 
 def iou(mask, truth):

@@ -13,25 +13,44 @@ from npunet.machine.backend import to_cpu
 THRESHOLDS = tuple(step / 10 for step in range(11))  # Python floats: they compare in the precision of the probabilities
 
 
-def per_section(measure, prob, truth):
+MEASURES = {}  # every Measure by its name
+
+
+class Measure:
+    """A score of a probability: called as measure(prob, truth) -> (mean over the sections, threshold), Python floats.
+
+    of_cut(interior, truth) is the score of one thresholded section, as in `sweep`. Made by the decorator `measure`.
+    """
+
+    def __init__(self, of_cut, larger_is_better):
+        self.of_cut, self.larger_is_better = of_cut, larger_is_better
+        self.__name__, self.__doc__, self.__module__ = of_cut.__name__, of_cut.__doc__, of_cut.__module__
+        MEASURES[self.__name__] = self
+
+    def __call__(self, prob, truth):
+        scores, threshold = self.per_section(prob, truth)
+        return float(scores.mean()), threshold
+
+    def per_section(self, prob, truth):
+        """(scores (S,) of each section at the common best threshold, that threshold)."""
+        scores = sweep(self.of_cut, prob, truth)  # (11, S)
+        mean = scores.mean(axis=1)
+        best = int(mean.argmax() if self.larger_is_better else mean.argmin())  # the lowest of equally good thresholds
+        return scores[best], THRESHOLDS[best]
+
+
+def measure(larger_is_better):
+    """Decorator: the score of one thresholded section becomes a `Measure` of probabilities."""
+    return lambda of_cut: Measure(of_cut, larger_is_better)
+
+
+def per_section(name, prob, truth):
     """The scores behind a mean: (scores (S,) of each section at the common best threshold, that threshold).
 
-    measure        "v_rand", "v_info", "rand_error", "warping_error" or "pixel_error"; or that function itself
+    name           "v_rand", "v_info", "rand_error", "warping_error" or "pixel_error"; or that measure itself
     prob, truth    as in `sweep`
     """
-    from npunet import metrics  # here, for the measures import this module
-
-    measure = measure if callable(measure) else getattr(metrics, measure)
-    scores = sweep(measure.of_cut, prob, truth)  # (11, S)
-    mean = scores.mean(axis=1)
-    best = int(mean.argmax() if measure.larger_is_better else mean.argmin())  # the lowest of equally good thresholds
-    return scores[best], THRESHOLDS[best]
-
-
-def best_mean(measure, prob, truth):
-    """(mean over the sections, threshold), Python floats."""
-    scores, threshold = per_section(measure, prob, truth)
-    return float(scores.mean()), threshold
+    return (name if isinstance(name, Measure) else MEASURES[name]).per_section(prob, truth)
 
 
 def sweep(of_cut, prob, truth):

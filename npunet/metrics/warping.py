@@ -23,27 +23,24 @@ import functools
 import numpy as np
 from scipy import ndimage
 
-from npunet.metrics.threshold_sweep import best_mean
+from npunet.metrics.threshold_sweep import measure
 
 NEIGHBOURS = [
     (dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
 ]  # bit k of a neighbourhood's code
 
 
-def warping_error(prob, truth):
-    """-> (error, threshold). 0 is perfect. prob (S, H, W), truth (S, H, W): see `threshold_sweep.sweep`."""
-    return best_mean(warping_error, prob, truth)
-
-
-def warping_error_of_cut(interior, truth):
-    """The error of one thresholded section: interior (H, W) bool, truth (H, W) cells 1..n -> float."""
+@measure(larger_is_better=False)
+def warping_error(interior, truth):
+    """-> (error, threshold). 0 is perfect. Called as warping_error(prob, truth), both (S, H, W): see
+    `threshold_sweep.sweep`.
+    """
     if truth.any() and not interior.any():
         return 1.0
     return float(np.mean(warp(truth > 0, interior) != interior))
 
 
-warping_error.of_cut = warping_error_of_cut
-warping_error.larger_is_better = False
+warping_error_of_cut = warping_error.of_cut  # interior (H, W) bool, truth (H, W) cells 1..n -> float
 
 
 def warp(truth, proposal):
