@@ -3,14 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test clean
+.PHONY: train test lint types clean
 
 train: $(VENV)/.ready
 	@rm -rf runs/first
 	$(RUN) -m npunet.train --data synthetic --base-channels 16 --depth 3 --tile 252 --steps 250 --evaluate-every 125 --out runs/first
 
-test: $(VENV)/.ready
+test: lint
 	$(RUN) -m pytest
+
+lint: $(VENV)/.ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check --exclude '*.ipynb' .
+
+types: $(VENV)/.ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(RUN) -m mypy npunet
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("npunet needs Python 3.11 or newer, found %s at %s; try: make PYTHON=python3.11 ..." % (sys.version.split()[0], sys.executable))'

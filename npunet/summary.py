@@ -1,6 +1,4 @@
-"""python -m npunet.summary: the layers of Fig.
-
-1 with sizes, parameters, multiply-adds and memory, read off the live network.
+"""python -m npunet.summary: Fig. 1 as a table of sizes, parameters, multiply-adds and memory, off the live network.
 
 Multiply-adds of a k x k convolution: k^2 C_in C_out for each output pixel; of a 2x2 up-convolution C_in C_out. Memory
 is that of the feature maps for one tile; the predictions at the end add what the layers keep for the backward pass.

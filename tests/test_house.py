@@ -348,3 +348,32 @@ def test_sections_of_the_paper_are_spelled_one_way():
     """A search for §2 finds everything about it."""
     other = re.compile(r"paper,? §|\b[Ss]ection [1-4]\b|\b[Ss]ec\. ?[1-4]\b|§ \d")
     assert [file for file, text in sources().items() if other.search(text)] == []
+
+
+# Commands
+
+
+def test_every_command_is_a_subcommand_of_npunet(capsys):
+    from npunet import __main__ as door
+
+    runnable = {
+        path.parent.name if path.name == "__main__.py" else path.stem
+        for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__main__.py")]
+        if "if __name__ ==" in path.read_text(encoding="utf-8")
+    } - {"npunet"}
+    assert set(door.commands()) == runnable, 'the first line of a command is """python -m npunet.NAME: what it does."""'
+    door.main(["--help"])
+    shown = capsys.readouterr().out
+    for name, purpose in door.commands().items():
+        assert f"  {name} " in shown and purpose in shown and purpose.endswith("."), name
+
+
+def test_a_subcommand_does_what_its_module_does():
+    arguments = ["summary", "--base-channels", "2", "--depth", "1", "--tile", "44"]
+    runs = [
+        subprocess.run([sys.executable, "-m", *start], capture_output=True, text=True, cwd=ROOT)
+        for start in (["npunet", *arguments], ["npunet.summary", *arguments[1:]], ["npunet", "nonsense"])
+    ]
+    assert runs[0].stdout == runs[1].stdout and "conv 3x3" in runs[0].stdout
+    assert [run.returncode for run in runs] == [0, 0, 2]
+    assert runs[2].stderr.startswith("error: 'nonsense' is not a command; expected one of ")

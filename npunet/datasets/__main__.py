@@ -1,4 +1,4 @@
-"""The public data sets from the command line.
+"""python -m npunet.datasets: list the public data sets, or fetch them.
 
 python -m npunet.datasets                 what there is, where it comes from and on what terms
 python -m npunet.datasets isbi2012        fetch it into the data folder (NPUNET_DATA, else ~/.cache/npunet)
