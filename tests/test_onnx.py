@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from npunet import UNet, geometry, loss
+from npunet import UNet, geometry, loss, tiling
 from npunet.errors import InputError
 from npunet.files import onnx_unet
 
@@ -83,6 +83,23 @@ def test_probabilities_are_those_of_predict(name, tmp_path):
     onnx_unet.save(net, tmp_path / "model.onnx", softmax=True)
     x = pictures(net, *sizes(net)[1])
     assert_same(run(tmp_path / "model.onnx", x), loss.probabilities(net.forward(x)))
+
+
+@pytest.mark.parametrize("name", ["paper", "paper, one logit", "release"])
+def test_a_mirroring_file_takes_any_size_and_gives_what_predict_gives(name, tmp_path):
+    net = network(name)
+    for softmax in (True, False):
+        onnx_unet.save(net, tmp_path / f"{softmax}.onnx", softmax=softmax, mirror=True)
+        onnx.checker.check_model(onnx.load(tmp_path / f"{softmax}.onnx"), full_check=True)
+    smallest = onnx_unet.tile_rule(net, mirror=True)["smallest_size"]
+    for height, width in ((smallest, smallest + 1), (64, 71), (93, 60)):
+        x = pictures(net, height, width, n=1)
+        tile = geometry.input_size_for(max(height, width), net.depth)
+        expected = tiling.predict(net, x[0], tile)
+        assert_same(run(tmp_path / "True.onnx", x)[0], expected)
+        assert_same(loss.probabilities(run(tmp_path / "False.onnx", x))[0], expected)
+    with pytest.raises(Exception, match="[Pp]ad|reflect"):
+        run(tmp_path / "True.onnx", pictures(net, smallest - 4, smallest - 2, n=1))
 
 
 @pytest.mark.parametrize("name", ["release", "pytorch-unet, bilinear"])

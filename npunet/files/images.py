@@ -41,7 +41,7 @@ class ImageStack:
     def __init__(self, path):
         self.path = Path(path)
         self._pixels, self._inverted = _open_pixels(self.path, for_labels=False)
-        self.shape = self._pixels.shape
+        self.shape, self.stored = self._pixels.shape, self._pixels.dtype  # stored: their type in the file
         self.low, self.high = _value_range(self._pixels, self.path)
 
     def __len__(self):

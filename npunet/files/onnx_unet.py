@@ -31,10 +31,14 @@ SCALING = "8-bit values / 255; others so that their 0.1 and 99.9 percentiles bec
 INPUT, LOGITS, PROBABILITIES, PICTURE = "image", "logits", "probabilities", "picture"
 
 
-def save(net, path, *, softmax: bool = False, weights: str = "float32", size: tuple | None = None):
+def save(
+    net, path, *, softmax: bool = False, mirror: bool = False, weights: str = "float32", size: tuple | None = None
+):
     """Write the network to an ONNX file, at once or not at all.
 
     softmax: the output is "probabilities", like those of `tiling.predict`, instead of "logits", what `forward` gives.
+    mirror: a valid network mirrors the image at its border itself (§2, Fig. 2), so it takes any size from
+    `tile_rule`'s smallest and the output is as large as the input; a padded network keeps the size anyway.
     weights: "float32", or "float16" for the weights of the convolutions; half the bytes, and the arithmetic stays
     float32. size: (height, width) where a program wants them fixed. Raises InputError for a size that the network does
     not take, soft-max after tanh, a network beyond 2 GB, or a path that cannot be written.
@@ -44,55 +48,62 @@ def save(net, path, *, softmax: bool = False, weights: str = "float32", size: tu
     if weights not in ("float32", "float16"):
         raise InputError(f"{path}: weights {weights!r} are not known; expected float32 or float16")
     graph = Graph()
-    name = add_network(graph, net, softmax, weights)
-    input_size, output_size = sides(net, size)
+    mirror = mirror and not net.options.padding
+    name = add_network(graph, net, softmax, mirror, weights)
+    input_size, output_size = sides(net, size, mirror)
     inputs = [float_value(11, INPUT, ["batch", net.in_channels, *input_size], "(N, C, H, W), values in 0..1")]
     channels = net.n_labels if softmax else net.n_classes
     outputs = [float_value(12, name, ["batch", channels, *output_size], f"(N, K, H', W'): {name}")]
     description = f"U-Net, variant {net.config['variant']!r}, written by npunet"
-    buffers = model(graph, inputs, outputs, description, metadata(net, name))
+    buffers = model(graph, inputs, outputs, description, metadata(net, name, mirror))
     if (total := sum(map(len, buffers))) > LARGEST:
         raise InputError(f"{os.fspath(path)}: the network has {total:,} bytes; an ONNX file holds at most {LARGEST:,}")
     with atomic_write(path) as file:
         file.writelines(buffers)
 
 
-def sides(net, size):
+def sides(net, size, mirror):
     """Height and width of input and output: integers for a given ``size``, else names of open sides."""
     if size is not None:
-        return list(map(int, size)), [net.output_size(int(side)) for side in size]
-    if net.options.pads_upsampled:
+        smallest = tile_rule(net, mirror)["smallest_size"]
+        if mirror and min(size) < smallest:
+            raise InputError(f"size {size[0]} x {size[1]} is too small to be mirrored; the smallest is {smallest}")
+        return list(map(int, size)), [int(side) if mirror else net.output_size(int(side)) for side in size]
+    if net.options.pads_upsampled or mirror:
         return ["height", "width"], ["height", "width"]
     return ["height", "width"], ["output_height", "output_width"]
 
 
-def tile_rule(net) -> dict:
+def tile_rule(net, mirror: bool = False) -> dict:
     """Which tiles the network takes, in pixels: sides from "smallest_size" in steps of "size_step"; "border_lost" is
     the side of the input minus that of the output; "halo" is what to throw away on each side of a tile's output where
-    the image goes on.
+    the image goes on. Tiles with a halo begin at multiples of 2^depth.
     """
+    grid = 2**net.depth
     if net.options.padding:
-        step = 2**net.depth
-        halo = -(-geometry.padded_context(net.depth) // step) * step
-        return dict(smallest_size=step, size_step=step, border_lost=0, halo=halo)
+        halo = -(-geometry.padded_context(net.depth) // grid) * grid
+        return dict(smallest_size=grid, size_step=1 if net.options.pads_upsampled else grid, border_lost=0, halo=halo)
     smallest, lost = geometry.smallest_valid_size(net.depth), geometry.border_lost(net.depth)
-    return dict(smallest_size=smallest, size_step=2**net.depth, border_lost=lost, halo=0)
+    if mirror:  # no pixel is mirrored twice
+        return dict(smallest_size=lost // 2 + grid, size_step=1, border_lost=0, halo=-(-lost // 2 // grid) * grid)
+    return dict(smallest_size=smallest, size_step=grid, border_lost=lost, halo=0)
 
 
-def metadata(net, output) -> dict:
+def metadata(net, output, mirror) -> dict:
     """What a program or a person needs to know that the graph does not say."""
     known = {"mask_values": net.mask_values} if net.mask_values else {}
     axes = "bcyx"  # of input and output: batch, channel, row, column
-    return {"axes": axes, "output": output, "scaling": SCALING, "network": net.config} | tile_rule(net) | known
+    return {"axes": axes, "output": output, "scaling": SCALING, "network": net.config} | tile_rule(net, mirror) | known
 
 
-def add_network(graph, net, softmax, weights) -> str:
+def add_network(graph, net, softmax, mirror, weights) -> str:
     """Add the nodes of a whole network to the graph -> the name of its output."""
     last = PROBABILITIES if softmax else PICTURE if net.tanh else LOGITS
     x = INPUT
     if (net.input_mean, net.input_std) != (0, 1):
         x = graph.node("Sub", "minus_mean", x, graph.constant("input_mean", np.float32(net.input_mean)))
         x = graph.node("Div", "centred", x, graph.constant("input_std", np.float32(net.input_std)))
+    x = add_mirrored(graph, "mirrored", x, net) if mirror else x
     skips = []
     for level, block in enumerate(net.contracting):
         x = add_block(graph, f"contracting.{level}", x, block, weights)
@@ -108,11 +119,36 @@ def add_network(graph, net, softmax, weights) -> str:
             border = None if net.options.padding else crop(net.depth - level)
             x = add_crop_concat(graph, f"{place}.concat", x, skips.pop(), border)
         x = add_block(graph, place, x, block, weights)
-    final = softmax or net.tanh
-    x = add_convolution(graph, "output" if final else last, x, net.output, weights, place="output")
+    more = softmax or net.tanh or mirror
+    x = add_convolution(graph, "output" if more else last, x, net.output, weights, place="output")
+    if mirror:
+        x = add_cut(graph, "cut" if softmax else last, x)
     if net.tanh:
         return graph.node("Tanh", last, x)
     return add_softmax(graph, last, x, net.n_classes) if softmax else x
+
+
+def add_mirrored(graph, name, x, net):
+    """The image mirrored at its border, by what the network loses, and after its end by as much more as makes the size
+    valid.
+    """
+    smallest, lost = geometry.smallest_valid_size(net.depth), geometry.border_lost(net.depth)
+    size = add_size(graph, f"{name}.size", INPUT)
+    residue, grid = (
+        graph.constant(f"{name}.{key}", np.array([value] * 2))
+        for key, value in (("residue", smallest - lost), ("grid", 2**net.depth))
+    )
+    missing = graph.node("Mod", f"{name}.missing", graph.node("Sub", f"{name}.less", residue, size), grid)
+    before = graph.constant(f"{name}.before", np.array([0, 0, lost // 2, lost // 2, 0, 0]))
+    half = graph.constant(f"{name}.half", np.array([lost // 2] * 2))
+    after = graph.node("Add", f"{name}.after", missing, half)
+    return graph.node("Pad", name, x, graph.node("Concat", f"{name}.pads", before, after, axis=0), mode="reflect")
+
+
+def add_cut(graph, name, x):
+    """The first rows and columns of x, as many as the image has."""
+    start, axes = graph.constant(f"{name}.start", np.zeros(2, np.int64)), graph.constant(f"{name}.axes", SPACE)
+    return graph.node("Slice", name, x, start, add_size(graph, f"{name}.size", INPUT), axes)
 
 
 def crop(poolings) -> int:
