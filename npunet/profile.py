@@ -18,6 +18,7 @@ from npunet.commands import cli, run_pictures
 from npunet.commands import rows as fig_1
 from npunet.errors import InputError
 from npunet.figure_1 import COLOURS, INK
+from npunet.layers import watched
 from npunet.machine import threads
 from npunet.optimizers import SGD
 from npunet.unet import VARIANTS, UNet
@@ -41,52 +42,51 @@ def measure(net, tile=572, steps=3, train=True):
     The network's parameters are not changed. Raises InputError for an invalid tile.
     """
     rows = {row.name: row for row in fig_1.rows(net, tile)}
-    image = np.random.default_rng(0).standard_normal((1, tile, tile, net.in_channels)).astype(net.dtype)
-    optimizer = SGD(net.parameters, learning_rate=0.0) if train else None
-    spent, layers = {}, net.layers
+    spent = {}  # {(name, direction): seconds of each call}
 
-    def timed(key, function):
+    def timed(name, direction, function):
         def run(*arguments, **options):
             start = time.perf_counter()
             result = function(*arguments, **options)
-            spent.setdefault(key, []).append(time.perf_counter() - start)
+            spent.setdefault((name, direction), []).append(time.perf_counter() - start)
             return result
 
         return run
 
+    step = timed("step", "both", _step(net, tile, train, timed))
+    with watched(net.layers, timed):
+        for _ in range(steps + 1):
+            step()
+    totals = spent.pop(("step", "both"))[1:]
+    # With recomputation a layer runs forward twice a step: its times are added up.
+    each = {key: median(np.reshape(times, (steps + 1, -1)).sum(axis=1)[1:]) for key, times in spent.items()}
+    first = next(iter(net.layers))
+    entries = []
+    for (name, direction), seconds in each.items():
+        row = rows.get(name)
+        if row is None and name in net.layers:  # a dropout that drops nothing is no row
+            continue
+        products = 1 if direction == "forward" or name == first else 2  # the first layer needs no dx
+        operations = 2 * row.multiply_adds * products if row else 0
+        entries.append(Entry(name, row.operation if row else "", direction, seconds, operations))
+    rest = max(0.0, median(totals) - sum(each.values()))
+    return entries + [Entry("between layers", "", "forward", rest, 0)]
+
+
+def _step(net, tile, train, timed):
+    """A function that does one training step, or one forward pass, on noise."""
+    image = np.random.default_rng(0).standard_normal((1, tile, tile, net.in_channels)).astype(net.dtype)
+    energy = loss.weighted_cross_entropy if net.n_classes > 1 else loss.binary_cross_entropy
+    optimizer = SGD(net.parameters, learning_rate=0.0) if train else None
+
     def step():
         logits = net.forward(image, train)
         if train:
-            labels = np.zeros(logits.shape[:3], int)
-            energy = loss.weighted_cross_entropy if net.n_classes > 1 else loss.binary_cross_entropy
-            _, dlogits = timed(("loss", "forward"), energy)(logits, labels)
+            _, dlogits = timed("loss", "forward", energy)(logits, np.zeros(logits.shape[:3], int))
             net.backward(dlogits, need_dx=False)
-            timed(("optimizer", "backward"), optimizer.step)()
+            timed("optimizer", "backward", optimizer.step)()
 
-    step = timed(("between layers", "forward"), step)  # the whole, until the rest is subtracted below
-    for name, layer in layers.items():
-        layer.forward, layer.backward = (
-            timed((name, "forward"), layer.forward),
-            timed((name, "backward"), layer.backward),
-        )
-    try:
-        for _ in range(steps + 1):
-            step()
-    finally:
-        for layer in layers.values():
-            del layer.forward, layer.backward  # the methods of the class are seen again
-    totals = spent.pop(("between layers", "forward"))[1:]
-    # With recomputation a layer runs forward twice a step: its times are added up.
-    each = {key: np.reshape(times, (steps + 1, -1)).sum(axis=1)[1:] for key, times in spent.items()}
-    entries = []
-    for (name, direction), times in each.items():
-        if name in rows or name not in layers:  # a dropout that drops nothing is no row
-            row = rows.get(name)
-            gradients = 1 if row is not None and name == next(iter(layers)) else 2  # the first layer needs no dx
-            operations = 2 * row.multiply_adds * (1 if direction == "forward" else gradients) if row else 0
-            entries.append(Entry(name, row.operation if row else "", direction, median(times), operations))
-    rest = max(0.0, median(totals) - sum(median(times) for times in each.values()))
-    return entries + [Entry("between layers", "", "forward", rest, 0)]
+    return step
 
 
 def table(entries, title):

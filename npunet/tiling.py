@@ -186,18 +186,21 @@ def predict_tiles(net, image, tile=572, augment=False):
     needed is that of one forward pass, whatever the size of the image.
     """
     _check(net, image)
+    return tile_by_tile(net, image, tile, lambda piece: predict_piece(net, piece, augment))
+
+
+def tile_by_tile(net, image, tile, apply):
+    """Yields (rows, columns, what apply makes of the tile) over an image of any size (§1, Fig. 2).
+
+    apply: a tile (n, m) or (n, m, C) of a size that is valid for the network -> (n', m', K), the part that it knows.
+    """
     height, width = image.shape[:2]
-    return _tiles(net, image, parts(height, net, tile), parts(width, net, tile), augment)
-
-
-def _tiles(net, image, down, across, augment):
-    for row in down:
+    across = parts(width, net, tile)
+    for row in parts(height, net, tile):
         for column in across:
-            piece = gather(
-                image, row.start, column.start, row.stop - row.start, column.stop - column.start
-            )  # (tile, tile', C)
-            probabilities = predict_piece(net, piece, augment)  # (output, output', K)
-            yield row.kept, column.kept, probabilities[_within(row), _within(column)]
+            size = row.stop - row.start, column.stop - column.start
+            found = apply(gather(image, row.start, column.start, *size))  # (output, output', K)
+            yield row.kept, column.kept, found[_within(row), _within(column)]
 
 
 def _within(part):

@@ -35,6 +35,7 @@ from npunet.layers import (
     Tanh,
     UpConvolution,
     Upsampling,
+    watched,
 )
 from npunet.machine.backend import Array, resolve_device, to_device
 from npunet.machine.threads import blas_on_one_thread
@@ -243,22 +244,17 @@ class UNet:
 
     def feature_maps(self, x: Array) -> dict[str, Array]:
         """The output of every layer in one forward pass: {layer name: (N, H, W, C)}; for looking inside."""
-        maps, layers = {}, self.layers
+        maps = {}
 
-        def recorded(name, forward):
+        def recorded(name, direction, method):
             def record(*arguments):
-                maps[name] = forward(*arguments)
+                maps[name] = method(*arguments)
                 return maps[name]
 
             return record
 
-        for name, layer in layers.items():
-            layer.forward = recorded(name, layer.forward)
-        try:
+        with watched(self.layers, recorded):
             self.forward(x)
-        finally:
-            for layer in layers.values():
-                del layer.forward  # the method of the class is seen again
         return maps
 
     @property

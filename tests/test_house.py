@@ -26,7 +26,6 @@ KNOWN_LONG_FUNCTIONS = {
     "npunet.datasets.dataset.describe",
     "npunet.files.torch_files.unpickler.run",
     "npunet.ops.conv_algorithms.winograd.weight_gradient",
-    "npunet.profile.measure",
     "npunet.style.options.add_painting",
 }
 KNOWN_CIRCLES = [

@@ -110,14 +110,12 @@ class Generator:
         if content.ndim != 3 or content.shape[2] != 3 or 0 in content.shape:
             raise InputError(f"the picture has shape {content.shape}; expected (H, W, 3), RGB in 0..1")
         picture = np.empty(content.shape, np.float32)
-        for row in tiling.parts(content.shape[0], self.net, tile):
-            for column in tiling.parts(content.shape[1], self.net, tile):
-                piece = tiling.gather(
-                    content, row.start, column.start, row.stop - row.start, column.stop - column.start
-                )
-                painted = to_cpu(self.forward(to_device(piece[None], self.net.device)))[0]
-                kept = [slice(part.skipped, part.skipped + part.kept.stop - part.kept.start) for part in (row, column)]
-                picture[row.kept, column.kept] = painted[kept[0], kept[1]]
+
+        def painted(piece):
+            return to_cpu(self.forward(to_device(piece[None], self.net.device)))[0]
+
+        for rows, columns, part in tiling.tile_by_tile(self.net, content, tile, painted):
+            picture[rows, columns] = part
         return np.clip(picture, 0, 1, out=picture)
 
     def save(self, path):
