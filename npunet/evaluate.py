@@ -15,8 +15,6 @@ the others.
 
 import argparse
 
-from tqdm import tqdm
-
 from npunet import datasets, tiling
 from npunet.commands import cli, memory_needs, ranges
 from npunet.commands.run_folder import trained_scale, training_config
@@ -94,7 +92,7 @@ def scored(options, net, samples):
     longest = round(options.scale * max(max(sample.labels.shape) for sample in samples))
     if options.tile == "auto":
         options.tile = memory_needs.tile_for_inference(net, longest)
-    with tqdm(total=len(samples), unit="image", dynamic_ncols=True, leave=False) as bar:
+    with cli.progress_bar(total=len(samples), unit="image", leave=False) as bar:
 
         def predicted(done, total):
             bar.update()

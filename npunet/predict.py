@@ -11,6 +11,14 @@ Images are scaled by the rule of `npunet.files.images`, as in training. A grey i
 wants RGB; an RGB image whose channels are equal becomes grey; real colour for a grey network is an error. With --scale,
 and without it for a network that was trained so, a smaller copy of each page is seen, whole, and the result is
 enlarged.
+
+A network that was trained on numbered cells also says which pixels belong to one cell; ``--instances`` asks any network
+for that (connected components, of each class if there are several). For NAME.* it then writes, beside the mask,
+NAME_cells.tif, NAME_cells.csv, NAME_rois.zip and NAME_overlay.png (see `npunet.commands.cell_files`), and one table of
+all pictures, cells.csv. Cells are the same whatever the tile is. With --cell-tracking all pages of all pictures are
+frames in the layout of the Cell Tracking Challenge, in DIR/01_RES/.
+
+TIFF output says how large a pixel is, and what the pages of a stack are, if the input says so.
 """
 
 import argparse
@@ -20,11 +28,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from npunet import tiling
-from npunet.commands import cli, memory_needs, prediction, ranges
+from npunet.commands import cell_files, cell_tracking_files, cli, memory_needs, prediction, ranges
+from npunet.commands.cell_files import CELLS
 from npunet.commands.inputs import check_outputs, find_inputs
 from npunet.commands.run_folder import trained_scale
 from npunet.errors import InputError
 from npunet.files import images
+from npunet.files.calibration import checked_pixel_size
+from npunet.instances.cutting import cutting_of
 from npunet.unet import UNet
 
 
@@ -36,16 +47,21 @@ def main(arguments=None):
         check_outputs(inputs, output)
     net = load_network(options)
     choose_tile(options, net, inputs)
+    wanted, counts = what_to_write(options, net), []
     for number, path in enumerate(inputs, start=1):
         try:
-            predict_one(options, net, path, output, f"{path.name} ({number}/{len(inputs)})")
+            counts += predict_one(options, net, path, output, wanted, f"{path.name} ({number}/{len(inputs)})")
         except KeyboardInterrupt:
             kept = f" and kept in {output}/" if output else ""
             tqdm.write(f"{number - 1} of {len(inputs)} images are done{kept}", file=sys.stderr)
             raise
     if output:
-        seen = f", seen at a scale of {options.scale:g}" if options.scale != 1 else ""
-        print(prediction.described(net, len(inputs), output, options.probabilities) + seen)
+        if wanted.cutting:
+            cell_files.join_tables(output, [path.stem for path in inputs])
+        if options.cell_tracking:
+            cell_tracking_files.write_sequence(output, [output / f"{path.stem}{CELLS}.tif" for path in inputs])
+        seen = f"; seen at a scale of {options.scale:g}" if options.scale != 1 else ""
+        print(prediction.described(net, len(inputs), output, options.probabilities, counts, wanted.cutting) + seen)
 
 
 def check(options):
@@ -54,6 +70,12 @@ def check(options):
         raise InputError("--no-save without --viz leaves nothing to do; give --viz, or --output instead of --no-save")
     if options.output is None and not options.no_save:
         raise InputError("--output is missing: give a folder for the results, or --no-save")
+    if options.no_save and (options.instances or options.cell_tracking):
+        raise InputError("--no-save writes no cells; give --output for --instances and --cell-tracking")
+    if options.cell_tracking and options.instances is False:
+        raise InputError("--cell-tracking writes cells, and --no-instances asks for none; leave one of them out")
+    if options.pixel_size is not None:
+        checked_pixel_size(options.pixel_size)
     if not 0 <= options.threshold <= 1:
         raise InputError(f"--threshold is {options.threshold}; expected a probability, 0 to 1")
     options.scale = trained_scale(options.model) if options.scale is None else options.scale
@@ -78,11 +100,22 @@ def choose_tile(options, net, inputs):
     net.output_size(options.tile)  # raises InputError for an invalid tile
 
 
-def predict_one(options, net, path, output, title):
-    """Write the results of one file to the folder `output` unless that is None, and show them if that was asked for."""
+def what_to_write(options, net):
+    """A `prediction.Wanted`: cells for a network that knows how to cut them, or where they are asked for."""
+    asked = options.instances or options.cell_tracking
+    cells = asked or (options.instances is None and net.cutting is not None and not options.no_save)
+    cutting = cutting_of(net) if cells else None
+    return prediction.Wanted(options.probabilities, cutting, options.viz, options.pixel_size)
+
+
+def predict_one(options, net, path, output, wanted, title):
+    """Write the results of one file to the folder `output` unless that is None, and show them if that was asked for.
+
+    Returns how many cells each page has.
+    """
     how = dict(threshold=options.threshold, augment=options.augment, scale=options.scale)
     longest = options.scale * max(images.open_image(path).shape[1:3])
-    with tqdm(desc=title, unit="tile", dynamic_ncols=True, leave=False) as bar:
+    with cli.progress_bar(desc=title, unit="tile", leave=False) as bar:
 
         def progress(done, total):
             bar.total = total
@@ -90,11 +123,7 @@ def predict_one(options, net, path, output, title):
 
         try:
             with memory_needs.out_of_memory(net, options.tile, covering=longest):
-                if output:
-                    saved = dict(probabilities=options.probabilities, progress=progress)
-                    prediction.predict_file(net, path, output, options.tile, **saved, **how)
-                if options.viz:
-                    prediction.view_file(net, path, output, options.tile, **how)
+                return prediction.predict_file(net, path, output, options.tile, wanted=wanted, progress=progress, **how)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"--output {output}: {reason}; check the folder and the space left") from None
@@ -115,6 +144,7 @@ def parser():
         action="store_true",
         help="show each image and its mask in a window, or write NAME_viz.png where there is no screen",
     )
+    add_cells(parse)
     cli.add_tile_and_scale(parse)
     cli.add_device(parse)
     parse.add_argument(
@@ -132,6 +162,27 @@ def parser():
     )
     cli.add_augment(parse)
     return parse
+
+
+def add_cells(parse):
+    """The options about cells."""
+    parse.add_argument(
+        "--instances",
+        action=argparse.BooleanOptionalAction,
+        help="number, measure and outline the cells (default: if the network was trained on numbered cells)",
+    )
+    parse.add_argument(
+        "--pixel-size",
+        type=float,
+        metavar="MICROMETRES",
+        help="side of a pixel, for the table of cells and the TIFF files (default: what the image file says)",
+    )
+    parse.add_argument(
+        "--cell-tracking",
+        action="store_true",
+        help="also write the cells of all pages of all images, as frames in their order, in the layout of the Cell "
+        "Tracking Challenge: DIR/01_RES/mask000.tif and so on",
+    )
 
 
 if __name__ == "__main__":

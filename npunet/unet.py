@@ -137,6 +137,7 @@ class UNet:
         self.in_channels, self.n_classes = self.config["in_channels"], self.config["n_classes"]
         self.input_mean, self.input_std = self.config["input_mean"], self.config["input_std"]
         self.mask_values = None  # the value of each class in the masks it was trained on, a list, if that is known
+        self.cutting = None  # how its cells are cut out, a dict, if it was trained on numbered cells (npunet.instances)
         self.options, self.depth = VARIANTS[variant], self.config["depth"]
         self.bilinear, self.recompute = bool(bilinear), bool(recompute)
         self.dtype, self.device = np.dtype(self.config["dtype"]), resolve_device(device)

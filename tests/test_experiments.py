@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, metrics, train
-from npunet.commands import train_options
+from npunet.commands import choose_cutting, train_options
 from npunet.datasets import Sample
 from npunet.experiments import __main__ as command
 from npunet.experiments import cells, recipes, report, report_pictures, running
 from npunet.files import images
+from npunet.instances.cutting import Cutting
 
 SMALL = [
     "--base-channels",
@@ -242,7 +243,7 @@ def likely(instances, inside=0.95, between=None):
 def test_cutting_is_chosen_so_that_touching_cells_part(rng):
     sample = discs(rng, touching=True)
     probability = likely(sample.instances, between=0.65)
-    cutting, score = cells.choose_cutting([sample], [probability])
+    cutting, score = choose_cutting.choose_cutting([sample], [probability])
     assert cutting.threshold < 0.65 <= cutting.seed_threshold and score > 0.95
     rows, totals, found = cells.score_cells(cutting, [sample], [probability])
     assert (
@@ -254,7 +255,7 @@ def test_cutting_is_chosen_so_that_touching_cells_part(rng):
         totals["touching"],
     ) == (0, 0, 0, 0, 4, 2)
     assert totals["seg"] == metrics.seg(found[0], sample.instances) > 0.95 and totals["iou"] == 1
-    merged = cells.score_cells(cells.Cutting(0.5, 0.5, 1), [sample], [probability])[1]
+    merged = cells.score_cells(Cutting(0.5, 0.5, 1), [sample], [probability])[1]
     assert (
         merged["merged"] == 1
         and merged["seg"] < 0.8
@@ -269,9 +270,9 @@ def test_invented_cells_count_in_the_choice(rng):
     sample = discs(rng)
     probability = likely(sample.instances)
     probability[19:29, 19:29] = 0.45, 0.55  # larger than the smallest size, 66 pixels
-    cutting, _ = cells.choose_cutting([sample], [probability])
+    cutting, _ = choose_cutting.choose_cutting([sample], [probability])
     assert cells.score_cells(cutting, [sample], [probability])[1]["invented"] == 0
-    assert cells.score_cells(cells.Cutting(0.5, 0.5, 1), [sample], [probability])[1]["invented"] == 1
+    assert cells.score_cells(Cutting(0.5, 0.5, 1), [sample], [probability])[1]["invented"] == 1
 
 
 def test_cells_without_annotation_are_left_out(rng):
@@ -280,8 +281,8 @@ def test_cells_without_annotation_are_left_out(rng):
     ignore[18:30, 18:30] = True
     probability = likely(sample.instances)[..., 1]
     probability[20:28, 20:28] = 0.9
-    assert cells.Cutting(0.5, 0.5, 1).cells(probability).max() == 5
-    found = cells.Cutting(0.5, 0.5, 1).cells(probability, ignore)
+    assert Cutting(0.5, 0.5, 1).cells(probability).max() == 5
+    found = Cutting(0.5, 0.5, 1).cells(probability, ignore)
     assert not found[20:28, 20:28].any() and len(np.unique(found)) == 5
 
 

@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from npunet import InputError, UNet, predict, tiling
-from npunet.commands import memory_needs, prediction
+from npunet.commands import memory_needs, prediction, tiff_on_disk
 from npunet.files import images
 
 TILE = "44"
@@ -214,7 +214,7 @@ def test_output_that_is_a_file(model, tmp_path, rng):
 
 def test_a_full_disk_is_noticed_before_the_map_is_made(model, tmp_path, rng, monkeypatch):
     tifffile.imwrite(tmp_path / "stack.tif", grey(rng, 2, 20, 20), photometric="minisblack")
-    monkeypatch.setattr(prediction.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 799}))
+    monkeypatch.setattr(tiff_on_disk.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 799}))
     with pytest.raises(InputError, match="make room"):
         run(model, tmp_path / "out", tmp_path / "stack.tif")
 

@@ -3,10 +3,13 @@
 import argparse
 import sys
 
+from tqdm import tqdm
+
 from npunet.errors import InputError
 from npunet.machine.backend import use_tf32
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
+LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"
 
 
@@ -23,6 +26,25 @@ def run(main):
 def _fail(line, status):
     print(line, file=sys.stderr, flush=True)
     return status
+
+
+def progress_bar(**options):
+    """A tqdm bar. In a log file it is a line every LOG_EVERY seconds instead of a bar drawn over and over."""
+    if sys.stderr.isatty():
+        return tqdm(dynamic_ncols=True, **options)
+    often = options | {"mininterval": LOG_EVERY, "maxinterval": LOG_EVERY, "delay": LOG_EVERY}
+    return tqdm(file=_Lines(), ncols=100, **often)
+
+
+class _Lines:
+    """Where tqdm goes back to the beginning of the line, this begins a new one."""
+
+    def write(self, text):
+        if text.strip():
+            sys.stderr.write(text.strip("\r\n") + "\n")
+
+    def flush(self):
+        sys.stderr.flush()
 
 
 def add_device(parse):

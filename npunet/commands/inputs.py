@@ -6,6 +6,7 @@ from npunet.errors import InputError
 from npunet.files import images
 
 PROBABILITY = "_probability"  # NAME_probability.tif holds the probabilities of the picture NAME
+CELLS, ROIS, OVERLAY = "_cells", "_rois", "_overlay"  # NAME_cells.tif and so on, see `npunet.commands.cell_files`
 
 
 def find_inputs(paths):
@@ -36,7 +37,7 @@ def check_outputs(inputs, output):
     sources = {path.resolve() for path in inputs}
     owner = {}
     for path in inputs:
-        for name in (path.stem, path.stem + PROBABILITY):
+        for name in (path.stem, path.stem + PROBABILITY, path.stem + CELLS, path.stem + OVERLAY):
             other = owner.setdefault(name.lower(), path)  # some file systems do not tell upper from lower case
             if other is not path:
                 raise InputError(

@@ -5,20 +5,20 @@ on the disk, and TIFF input is one where it is not compressed; pages of more tha
 that 20,000 x 20,000 pixels need no more memory than one tile.
 """
 
-import math
-import shutil
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from npunet import tiling
-from npunet.commands import scaling, window
+from npunet.commands import cell_files, scaling, window
 from npunet.commands.inputs import PROBABILITY
-from npunet.errors import InputError
+from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.files import images
-from npunet.files.whole_file import written_whole
+from npunet.files.calibration import read_calibration
+from npunet.files.images import write_pages
+from npunet.instances.cutting import ClassComponents, Cutting, cutting_of
 
 LARGEST_PNG = 2**27  # pixels; a larger page is written as TIFF, straight to the disk
 
@@ -42,6 +42,8 @@ class Page:
 
 def written_values(net):
     """What is written for each class: (K,) uint8, or (K, 3) for colours."""
+    if head_of(net):
+        return np.array([0, 255], np.uint8)
     values = np.asarray(net.mask_values or range(net.n_labels))
     if len(values) != net.n_labels or values.min() < 0 or values.max() > 255:  # 16-bit values do not fit
         values = np.arange(net.n_labels)
@@ -59,101 +61,126 @@ def predicted_parts(net, page, tile, augment, scale):
         yield *whole, scaling.predict(net, page[whole], scale, tile, augment=augment)
 
 
-def predict_file(
-    net, path, output, tile=572, *, probabilities="none", threshold=0.5, augment=False, scale=1.0, progress=None
-):
-    """Predict all pages of one file; returns the list of files written, each there whole or not at all.
+@dataclass(frozen=True)
+class Wanted:
+    """What is written for a picture beside its mask. cutting: how cells are cut out, None for no files of cells."""
 
-    probabilities: "none", "uint16" (round(65535 p)) or "float32". progress is called as progress(tiles done, tiles in
-    all).
+    probabilities: str = "none"  # "uint16" (round(65535 p)) or "float32": NAME_probability.tif
+    cutting: Cutting | ClassComponents | None = None
+    view: bool = False  # NAME_viz.png, or a window, of the first page
+    pixel_size: float | None = None  # micrometres, instead of what the file says
+
+
+def predict_file(
+    net, path, output, tile=572, *, wanted=Wanted(), threshold=0.5, augment=False, scale=1.0, progress=None
+):
+    """Predict all pages of one file, once; returns how many cells each page has, [] without a cutting.
+
+    output: the folder of the results, each there whole or not at all; None writes nothing (and only a view is left).
+    progress is called as progress(tiles done, tiles in all).
     """
-    path, output = Path(path), Path(output)
-    stack = images.open_image(path)
-    n_pages, height, width = stack.shape[:3]
+    path, stack = Path(path), images.open_image(path)
+    height, width = stack.shape[1:3]
+    n_pages = len(stack) if output else 1  # a view shows the first page
+    calibration = read_calibration(path)
+    if wanted.pixel_size:
+        calibration = replace(calibration, x=wanted.pixel_size, y=wanted.pixel_size)
+    values, heads = written_values(net), head_of(net)
+    classes = 2 if heads else net.n_labels
+    shown = [1] if classes == 2 else list(range(classes))  # the classes whose probability is written
     total = n_pages * (tiling.count_tiles((height, width), net, tile) if scale == 1 else 1)
-    values = written_values(net)
-    shown = [1] if net.n_labels == 2 else list(range(net.n_labels))  # the classes whose probability is written
-    as_tiff = n_pages > 1 or height * width > LARGEST_PNG
-    mask_path, probability_path = (
-        output / (path.stem + (".tif" if as_tiff else ".png")),
-        output / f"{path.stem}{PROBABILITY}.tif",
-    )
-    output.mkdir(parents=True, exist_ok=True)
     done = 0
     with ExitStack() as files:
-        shape = (n_pages, height, width, *values.shape[1:])
-        mask = files.enter_context(tiff_on_disk(mask_path, shape, np.uint8)) if as_tiff else np.empty(shape, np.uint8)
-        if probabilities != "none":
-            kept = files.enter_context(
-                tiff_on_disk(probability_path, (n_pages * len(shown), height, width), probabilities)
-            )
+        opened = files.enter_context
+        mask = opened(mask_file(output, path, (n_pages, height, width, *values.shape[1:]), calibration))
+        shape = (n_pages * len(shown), height, width)
+        kept = opened(probability_file(output, path, shape, len(shown), wanted.probabilities, calibration))
+        cutting = wanted.cutting if output else None
+        finder = opened(cell_files.cell_finder(net, cutting, (n_pages, height, width), output, augment, scale))
         for page in range(n_pages):
-            for rows, columns, p in predicted_parts(net, Page(stack, page, net.in_channels), tile, augment, scale):
+            image = Page(stack, page, net.in_channels)
+            if finder:
+                finder.begin_page(image)
+            for rows, columns, p in predicted_parts(net, image, tile, augment, scale):
+                if finder:
+                    finder.add(rows, columns, p)
+                p = heads.foreground(p) if heads else p  # (h, w, classes)
                 mask[page, rows, columns] = values[tiling.classify(p, threshold)]
-                if probabilities != "none":
-                    p = np.moveaxis(p[..., shown], 2, 0)  # (classes shown, h, w)
+                if kept is not None:
                     part = slice(page * len(shown), (page + 1) * len(shown))
-                    kept[part, rows, columns] = np.round(p * 65535) if probabilities == "uint16" else p
+                    p = np.moveaxis(p[..., shown], 2, 0)  # (classes shown, h, w)
+                    kept[part, rows, columns] = np.round(p * 65535) if wanted.probabilities == "uint16" else p
                 done += 1
                 if progress is not None:
                     progress(done, total)
-        if not as_tiff:
-            write_values(mask_path, mask[0])
-    return [mask_path] if probabilities == "none" else [mask_path, probability_path]
+            if finder:
+                finder.end_page(page)
+        if wanted.view:
+            view(path, stack, net, mask[0], output)
+        return cell_files.write_cells(output, path, stack, finder.cells, calibration) if finder else []
+
+
+@contextmanager
+def mask_file(output, path, shape, calibration):
+    """The mask to be filled, (pages, H, W) or (pages, H, W, 3) uint8: NAME.png, for stacks and large pages NAME.tif."""
+    if output is None:
+        yield np.empty(shape, np.uint8)
+        return
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    if shape[0] > 1 or shape[1] * shape[2] > LARGEST_PNG:
+        with tiff_on_disk(output / f"{path.stem}.tif", shape, np.uint8, calibration) as mask:
+            yield mask
+    else:
+        mask = np.empty(shape, np.uint8)
+        yield mask
+        write_values(output / f"{path.stem}.png", mask[0])
+
+
+@contextmanager
+def probability_file(output, path, shape, shown, dtype, calibration):
+    """The probabilities to be filled, (pages * classes shown, H, W); None if none are wanted."""
+    if output is None or dtype == "none":
+        yield None
+    else:
+        with tiff_on_disk(Path(output) / f"{path.stem}{PROBABILITY}.tif", shape, dtype, calibration, shown) as kept:
+            yield kept
 
 
 def write_values(path, mask):
     """One page of written values, (H, W) or (H, W, 3) uint8, as it is."""
-    if mask.ndim == 3:
-        images.write_image(path, mask / np.float32(255))
-    else:
-        images.write_mask(path, mask, n_classes=256)
+    write_pages(path, mask[None], 1)
 
 
-@contextmanager
-def tiff_on_disk(path, shape, dtype):
-    """A memory map of shape (pages, H, W), or (pages, H, W, 3), to be filled, which becomes the TIFF at `path` when
-    the block succeeds.
-    """
-    needed, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
-    if needed > free:  # writing to a map on a full disk would kill the process
-        raise InputError(
-            f"{path} needs {needed / 1e6:,.1f} MB but {free / 1e6:,.1f} MB are free; make room or give another --output"
-        )
-    with written_whole(path) as temporary:
-        stored = shape if shape[0] > 1 else shape[1:]  # one page is (H, W) to its readers
-        pixels = tifffile.memmap(
-            temporary,
-            shape=stored,
-            dtype=dtype,
-            photometric="rgb" if len(shape) == 4 else "minisblack",
-            metadata=None,
-            bigtiff=needed > 2**32 - 2**25,
-        )  # a classic TIFF counts bytes with 32 bits
-        yield pixels.reshape(shape)  # a view
-        pixels.flush()
-
-
-def view_file(net, path, output, tile, *, threshold, augment, scale):
+def view(path, stack, net, mask, output):
     """Show the first page of one file and its mask; see `window.show`."""
-    stack = images.open_image(path)
-    page = Page(stack, 0, net.in_channels)
-    whole = slice(0, page.shape[0]), slice(0, page.shape[1])
-    mask = np.empty((*page.shape[:2], *written_values(net).shape[1:]), np.uint8)
-    for rows, columns, p in predicted_parts(net, page, tile, augment, scale):
-        mask[rows, columns] = written_values(net)[tiling.classify(p, threshold)]
-    window.show(Path(path).name, page[whole], mask, output and output / f"{Path(path).stem}_viz.png")
+    image = Page(stack, 0, net.in_channels)[slice(0, stack.shape[1]), slice(0, stack.shape[2])]
+    window.show(path.name, image, mask, output and Path(output) / f"{path.stem}_viz.png")
 
 
-def described(net, count, output, probabilities):
-    """What was written, in one line."""
+def head_of(net):
+    """The cutting of a network whose classes are depths in cells; None where they are classes of things."""
+    cutting = cutting_of(net) if net.cutting else None
+    return cutting if cutting and cutting.head != "mask" else None
+
+
+def described(net, count, output, probabilities, counts=None, cutting=None):
+    """What was written, in one line, and in a second one the cells."""
     values = written_values(net)
     if values.ndim == 2:
         shown = "in the colours of the classes"
-    elif net.n_labels == 2:
+    elif len(values) == 2:
         shown = f"{values[0]} and {values[1]}"
     else:
         listed = ", ".join(map(str, values[:8])) + (", .." if len(values) > 8 else "")
         shown = f"pixel values {listed} are the classes; they may look dark"
     also = "" if probabilities == "none" else f", probabilities in *{PROBABILITY}.tif ({probabilities})"
-    return f"{count} image{'s' * (count > 1)} predicted; masks ({shown}) in {output}/{also}"
+    line = f"{count} image{'s' * (count > 1)} predicted; masks ({shown}) in {output}/{also}"
+    if cutting is None:
+        return line
+    found = [row["cells"] for row in counts]
+    each = f", {min(found)} to {max(found)} in each" if len(found) > 1 else ""
+    return (
+        f"{line}\n{sum(found)} cells{each} ({cutting}): numbered in *{cell_files.CELLS}.tif, measured in "
+        f"{cell_files.TABLE}, outlined for ImageJ in *{cell_files.ROIS}.zip, shown in *{cell_files.OVERLAY}.*"
+    )

@@ -2,6 +2,6 @@
 
 recipes.py    what each experiment is: data, training options, the paper's figures, what differs; and the ablations
 running.py    training through npunet.train (or going on with it), probabilities and scores of the held-out images
-cells.py      from probabilities to cells, with thresholds chosen on training images, and their scores
+cells.py      the scores of the cells that were found
 report.py     the report, in Markdown      drawing.py    its pictures
 """

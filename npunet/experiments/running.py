@@ -7,19 +7,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from npunet import datasets, train
-from npunet.commands import scaling, scoring, session, train_options
+from npunet.commands import cli, scaling, scoring, session, train_options
+from npunet.commands.choose_cutting import choose_cutting, tuning_samples
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.datasets import named
 from npunet.errors import InputError
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
 from npunet.files.whole_file import write_json
+from npunet.instances.cutting import Cutting
 from npunet.unet import UNet
-
-TUNING_IMAGES = 10  # training images, evenly spread, on which the cutting into cells is chosen
 
 
 @dataclass
@@ -37,7 +35,7 @@ class Outcome:
     mean: dict
     seconds: float  # of scoring, predictions included
     thresholds: dict = field(default_factory=dict)
-    cutting: cells.Cutting | None = None
+    cutting: Cutting | None = None
     cutting_score: float | None = None
     found: list | None = None  # cell numbers of each sample
 
@@ -161,9 +159,9 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
         seconds=0.0,
     )
     if experiment.cells:
-        tuning = training[:: max(1, -(-len(training) // TUNING_IMAGES))]
+        tuning = tuning_samples(training)
         predicted = _predict(net, tuning, tile, symmetries, "training images, to choose thresholds")
-        outcome.cutting, outcome.cutting_score = cells.choose_cutting(tuning, predicted)
+        outcome.cutting, outcome.cutting_score = choose_cutting(tuning, predicted)
         outcome.rows, outcome.mean, outcome.found = cells.score_cells(outcome.cutting, held_out, outcome.probabilities)
     else:
         outcome.rows, outcome.thresholds = scoring.score_samples(held_out, outcome.probabilities)
@@ -173,7 +171,7 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
 
 
 def _predict(net, samples, tile, symmetries, what):
-    with tqdm(total=len(samples), desc=f"predicting {what}", unit="image", dynamic_ncols=True, leave=False) as bar:
+    with cli.progress_bar(total=len(samples), desc=f"predicting {what}", unit="image", leave=False) as bar:
         return scoring.predict_samples(net, samples, tile, symmetries, lambda done, total: bar.update())
 
 

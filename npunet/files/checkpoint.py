@@ -19,6 +19,8 @@ from npunet.machine.backend import to_cpu, to_device
 
 FORMAT = "npunet checkpoint 1"
 
+KNOWN = ("mask_values", "cutting")  # what a network knows of its data beside its weights, if it does
+
 # What zipfile, zlib, json and NumPy raise for files that are damaged or of another kind.
 UNREADABLE = (
     OSError,
@@ -90,8 +92,8 @@ def network_entries(net):
     header with its configuration, and its parameters and statistics as NumPy arrays.
     """
     entries = {name: to_cpu(array.value) for name, array in _arrays(net).items()}
-    header = {"network": net.config} | ({"mask_values": net.mask_values} if net.mask_values else {})
-    return {"header": header} | entries
+    known = {name: getattr(net, name) for name in KNOWN if getattr(net, name)}
+    return {"header": {"network": net.config} | known} | entries
 
 
 def save_network(net, path):
@@ -113,7 +115,8 @@ def restore_network(network_class, entries, path, device):
             f"{path}: its header does not describe a network ({error}); expected a file that UNet.save wrote"
         ) from None
     fill_network(net, entries, path)
-    net.mask_values = entries["header"].get("mask_values")
+    for name in KNOWN:
+        setattr(net, name, entries["header"].get(name))
     return net
 
 

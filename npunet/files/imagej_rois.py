@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from npunet.errors import InputError
-from npunet.files import images
+from npunet.files.whole_file import written_whole
 
 VERSION, TRACED, HEADER, HEADER2 = 228, 8, 64, 64
 LARGEST = 2**15 - 1  # coordinates are signed 16-bit numbers
@@ -46,7 +46,7 @@ def roi_bytes(corners: np.ndarray, name: str, page: int = 0) -> bytes:
 def write_rois(path: str | Path, outlines: Iterable[tuple[str, np.ndarray, int]]) -> int:
     """Write a .zip of outlines: (name, corners, page) each, as for `roi_bytes`. Returns how many there were."""
     count = 0
-    with images.written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         for name, corners, page in outlines:
             file.writestr(zipfile.ZipInfo(f"{name}.roi", SAME_TIME), roi_bytes(corners, name, page))
             count += 1

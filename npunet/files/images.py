@@ -21,10 +21,22 @@ import tifffile
 from PIL import Image, ImageSequence
 
 from npunet.errors import InputError
-from npunet.files.whole_file import written_whole
+from npunet.files.image_writing import EXTENSIONS, TIFF, write_image, write_labels, write_mask, write_pages
 
-TIFF = (".tif", ".tiff")
-EXTENSIONS = (".png", *TIFF, ".jpg", ".jpeg", ".gif", ".bmp")
+__all__ = [
+    "EXTENSIONS",
+    "TIFF",
+    "ImageStack",
+    "is_grey",
+    "open_image",
+    "read_image",
+    "read_labels",
+    "with_channels",
+    "write_image",
+    "write_labels",
+    "write_mask",
+    "write_pages",
+]
 LOW_PERCENTILE, HIGH_PERCENTILE, MAX_SAMPLED = 0.1, 99.9, 2**22
 COLOUR = 1 << 24  # read_labels writes a coloured pixel as COLOUR + 65536 R + 256 G + B
 MAX_IN_MEMORY = 2**28  # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
@@ -49,6 +61,10 @@ class ImageStack:
 
     def __getitem__(self, page):
         return self.window(page, 0, 0, *self.shape[1:3])
+
+    def raw(self, page):
+        """One page as the file stores it, (H, W, C) of its own type; read when sliced, where the layout allows."""
+        return self._pixels[page]
 
     def window(self, page, top, left, height, width):
         """Rows top..top+height and columns left..left+width of one page: (height, width, C) float32 in 0..1."""
@@ -116,53 +132,6 @@ def with_channels(image, channels, name="image"):
     raise InputError(
         f"{name} has {image.shape[2]} channels, expected {channels}; convert it to {'grey' if channels == 1 else 'RGB'}"
     )
-
-
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-def write_image(path, image):
-    """(H, W), (H, W, 1) or (H, W, 3) values in 0..1, rounded to 8 bits. The suffix chooses the format."""
-    image = np.asarray(image)
-    image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    eight_bit = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    _write_pages(path, eight_bit[None])
-
-
-def write_mask(path, classes, n_classes=2):
-    """Predicted classes as an 8-bit picture: 0 and 255 for two classes, so that it is not black; else 0, 1, ..
-
-    as they are.
-
-    classes: (H, W) integers below n_classes, or a sequence of such pages for a multi-page TIFF.
-    """
-    if n_classes > 256:
-        raise InputError(f"a mask of {n_classes} classes does not fit into 8 bits; at most 256 can be written")
-    scale = np.uint8(255 if n_classes == 2 else 1)
-    _write_pages(path, classes, lambda page: page.astype(np.uint8) * scale)
-
-
-def _write_pages(path, pages, convert=lambda page: page):
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in EXTENSIONS:
-        raise InputError(
-            f"{path}: cannot write {suffix or 'a file without suffix'!r}; use one of {' '.join(EXTENSIONS)}"
-        )
-    if isinstance(pages, np.ndarray) and pages.ndim == 2:
-        pages = pages[None]  # (1, H, W)
-    if len(pages) > 1 and suffix not in TIFF:
-        raise InputError(f"{path}: {len(pages)} pages do not fit into {suffix}; use a name that ends in .tif")
-    with written_whole(path) as temporary:
-        if suffix not in TIFF:
-            Image.fromarray(convert(pages[0])).save(temporary)
-            return
-        large = len(pages) * convert(pages[0]).nbytes > 2**32 - 2**25  # offsets of a classic TIFF have 32 bits
-        with tifffile.TiffWriter(temporary, bigtiff=large) as tiff:
-            for page in map(convert, pages):
-                tiff.write(
-                    page, photometric="rgb" if page.ndim == 3 else "minisblack", compression="zlib", metadata=None
-                )
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -15,14 +15,14 @@ With a pixel size, lengths and areas come again in micrometres, in columns of th
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage, spatial
 
 from npunet.errors import InputError
-from npunet.files import images
+from npunet.files.whole_file import written_whole
 
 SHAPE = ("area", "y", "x", "top", "left", "bottom", "right", "major", "minor", "perimeter", "solidity")
 LENGTHS = ("y", "x", "major", "minor", "perimeter")  # that have a column in micrometres, beside the area
@@ -124,12 +124,16 @@ def _grey(values, mask):
     return {f"mean_grey_{channel}": float(mean) for channel, mean in enumerate(means, start=1)}
 
 
-def write_table(path: str | Path, rows: list[dict], decimals: int = 4) -> None:
-    """Write rows as CSV with a header line; the columns are those of the first row. Fractions get so many decimals."""
-    with images.written_whole(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["cell", *SHAPE])
+def write_table(path: str | Path, rows: Iterable[dict], first: Sequence[str] = (), decimals: int = 4) -> None:
+    """Write rows as CSV with a header line; the columns are those of the first row. Fractions get so many decimals.
+
+    first: columns before "cell", which a table without rows has too.
+    """
+    rows = iter(rows)
+    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        row = next(rows, None)
+        writer = csv.DictWriter(file, list(row or [*first, "cell", *SHAPE]))
         writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {name: round(value, decimals) if isinstance(value, float) else value for name, value in row.items()}
-            )
+        while row is not None:
+            writer.writerow({name: round(v, decimals) if isinstance(v, float) else v for name, v in row.items()})
+            row = next(rows, None)

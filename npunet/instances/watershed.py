@@ -18,7 +18,7 @@ from scipy import ndimage
 from npunet.errors import InputError
 from npunet.machine.backend import to_cpu
 
-LEVELS = 64  # steps in which the watershed goes down
+LEVELS = 16  # steps in which the watershed goes down
 
 
 def components(probability, threshold=0.5, min_size=0):
@@ -35,7 +35,7 @@ def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0)
 
     Seeds are the 4-connected components above seed_threshold of at least ``min_size`` pixels; a component above
     threshold that holds no such seed is a seed as a whole (unless it is too small itself). From seed_threshold to
-    threshold the level sinks in 64 equal steps; at each, the seeds grow 4-connectedly over all pixels above the level,
+    threshold the level sinks in 16 equal steps; at each, the seeds grow 4-connectedly over all pixels above the level,
     step by step in turn (see `flood`). Every pixel above the threshold that a seed reaches gets its number. Cells are
     numbered 1..n by their first pixel in reading order. Raises InputError if the thresholds are not in order.
 

@@ -1,0 +1,169 @@
+"""The files of cells that `npunet.predict` writes for one picture file: numbers, table, outlines, overlay.
+
+    NAME_cells.tif      the number of the cell at each pixel, 0 for none; 16 bit, or 32 bit for more than 65535 cells.
+                        Each page counts from 1
+    NAME_cells.csv      a row of measurements for each cell (`npunet.instances.measurements`); grey values are those of
+                        the file
+    NAME_rois.zip       outlines for ImageJ's ROI Manager
+    NAME_overlay.png    the picture with the cells' outlines in colours (.tif for a stack)
+
+The numbers grow on the disk, page by page: in memory are one strip of rows and the largest clump of touching cells.
+"""
+
+import contextlib
+import csv
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from npunet.commands.inputs import CELLS, OVERLAY, ROIS
+from npunet.commands.settled_marks import SettledMarks
+from npunet.commands.tiff_on_disk import tiff_on_disk
+from npunet.files import imagej_rois, images
+from npunet.files.calibration import Calibration
+from npunet.files.whole_file import written_whole
+from npunet.instances import measurements
+from npunet.instances.outlines import borders, outline
+from npunet.instances.strips import strips
+
+LARGEST_OVERLAY = 4096  # pixels of its longer side; larger pages are drawn smaller, every second or third pixel
+TABLE = "cells.csv"  # of all pictures of one call
+
+
+class CellFinder:
+    """Collects the marks of a stack's pages, tile after tile, and numbers its cells. Use it as a context.
+
+    shape    (pages, H, W). folder: where the temporary files lie, beside the results.
+    """
+
+    def __init__(self, net, cutting, shape, folder, augment=False, settle=True):
+        self.net, self.cutting, self.augment, self.settle = net, cutting, augment, settle
+        self.shape, self.folder = tuple(shape), Path(folder)
+        self.count, self.settled = 0, None
+
+    def __enter__(self):
+        self._temporary = tempfile.TemporaryDirectory(prefix=".npunet-cells-", dir=self.folder)
+        place = Path(self._temporary.name)
+        self.marks = np.memmap(place / "marks", np.uint8, "w+", shape=self.shape[1:])
+        self.cells = np.memmap(place / "cells", np.int32, "w+", shape=self.shape)
+        return self
+
+    def __exit__(self, *error):
+        del self.marks, self.cells
+        self._temporary.cleanup()
+
+    def begin_page(self, image) -> None:
+        """image: the page, as `tiling.predict_tiles` takes it."""
+        self.settled = SettledMarks(self.net, image, self.cutting, self.augment) if self.settle else None
+
+    def add(self, rows: slice, columns: slice, probabilities: np.ndarray) -> None:
+        """The probabilities (h, w, K) of one part of the page."""
+        if self.settled:
+            self.marks[rows, columns] = self.settled.of(rows, columns, probabilities)
+        else:
+            self.marks[rows, columns] = self.cutting.marks(probabilities)
+
+    def end_page(self, page: int) -> None:
+        """Cut the page into cells."""
+        self.count = max(self.count, self.cutting.cut(self.marks, self.cells[page]))
+
+
+def write_cells(output: Path, path: Path, stack, cells: np.ndarray, calibration: Calibration) -> list[dict]:
+    """Write the four files of one picture; returns how many cells each page has, as [{"image", "page", "cells"}].
+
+    cells: (pages, H, W) int32. stack: the picture, an `images.ImageStack`.
+    """
+    write_numbers(output / f"{path.stem}{CELLS}.tif", cells, calibration)
+    counts = write_tables(output / f"{path.stem}{CELLS}.csv", path.name, stack, cells, calibration.pixel_size)
+    if max(cells.shape[1:]) <= imagej_rois.LARGEST:
+        imagej_rois.write_rois(output / f"{path.stem}{ROIS}.zip", _outlines(cells))
+    write_overlay(output / f"{path.stem}{OVERLAY}.{'png' if len(cells) == 1 else 'tif'}", stack, cells)
+    return counts
+
+
+def write_numbers(path: Path, cells: np.ndarray, calibration: Calibration) -> None:
+    """Cell numbers (pages, H, W) as TIFF, 16 bit where they fit, else 32 bit."""
+    most = max(int(page[strip].max(initial=0)) for page in cells for strip in strips(page.shape))
+    dtype = np.uint16 if most < 2**16 else np.uint32
+    with tiff_on_disk(path, cells.shape, dtype, calibration) as stored:
+        for page in range(len(cells)):
+            for strip in strips(cells.shape[1:]):
+                stored[page, strip] = cells[page, strip]
+
+
+def write_tables(path: Path, name: str, stack, cells: np.ndarray, pixel_size: float | None) -> list[dict]:
+    """The table of all pages; returns the number of cells of each page."""
+    counts = []
+
+    def rows() -> Iterator[dict]:
+        for page, numbers in enumerate(cells):
+            before = {"image": name} | ({"page": page + 1} if len(cells) > 1 else {})
+            counts.append(before | {"cells": 0})
+            for row in measurements.measured(numbers, stack.raw(page), pixel_size):
+                counts[-1]["cells"] += 1
+                yield before | row
+
+    measurements.write_table(path, rows(), first=["image"] + ["page"] * (len(cells) > 1))
+    return counts
+
+
+def _outlines(cells):
+    for page, numbers in enumerate(cells, start=1):
+        many = len(cells) > 1
+        for number, box in measurements.cell_boxes(numbers):
+            corners = outline(np.asarray(numbers[box]) == number) + [box[0].start, box[1].start]
+            yield (f"{page:04d}-{number:05d}" if many else f"{number:05d}"), corners, page if many else 0
+
+
+def write_overlay(path: Path, stack, cells: np.ndarray) -> None:
+    """The pages in grey, or their colours, with the outline of each cell in a colour of its own."""
+    images.write_pages(path, (overlay(stack, page, numbers) for page, numbers in enumerate(cells)), len(cells))
+
+
+def overlay(stack, page: int, numbers: np.ndarray) -> np.ndarray:
+    """One page (h, w, 3) uint8; large ones are thinned out to LARGEST_OVERLAY pixels."""
+    step = -(-max(numbers.shape) // LARGEST_OVERLAY)
+    numbers = np.asarray(numbers[::step, ::step])
+    picture = np.empty((*numbers.shape, 3), np.float32)
+    for strip in strips(numbers.shape):
+        top, height = strip.start * step, min((strip.stop - strip.start) * step, stack.shape[1] - strip.start * step)
+        part = stack.window(page, top, 0, height, stack.shape[2])[::step, ::step]
+        picture[strip] = part if part.shape[2] == 3 else part[..., :1]
+    picture = np.clip(picture / max(float(np.quantile(picture[:: 1 + len(picture) // 512], 0.998)), 1e-3), 0, 1)
+    edge = borders(numbers)
+    picture[edge] = colours(numbers[edge])
+    return np.round(picture * 255).astype(np.uint8)
+
+
+def colours(numbers: np.ndarray) -> np.ndarray:
+    """(n,) cell numbers -> (n, 3) bright colours in 0..1, hues a golden angle apart."""
+    hue = 6 * (numbers * 0.61803398875 % 1)[:, None]
+    return np.clip(np.abs((hue + [0, 4, 2]) % 6 - 3) - 1, 0, 1) * 0.8 + 0.2
+
+
+def join_tables(output: Path, stems: list[str]) -> Path:
+    """One table of all pictures from the table of each: their rows in order, with the columns of all."""
+    path = output / TABLE
+    names: dict[str, None] = {}
+    for stem in stems:
+        with open(output / f"{stem}{CELLS}.csv", newline="", encoding="utf-8") as file:
+            names |= dict.fromkeys(next(csv.reader(file)))
+    with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(names))
+        writer.writeheader()
+        for stem in stems:
+            with open(output / f"{stem}{CELLS}.csv", newline="", encoding="utf-8") as one:
+                writer.writerows(csv.DictReader(one))
+    return path
+
+
+@contextlib.contextmanager
+def cell_finder(net, cutting, shape, folder, augment, scale):
+    """A `CellFinder`, or None without a cutting. Pages that are seen smaller (scale) come whole, in one part."""
+    if cutting is None:
+        yield None
+    else:
+        with CellFinder(net, cutting, shape, folder, augment, settle=scale == 1) as finder:
+            yield finder
