@@ -172,8 +172,10 @@ def _collect(limit=None):
     """Marks as free what came back; gives to the system what is idle beyond the limit."""
     came_back = bool(_returned)
     while _returned:
-        _, region, piece = _lent.pop(id(_returned.popleft()))
-        region.lent[piece] = False
+        returned = _lent.pop(id(_returned.popleft()), None)
+        if returned is not None:  # None: an interrupt came before the lease was written down
+            _, region, piece = returned
+            region.lent[piece] = False
     if came_back or limit is not None:
         excess = sum(region.idle() for region in _regions) - (_limit if limit is None else limit)
         for region in reversed(_regions if excess > 0 else []):
