@@ -20,7 +20,7 @@ import numpy as np
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from benchmarks.side_by_side import processor
+from benchmarks.machine import processor
 from npunet import augmentation, datasets, instances, metrics
 from npunet.commands.scoring import CHALLENGE
 

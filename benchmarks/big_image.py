@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from benchmarks.side_by_side import processor
+from benchmarks.machine import processor
 from npunet import UNet, summary, tiling
 from npunet.commands import memory_needs, prediction
 

@@ -12,7 +12,6 @@ to keep large blocks, which is its best here; npunet needs no such setting. Laye
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import described
 from npunet.commands import cli
 from npunet.errors import InputError
 from npunet.machine import threads
@@ -159,8 +159,7 @@ def main():
         else "PyTorch is not installed: no ratios"
     )
     lines = [
-        f"{platform.machine()}, {threads.get_num_threads()} threads, NumPy {np.__version__}, {peer}; medians of "
-        f"{options.rounds} rounds, ms",
+        f"{described()}, {peer}; medians of {options.rounds} rounds, ms",
         f"{'layer':24}{'algorithm':>16}{'forward':>9}{'backward':>9}{'ratio f':>8}{'ratio b':>8}{'ratio':>7}"
         f"{'err y':>9}{'err dx':>9}{'err dw':>9}",
     ]

@@ -1,9 +1,11 @@
 """The paper's network and one step with it, in npunet and in other programs, each as its own users would write it.
 
-Every function takes task ("train": forward, cross-entropy, backward, SGD with momentum 0.99; "infer": forward alone),
-tile and base_channels and returns a function of no arguments that makes one step and gives a number. A task that a
-program does not have is a NotImplementedError.
+Every function takes task ("train": forward, cross-entropy, backward, SGD with momentum 0.99; "infer": forward alone;
+"padded" and "style": a training step of benchmarks/padded_step.py and style_step.py), tile and base_channels and
+returns a function of no arguments that makes one step and gives a number.
 """
+
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -143,17 +145,72 @@ def tensorflow_step(task, tile, base_channels, depth=4):
     return lambda: float(train() if task == "train" else infer())
 
 
-def onnx_step(task, tile, base_channels, depth=4):
-    """The forward pass as a graph for ONNX Runtime, which has no training step;
-    channels first, as ONNX defines convolution.
-    """
+def padded_step(task, tile, base_channels):
+    from benchmarks.padded_step import our_step
+
+    return our_step(_padded(tile, base_channels))
+
+
+def torch_padded_step(task, tile, base_channels, layout="nchw"):
+    from benchmarks.padded_step import their_step
+
+    return their_step(_padded(tile, base_channels), layout == "channels-last")
+
+
+def _padded(tile, base_channels):
+    return SimpleNamespace(size=tile, channels=3, base_channels=base_channels, bilinear=False, recompute=False)
+
+
+def style_step(task, tile, base_channels):
+    from benchmarks.style_step import our_step
+
+    return our_step(_style(tile, base_channels))
+
+
+def torch_style_step(task, tile, base_channels, layout="nchw"):
+    from benchmarks.style_step import their_step
+
+    return their_step(_style(tile, base_channels), layout == "channels-last")
+
+
+def _style(tile, base_channels):
+    return SimpleNamespace(size=tile, base_channels=base_channels, faithful=False, weights=None)
+
+
+def onnx_step(task, tile, base_channels):
+    """ONNX Runtime, which makes no training steps."""
     import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
 
     from npunet.machine.threads import default_num_threads
 
-    if task == "train":
-        raise NotImplementedError("ONNX Runtime makes no training steps")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = default_num_threads()
+    model = onnx_model(tile, base_channels).SerializeToString()
+    session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    image = np.ascontiguousarray(data(tile)[0].transpose(0, 3, 1, 2))
+    return lambda: float(session.run(None, {"image": image})[0][0, 0, 0, 0])
+
+
+def openvino_step(task, tile, base_channels):
+    """OpenVINO with its hint for latency, in float32: on some CPUs it would take bfloat16 by itself."""
+    import openvino
+
+    from npunet.machine.threads import default_num_threads
+
+    core = openvino.Core()
+    model = core.read_model(onnx_model(tile, base_channels).SerializeToString())
+    settings = dict(
+        PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=default_num_threads()
+    )
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    image = np.ascontiguousarray(data(tile)[0].transpose(0, 3, 1, 2))
+    return lambda: float(request.infer({"image": image})[0][0, 0, 0, 0])
+
+
+def onnx_model(tile, base_channels, depth=4):
+    """The forward pass as a graph; channels first, as ONNX defines convolution."""
+    from onnx import TensorProto, helper, numpy_helper
+
     rng = np.random.default_rng(0)
     nodes, weights = [], []
 
@@ -196,9 +253,4 @@ def onnx_step(task, tile, base_channels, depth=4):
         [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 2, size, size])],
         weights,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = default_num_threads()
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    image = np.ascontiguousarray(data(tile)[0].transpose(0, 3, 1, 2))
-    return lambda: float(session.run(None, {"image": image})[0][0, 0, 0, 0])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -44,16 +44,17 @@ def our_step(options):
     )[0]
 
 
-def their_step(options):
+def their_step(options, channels_last=False):
     import torch
     from milesial_unet import TheirUNet
     from torch.nn import functional
 
     torch.set_num_threads(threads.get_num_threads())
-    net = TheirUNet(options.channels, 2, options.bilinear, options.base_channels).train()
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    net = TheirUNet(options.channels, 2, options.bilinear, options.base_channels).train().to(memory_format=form)
     optimizer = torch.optim.RMSprop(net.parameters(), lr=1e-5, weight_decay=1e-8, momentum=0.999, foreach=True)
     images, labels = problem(options)
-    images, labels = torch.tensor(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+    images, labels = torch.tensor(images).permute(0, 3, 1, 2).contiguous(memory_format=form), torch.tensor(labels)
 
     def step():
         logits = net(images)

@@ -3,7 +3,8 @@ one peer in one process.
 
     python -m benchmarks.peers NAME TASK TILE BASE_CHANNELS          started by side_by_side.py, not by hand
 
-TASK is "train" (forward, cross-entropy, backward, SGD with momentum 0.99) or "infer" (forward alone). The process
+TASK is "train" (forward, cross-entropy, backward, SGD with momentum 0.99), "infer" (forward alone), "padded" or "style"
+(networks.py). The process
 builds the network, says "ready" and then makes one step for each line that it reads, answering with the step's
 milliseconds and the process's peak memory. All messages are JSON, one a line.
 """
@@ -16,7 +17,17 @@ import resource
 import sys
 import time
 
-from benchmarks.networks import npunet_step, onnx_step, tensorflow_step, torch_step
+from benchmarks.networks import (
+    npunet_step,
+    onnx_step,
+    openvino_step,
+    padded_step,
+    style_step,
+    tensorflow_step,
+    torch_padded_step,
+    torch_step,
+    torch_style_step,
+)
 
 # name: (module it needs, function or why there is none, its options, C allocator told to keep large blocks)
 PEERS = {
@@ -28,6 +39,7 @@ PEERS = {
     "PyTorch compiled": ("torch", torch_step, dict(compiled=True), False),
     "TensorFlow": ("tensorflow", tensorflow_step, {}, False),
     "ONNX Runtime": ("onnxruntime", onnx_step, {}, False),
+    "OpenVINO": ("openvino", openvino_step, {}, False),
     "DeZero": (
         "dezero",
         "its last release, 0.0.13, cannot be imported with NumPy 1.24 or newer: it says np.int",
@@ -35,6 +47,21 @@ PEERS = {
         False,
     ),
 }
+OTHER_STEPS = {  # task: npunet's function, PyTorch's; nobody else makes these steps
+    "padded": (padded_step, torch_padded_step),
+    "style": (style_step, torch_style_step),
+}
+
+
+def builder(name, task):
+    """The function that makes this peer's step of this task. NotImplementedError if it has none."""
+    build = PEERS[name][1]
+    if task in OTHER_STEPS:
+        ours, torchs = OTHER_STEPS[task]
+        build = {npunet_step: ours, torch_step: torchs}.get(build)
+    if build is None or (build in (onnx_step, openvino_step) and task != "infer"):
+        raise NotImplementedError(f"{name} has no such step: {task}")
+    return build
 
 
 def missing(name):
@@ -66,10 +93,10 @@ def main():
         print(json.dumps(message), file=answers, flush=True)
 
     try:
-        module, build, options, _ = PEERS[name]
+        module, _, options, _ = PEERS[name]
         version = getattr(importlib.import_module(module), "__version__", "")
         before = peak_bytes()  # what the libraries take is not the network's
-        step = build(task, tile, base_channels, **options)
+        step = builder(name, task)(task, tile, base_channels, **options)
         answer(ready=True, version=version, before=before)
         for _ in sys.stdin:
             start, cpu = time.perf_counter(), time.process_time()

@@ -8,10 +8,8 @@ product reaches here. A program that multiplies less than direct convolution can
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import select
 import statistics
 import subprocess
@@ -21,10 +19,11 @@ import time
 import numpy as np
 
 from benchmarks.convolution import ALLOCATOR, PAUSE, RESULTS
+from benchmarks.machine import described
 from benchmarks.peers import PEERS, missing
-from npunet import UNet, summary
+from npunet import UNet
+from npunet.commands import rows as fig_1
 from npunet.errors import InputError
-from npunet.machine import threads
 
 WARM_UP, PATIENCE = 1, 240  # steps; seconds for one answer, which torch.compile may need
 
@@ -106,17 +105,11 @@ def direct_operations(task, tile, base_channels):
     """Multiplications and additions of direct convolution:
     forward, and for training twice that again, but no gradient of the image.
     """
-    rows = summary.rows(UNet(base_channels=base_channels), tile)
+    if task not in ("train", "infer"):
+        return 0  # other networks: not counted
+    rows = fig_1.rows(UNet(base_channels=base_channels), tile)
     forward = 2 * sum(row.multiply_adds for row in rows)
     return forward if task == "infer" else 3 * forward - 2 * rows[1].multiply_adds
-
-
-def processor():
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def compare(task, tile, base_channels, rounds, names):
@@ -165,7 +158,7 @@ def compare(task, tile, base_channels, rounds, names):
 
 
 def table(found):
-    words = {"train": "training step (forward, loss, backward, SGD)", "infer": "forward pass"}[found["task"]]
+    words = TASKS[found["task"]]
     lines = [
         f"{words}, {found['tile']} tile, {found['base_channels']} base channels, batch 1, float32; median of "
         f"{found['rounds']} interleaved rounds; "
@@ -184,6 +177,12 @@ def table(found):
     return lines + [f"{name:40}{why}" for name, why in found["notes"].items()]
 
 
+TASKS = {
+    "train": "training step (forward, loss, backward, SGD)",
+    "infer": "forward pass",
+    "padded": "training step of milesial's padded network (RGB; clipping, RMSprop)",
+    "style": "training step of a style generator (RGB; VGG19, Adam)",
+}
 LEGEND = [
     "/ tuned: time over that of the fastest PyTorch whose C allocator was told to keep large blocks, its best here; / "
     "inst.: over the fastest",
@@ -248,9 +247,7 @@ def run(task, description, name):
     if not names:
         raise InputError(f"no peer's name begins with {options.peers}; there are {', '.join(PEERS)}")
     head = [
-        f"{datetime.date.today()}, {processor()}, {threads.get_num_threads()} threads, {platform.system()}, Python "
-        f"{platform.python_version()}, "
-        f"NumPy {np.__version__}",
+        described(),
         "python -m benchmarks." + " ".join([name, *sys.argv[1:]]),
     ]
     print("\n".join(head), flush=True)

@@ -10,6 +10,10 @@ A module is loaded only when somebody uses it, so `import npunet.ops` needs no m
 import importlib
 import importlib.util
 
+from npunet.machine.kernels import load_numpy
+
+load_numpy()  # before anybody else does: see there
+
 ELSEWHERE = {  # names that are not modules of the top level, and where they are
     "UNet": "npunet.unet",
     "InputError": "npunet.errors",

@@ -19,7 +19,7 @@ from npunet.commands import rows as fig_1
 from npunet.errors import InputError
 from npunet.figure_1 import COLOURS, INK
 from npunet.layers import watched
-from npunet.machine import threads
+from npunet.machine import kernels, threads
 from npunet.optimizers import SGD
 from npunet.unet import VARIANTS, UNet
 
@@ -218,7 +218,9 @@ def main(arguments=None):
         f"{what}, U-Net ({options.variant}), tile {options.tile}, {options.base_channels} base channels: "
         f"{1e3 * sum(entry.seconds for entry in entries):.0f} ms on {threads.get_num_threads()} threads"
     )
-    print(table(entries, title + f", medians of {options.steps}"))
+    print(table(entries, title + f", medians of {options.steps}; {kernels.found()}"))
+    if line := kernels.too_late():
+        print(line)
     if options.out:
         try:
             draw(entries, title, options.out)

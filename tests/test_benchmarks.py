@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import convolution, networks, peers, side_by_side
+from benchmarks import all_bars, convolution, networks, peers, side_by_side
 from npunet import UNet
 from npunet.commands import cli
 from npunet.errors import InputError
@@ -137,3 +137,35 @@ def test_a_peer_that_does_not_exist_is_refused_in_one_line(command, monkeypatch,
     with pytest.raises(SystemExit) as end:
         cli.run(lambda: side_by_side.run("train", "a test", command))
     assert end.value.code == 2 and capsys.readouterr().err.startswith("error: no peer's name begins with Caffe")
+
+
+def test_a_ratio_is_to_the_fastest_of_a_rivals_forms():
+    rows = [dict(name=name, median_ms=ms) for name, ms in (("npunet", 30.0), ("PyTorch (tuned) NCHW", 60.0),
+                                                           ("PyTorch (tuned) channels-last", 50.0))]  # fmt: skip
+    assert all_bars.ratios(dict(rows=rows), {"PyTorch": 1.0, "OpenVINO": 1.0}) == {"PyTorch": 0.6}
+    with pytest.raises(InputError, match="--only: 'x' is not known; expected some of train-572"):
+        all_bars.main(["--only", "x"])
+
+
+@pytest.mark.parametrize("name, task", [("OpenVINO", "train"), ("ONNX Runtime", "style"), ("TensorFlow", "padded")])
+def test_a_peer_without_such_a_step_says_so(name, task):
+    with pytest.raises(NotImplementedError, match=f"{name} has no such step: {task}"):
+        peers.builder(name, task)
+
+
+@pytest.mark.parametrize("task", ["padded", "style"])
+def test_the_padded_and_the_style_step_run_in_npunet(task):
+    assert np.isfinite(peers.builder("npunet", task)(task, 32, 2)())
+
+
+@pytest.mark.parametrize("module, name", [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")])
+def test_the_graph_that_others_run_is_the_papers_network(module, name):
+    pytest.importorskip(module)
+    pytest.importorskip("onnx")
+    found = peers.builder(name, "infer")("infer", 188, 1)()
+    from onnx.reference import ReferenceEvaluator
+
+    image = np.ascontiguousarray(networks.data(188)[0].transpose(0, 3, 1, 2))
+    (expected,) = ReferenceEvaluator(networks.onnx_model(188, 1)).run(None, {"image": image})
+    assert expected.shape == (1, 2, 4, 4)
+    assert found == pytest.approx(float(expected[0, 0, 0, 0]), rel=1e-3)
