@@ -208,7 +208,7 @@ def _open_tiff(path, for_labels):
         try:
             pixels = [_tiff_pixels(path, stack, alone=len(stacks) == 1) for stack in stacks]
         except ValueError as error:
-            if "imagecodecs" not in str(error):
+            if not any(words in str(error) for words in ("imagecodecs", "not supported")):  # new and old tifffile
                 raise
             with Image.open(
                 path
