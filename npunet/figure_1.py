@@ -6,10 +6,12 @@ The dashed outline in a box is the part that the skip connection keeps.
 
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from npunet.commands import rows as fig_1
+from npunet.unet import UNet
 
 OUTLINE, FILL, INK = "#3B5B92", "#D6E2F2", "#303030"
 COLOURS = {
@@ -37,15 +39,15 @@ class Box:
     copied: int = 0  # channels of the white part on the left
 
     @property
-    def width(self):
+    def width(self) -> float:
         return _width(self.channels)
 
     @property
-    def height(self):
+    def height(self) -> float:
         return _height(self.side)
 
     @property
-    def right(self):
+    def right(self) -> float:
         return self.x + self.width
 
 
@@ -57,7 +59,7 @@ def _height(side):
     return 1.15 * side**0.5
 
 
-def draw_unet(net, tile=572, ax=None):
+def draw_unet(net: UNet, tile: int = 572, ax: Axes | None = None) -> Axes:
     """Draw the network for a square input tile (§2, Fig. 1);
     returns the Matplotlib axes, `ax` or those of a new figure.
 
@@ -106,7 +108,7 @@ def draw_unet(net, tile=572, ax=None):
     return ax
 
 
-def layout(net, tile):
+def layout(net: UNet, tile: int) -> tuple[list[list[Box]], list[list[Box]], Box]:
     """Where the boxes go: contracting[level] = [in, conv, conv], expansive[level] = [concatenated, conv, conv], output.
 
     The bottleneck is the last row of `contracting`. A level begins below (or above) the end of the level that feeds it.
@@ -122,7 +124,8 @@ def layout(net, tile):
             incoming = rows[f"{block}.pool"]
             x = boxes[-1].x + boxes[-1].width / 2 - _width(incoming.channels) / 2
             y -= boxes[0].height / 2 + STEP_DOWN + _height(incoming.side) / 2
-    expansive, below = [None] * net.depth, contracting[-1][-1]
+    expansive: list[list[Box]] = [[] for _ in range(net.depth)]
+    below = contracting[-1][-1]
     for level in reversed(range(net.depth)):
         concat, up = rows[f"expansive.{level}.concat"], rows[f"expansive.{level}.up"]
         boxes = _row(

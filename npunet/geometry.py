@@ -11,7 +11,7 @@ y-size" (§2). With `depth` poolings:
 from npunet.errors import InputError
 
 
-def output_size(input_size, depth=4, padding=0):
+def output_size(input_size: int, depth: int = 4, padding: int = 0) -> int:
     """Side of the output for a side of the input: output_size(572) == 388.
 
     padding is that of the 3x3 convolutions: 0 (the paper) or 1. Raises InputError if the size is not valid.
@@ -24,7 +24,7 @@ def output_size(input_size, depth=4, padding=0):
     return output
 
 
-def is_valid_size(input_size, depth=4, padding=0):
+def is_valid_size(input_size: int, depth: int = 4, padding: int = 0) -> bool:
     """True if every pooling meets an even size and something is left at the end."""
     return _through_the_u(input_size, depth, padding) is not None
 
@@ -43,18 +43,18 @@ def _through_the_u(size, depth, padding):
     return size if size > 0 else None
 
 
-def smallest_valid_size(depth=4, padding=0):
+def smallest_valid_size(depth: int = 4, padding: int = 0) -> int:
     """188 for the paper's network."""
     step = 2**depth
     return next(size for size in range(1, 16 * step + 1) if is_valid_size(size, depth, padding))
 
 
-def valid_input_sizes(largest, depth=4, padding=0):
+def valid_input_sizes(largest: int, depth: int = 4, padding: int = 0) -> list[int]:
     """All valid sides up to `largest`, ascending: 188, 204, 220, ... (12 mod 16) for the paper's network."""
     return list(range(smallest_valid_size(depth, padding), largest + 1, 2**depth))
 
 
-def valid_sizes_around(input_size, depth=4, padding=0):
+def valid_sizes_around(input_size: int, depth: int = 4, padding: int = 0) -> tuple[int | None, int]:
     """The nearest valid sides below (or None) and above; both the size itself if it is valid."""
     smallest, step = smallest_valid_size(depth, padding), 2**depth
     if input_size < smallest:
@@ -63,19 +63,19 @@ def valid_sizes_around(input_size, depth=4, padding=0):
     return below, below if below == input_size else below + step
 
 
-def nearest_valid_size(input_size, depth=4, padding=0):
+def nearest_valid_size(input_size: int, depth: int = 4, padding: int = 0) -> int:
     """The valid side closest to `input_size`; the larger one of two equally close."""
     below, above = valid_sizes_around(input_size, depth, padding)
     return above if below is None or above - input_size <= input_size - below else below
 
 
-def input_size_for(output, depth=4, padding=0):
+def input_size_for(output: int, depth: int = 4, padding: int = 0) -> int:
     """The smallest valid input side whose output side is at least `output`."""
     border = 0 if padding else border_lost(depth)
     return valid_sizes_around(max(output, 1) + border, depth, padding)[1]
 
 
-def padded_output_size(input_size, depth=4, whole=True):
+def padded_output_size(input_size: int, depth: int = 4, whole: bool = True) -> int:
     """Side of the output of a padded network, which takes any size that can be halved `depth` times:
     at least one pixel is left.
 
@@ -87,7 +87,7 @@ def padded_output_size(input_size, depth=4, whole=True):
     return input_size if whole else input_size >> depth << depth
 
 
-def padded_context(depth=4):
+def padded_context(depth: int = 4) -> int:
     """How many pixels of the image beside it a block of output pixels of a padded network sees: 94 for depth 4.
 
     For blocks that begin and end at multiples of 2^depth; followed backwards from the block's first pixel as in
@@ -102,13 +102,13 @@ def padded_context(depth=4):
     return -low
 
 
-def border_lost(depth=4):
+def border_lost(depth: int = 4) -> int:
     """Input side minus output side of the valid network: 184 for depth 4."""
     size = smallest_valid_size(depth)
     return size - output_size(size, depth)
 
 
-def receptive_field(depth=4):
+def receptive_field(depth: int = 4) -> tuple[int, int]:
     """(smallest, largest) side of the square of input pixels that one output pixel of the valid network sees.
 
     Not all output pixels see the same: it depends on where they lie in the pooling windows. Followed

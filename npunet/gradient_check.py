@@ -12,13 +12,15 @@ hide permuted or transposed gradients. Keep inputs away from kinks (|x| >> eps f
 max-pooling).
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 EPS = 1e-5
 RTOL = 1e-6
 
 
-def numerical_gradient(function, array, eps=EPS):
+def numerical_gradient(function: Callable[[], float], array: np.ndarray, eps: float = EPS) -> np.ndarray:
     """dL/d(array) of the scalar ``function()``, one central difference an element.
 
     ``array`` is a contiguous float64 array that ``function`` reads; it is changed and put back.
@@ -36,7 +38,9 @@ def numerical_gradient(function, array, eps=EPS):
     return gradient
 
 
-def directional_derivative(function, arrays, directions, eps=EPS):
+def directional_derivative(
+    function: Callable[[], float], arrays: Sequence[np.ndarray], directions: Sequence[np.ndarray], eps: float = EPS
+) -> float:
     """Derivative of the scalar ``function()`` when all ``arrays`` move along ``directions`` together."""
     kept = [array.copy() for array in arrays]
     values = []
@@ -49,18 +53,25 @@ def directional_derivative(function, arrays, directions, eps=EPS):
     return (values[0] - values[1]) / (2 * eps)
 
 
-def random_directions(arrays, rng):
+def random_directions(arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """One random direction over all arrays; components stay away from 0 so that none can hide."""
     return [rng.choice([-1.0, 1.0], array.shape) * rng.uniform(0.5, 1.5, array.shape) for array in arrays]
 
 
-def relative_error(a, b):
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     """max |a - b| / max(|a|, |b|) over all elements, with the largest magnitude in the denominator; 0 if both are 0."""
     scale = max(float(np.max(np.abs(a), initial=0)), float(np.max(np.abs(b), initial=0)))
     return float(np.max(np.abs(a - b), initial=0)) / scale if scale else 0.0
 
 
-def check_gradients(forward, backward, arrays, rng, rtol=RTOL, eps=EPS):
+def check_gradients(
+    forward: Callable,
+    backward: Callable,
+    arrays: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    rtol: float = RTOL,
+    eps: float = EPS,
+) -> float:
     """Compare a backward with finite differences, element by element, for every array.
 
     forward(*arrays) -> y, ctx; backward(dy, ctx) -> one gradient, or a tuple with one for each array.

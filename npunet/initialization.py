@@ -15,14 +15,17 @@ with sqrt(1 / N) at 3.5.
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
-def standard_deviation(incoming_nodes, relu=True):
+def standard_deviation(incoming_nodes: int, relu: bool = True) -> float:
     """sqrt(2 / N) before a ReLU, which lets half of the second moment through; sqrt(1 / N) where none follows."""
     return math.sqrt((2 if relu else 1) / incoming_nodes)
 
 
-def gaussian(shape, incoming_nodes, rng, dtype, relu=True):
+def gaussian(
+    shape: tuple[int, ...], incoming_nodes: int, rng: np.random.Generator, dtype: DTypeLike, relu: bool = True
+) -> np.ndarray:
     """Weights of the given shape with that standard deviation and mean 0, drawn on the host from a numpy Generator.
 
     They are drawn in float64 and rounded, so that networks of both precisions start alike.
@@ -30,7 +33,7 @@ def gaussian(shape, incoming_nodes, rng, dtype, relu=True):
     return (standard_deviation(incoming_nodes, relu) * rng.standard_normal(shape)).astype(dtype)
 
 
-def uniform(shape: tuple, fan_in: int, rng: np.random.Generator, dtype) -> np.ndarray:
+def uniform(shape: tuple, fan_in: int, rng: np.random.Generator, dtype: DTypeLike) -> np.ndarray:
     """Uniform numbers in +-1/sqrt(fan_in): the default of PyTorch's convolutions, for weights and biases alike.
 
     This is not the paper's rule. `npunet.style` uses it to begin as a program written in PyTorch begins. Weights have
@@ -42,11 +45,11 @@ def uniform(shape: tuple, fan_in: int, rng: np.random.Generator, dtype) -> np.nd
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
-def zeros(size, dtype):
+def zeros(size: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Biases: zeros of shape (size,)."""
     return np.zeros(size, dtype)
 
 
-def ones(size, dtype):
+def ones(size: int | tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Scales of batch normalisation: ones of shape (size,)."""
     return np.ones(size, dtype)

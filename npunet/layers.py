@@ -7,43 +7,51 @@ The mathematics is in `npunet.ops`; nothing is computed here.
 """
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from npunet import initialization, ops
 from npunet.errors import InputError
+from npunet.machine.backend import Array
 
 
 class Parameter:
     """A weight or bias: `value`, and after a backward pass `grad`, arrays of the same shape, dtype and device."""
 
-    def __init__(self, value):
+    def __init__(self, value: Array) -> None:
         self.value = value
-        self.grad = None
+        self.grad: Array | None = None
 
 
 class Statistic:
     """An array that belongs to a network and is saved with it, but comes from averaging and not from gradients."""
 
-    def __init__(self, value):
+    def __init__(self, value: Array) -> None:
         self.value = value
 
 
 class Layer:
     """Holds one context between forward and backward."""
 
-    context = None
+    context: Any = None
+    forward: Callable[..., Array]  # (x, train) -> y
+    backward: Callable[..., Any]  # dy -> dx
 
-    def keep(self, ctx, train):
+    def keep(self, ctx: Any, train: bool) -> None:
         self.context = ctx if train else None
 
-    def forget(self):
+    def forget(self) -> None:
         """Drop the context: its memory is worth more than the time of `forward_again`."""
         self.context = None
 
-    def forward_again(self, x):
+    def forward_again(self, x: Array) -> Array:
         """What forward(x, train=True) did before `forget`, to the same bits."""
         return self.forward(x, True)
 
-    def take(self):
+    def take(self) -> Any:
         """The context of the last forward pass, which is forgotten: it can be used once."""
         ctx, self.context = self.context, None
         if ctx is None:
@@ -54,11 +62,11 @@ class Layer:
         return ctx
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Parameter]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
 
     @property
-    def statistics(self):
+    def statistics(self) -> dict[str, Statistic]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Statistic)}
 
 
@@ -68,15 +76,25 @@ class Convolution(Layer):
     """
 
     def __init__(
-        self, in_channels, out_channels, kernel_size, *, padding=0, bias=True, relu=True, algorithm="auto", rng, dtype
-    ):
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        padding: int = 0,
+        bias: bool = True,
+        relu: bool = True,
+        algorithm: str = "auto",
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> None:
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         incoming_nodes = kernel_size * kernel_size * in_channels
         self.weight = Parameter(initialization.gaussian(shape, incoming_nodes, rng, dtype, relu))
         self.bias = Parameter(initialization.zeros(out_channels, dtype)) if bias else None
         self.padding, self.relu, self.algorithm = padding, relu, algorithm
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         y, ctx = ops.conv2d(
             x,
             self.weight.value,
@@ -88,7 +106,7 @@ class Convolution(Layer):
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy, need_dx=True):
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         """Returns dx, or None if it is not needed (the first layer of a network)."""
         dx, self.weight.grad, dbias = ops.conv2d_backward(dy, self.take(), need_dx)
         if self.bias:
@@ -108,7 +126,7 @@ class BatchNorm(Layer):
 
     momentum, eps = 0.1, 1e-5
 
-    def __init__(self, channels, *, relu=True, dtype):
+    def __init__(self, channels: int, *, relu: bool = True, dtype: DTypeLike) -> None:
         self.scale = Parameter(initialization.ones(channels, dtype))
         self.shift = Parameter(initialization.zeros(channels, dtype))
         self.running_mean = Statistic(initialization.zeros(channels, dtype))
@@ -116,7 +134,7 @@ class BatchNorm(Layer):
         self.batches = Statistic(initialization.zeros((), "int64"))
         self.relu = relu
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         if not train:
             self.keep(None, train)
             return self._normalise(x, self.running_mean.value, self.running_variance.value)[0]
@@ -133,16 +151,16 @@ class BatchNorm(Layer):
         self.keep(ctx, train)
         return y
 
-    def forget(self):
+    def forget(self) -> None:
         self.of_batch = self.context.mean, self.context.variance  # two short vectors, worth keeping
         super().forget()
 
-    def forward_again(self, x):
+    def forward_again(self, x: Array) -> Array:
         """As the first time, but the statistics are known already and do not enter the running averages twice."""
         y, self.context = self._normalise(x, *self.of_batch)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         dx, self.scale.grad, self.shift.grad = ops.batch_norm_backward(dy, self.take())
         return dx
 
@@ -156,14 +174,16 @@ class BatchNorm(Layer):
 class UpConvolution(Layer):
     """2x2 up-convolution with bias, optionally followed by ReLU: (N, H, W, C) -> (N, 2H, 2W, K)."""
 
-    def __init__(self, in_channels, out_channels, *, relu=False, rng, dtype):
+    def __init__(
+        self, in_channels: int, out_channels: int, *, relu: bool = False, rng: np.random.Generator, dtype: DTypeLike
+    ) -> None:
         self.weight = Parameter(
             initialization.gaussian((2, 2, in_channels, out_channels), in_channels, rng, dtype, relu)
         )
         self.bias = Parameter(initialization.zeros(out_channels, dtype))
         self.relu = relu
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         y, ctx = ops.up_conv2d(x, self.weight.value, self.bias.value)
         relu_ctx = None
         if self.relu:
@@ -171,7 +191,7 @@ class UpConvolution(Layer):
         self.keep((ctx, relu_ctx), train)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         ctx, relu_ctx = self.take()
         if self.relu:
             dy = ops.relu_backward(dy, relu_ctx)
@@ -182,24 +202,24 @@ class UpConvolution(Layer):
 class Upsampling(Layer):
     """Bilinear upsampling with aligned corners: (N, H, W, C) -> (N, 2H, 2W, C). Nothing to learn."""
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         y, ctx = ops.upsample2d(x)
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return ops.upsample2d_backward(dy, self.take())
 
 
 class MaxPooling(Layer):
     """2x2 max-pooling with stride 2: (N, H, W, C) -> (N, H/2, W/2, C)."""
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         y, ctx = ops.max_pool2d(x)
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy, dskip=None):
+    def backward(self, dy: Array, dskip: Array | None = None) -> Array:
         """dskip: the gradient by the same x from the skip connection, which is added."""
         return ops.max_pool2d_backward(dy, self.take(), dskip)
 
@@ -207,12 +227,12 @@ class MaxPooling(Layer):
 class CropConcat(Layer):
     """[upsampled, central crop of the skip connection] along the channels."""
 
-    def forward(self, upsampled, skip, train):
+    def forward(self, upsampled: Array, skip: Array, train: bool) -> Array:
         y, ctx = ops.crop_concat(upsampled, skip)
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> tuple[Array, Array]:
         """Returns dupsampled, dskip."""
         return ops.crop_concat_backward(dy, self.take())
 
@@ -220,12 +240,12 @@ class CropConcat(Layer):
 class PadConcat(Layer):
     """[skip connection, upsampled with zeros around up to the same size] along the channels."""
 
-    def forward(self, upsampled, skip, train):
+    def forward(self, upsampled: Array, skip: Array, train: bool) -> Array:
         y, ctx = ops.pad_concat(upsampled, skip)
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> tuple[Array, Array]:
         """Returns dupsampled, dskip."""
         return ops.pad_concat_backward(dy, self.take())
 
@@ -233,22 +253,22 @@ class PadConcat(Layer):
 class Tanh(Layer):
     """Hyperbolic tangent: any shape -> the same, values between -1 and 1."""
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         y, ctx = ops.tanh(x)
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return ops.tanh_backward(dy, self.take())
 
 
 class Dropout(Layer):
     """Dropout; does nothing outside training or with rate 0. `rng` is the network's, so that it can be saved."""
 
-    def __init__(self, rate, rng):
+    def __init__(self, rate: float, rng: np.random.Generator) -> None:
         self.rate, self.rng = rate, rng
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         if not train or self.rate == 0:
             self.keep("nothing dropped", train)
             return x
@@ -256,13 +276,13 @@ class Dropout(Layer):
         self.keep(ctx, train)
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         ctx = self.take()
         return dy if isinstance(ctx, str) else ops.dropout_backward(dy, ctx)
 
 
 @contextlib.contextmanager
-def watched(layers, around):
+def watched(layers: dict[str, Layer], around: Callable[[str, str, Callable], Callable]) -> Iterator[None]:
     """Within, each layer's forward and backward are what around(name, direction, method) makes of them.
 
     layers: {name: Layer}; direction: "forward" or "backward". For looking inside a network that is at work.

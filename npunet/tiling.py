@@ -25,7 +25,10 @@ result to rounding with up-convolutions, and nearly so with bilinear upsampling,
 differently over a tile than over the image.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,8 +36,11 @@ from npunet import geometry, loss
 from npunet.errors import InputError
 from npunet.machine.backend import to_cpu, to_device
 
+if TYPE_CHECKING:
+    from npunet.unet import UNet
 
-def default_tile(net):
+
+def default_tile(net: UNet) -> int:
     """572, the paper's tile, or the valid size of this network that is nearest to it;
     1024 for padded ones, whose tiles overlap by 192.
     """
@@ -49,9 +55,9 @@ class AxisPlan(NamedTuple):
     tile: int  # pixels of the input
     output: int  # pixels of the output
     stride: int
-    count: int
+    count: int  # type: ignore[assignment]    # a tuple has a method of that name
 
-    def pieces(self, length):
+    def pieces(self, length: int) -> list[slice]:
         """The slices of the axis that the tiles are responsible for:
         `stride` pixels each, the last one what is left.
         """
@@ -59,7 +65,7 @@ class AxisPlan(NamedTuple):
         return [slice(start, start + self.stride) for start in range(0, last, self.stride)] + [slice(last, length)]
 
 
-def plan_axis(length, net, tile):
+def plan_axis(length: int, net: UNet, tile: int) -> AxisPlan:
     """How to cover `length` pixels with tiles of at most `tile`: as few as possible, and of those the smallest (512:
     2 x 444).
 
@@ -93,7 +99,7 @@ class Part(NamedTuple):
     skipped: int  # pixels of its output before those that are kept
 
 
-def parts(length, net, tile):
+def parts(length: int, net: UNet, tile: int) -> list[Part]:
     """The `Part` of every tile along an axis of `length` pixels. Raises InputError for a tile that cannot be used."""
     if net.options.padding:
         return padded_parts(length, net, tile)
@@ -102,7 +108,7 @@ def parts(length, net, tile):
     return [Part(kept, kept.start - border, kept.start - border + plan.tile, 0) for kept in plan.pieces(length)]
 
 
-def padded_parts(length, net, tile):
+def padded_parts(length: int, net: UNet, tile: int) -> list[Part]:
     """`parts` for a padded network:
     the whole axis if the tile is as large, else overlapping tiles on the pooling grid.
     """
@@ -130,12 +136,12 @@ def padded_parts(length, net, tile):
     return [*found, Part(slice(start + margin, length), start, end, margin)]
 
 
-def count_tiles(shape, net, tile=572):
+def count_tiles(shape: tuple[int, ...], net: UNet, tile: int = 572) -> int:
     """Number of tiles that `predict_tiles` yields for an image of this (H, W, ...)."""
     return len(parts(shape[0], net, tile)) * len(parts(shape[1], net, tile))
 
 
-def mirrored(start, stop, length):
+def mirrored(start: int, stop: int, length: int) -> np.ndarray:
     """Where the pixels start .. stop - 1 of a mirrored axis are found in 0 .. length - 1: (stop - start,) integers.
 
     >>> mirrored(-2, 6, 4)
@@ -146,7 +152,7 @@ def mirrored(start, stop, length):
     return np.minimum(position, period - position) if length > 1 else position
 
 
-def gather(image, top, left, height, width):
+def gather(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
     """The part of the mirrored image that begins at (top, left), which may lie outside: (height, width, C), a copy.
 
     Reads from the image only the rectangle that is needed, once, by two slices.
@@ -157,7 +163,7 @@ def gather(image, top, left, height, width):
     return part[(rows - first_row)[:, None], columns - first_column]
 
 
-def symmetries(square):
+def symmetries(square: bool) -> list[tuple[Callable, Callable]]:
     """(turn, undo) of the eight symmetries of a square, the identity first, or of the identity alone if `square` is
     false.
 
@@ -177,7 +183,9 @@ def symmetries(square):
     return [symmetry(quarters, mirror) for mirror in (False, True) for quarters in range(4)][: 8 if square else 1]
 
 
-def predict_tiles(net, image, tile=572, augment=False):
+def predict_tiles(
+    net: UNet, image: np.ndarray, tile: int = 572, augment: bool = False
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yields (rows, columns, probabilities) for tile after tile, row by row;
     every pixel of the image comes exactly once.
 
@@ -189,7 +197,7 @@ def predict_tiles(net, image, tile=572, augment=False):
     return tile_by_tile(net, image, tile, lambda piece: predict_piece(net, piece, augment))
 
 
-def tile_by_tile(net, image, tile, apply):
+def tile_by_tile(net: UNet, image: np.ndarray, tile: int, apply: Callable) -> Iterator:
     """Yields (rows, columns, what apply makes of the tile) over an image of any size (§1, Fig. 2).
 
     apply: a tile (n, m) or (n, m, C) of a size that is valid for the network -> (n', m', K), the part that it knows.
@@ -208,7 +216,7 @@ def _within(part):
     return slice(part.skipped, part.skipped + part.kept.stop - part.kept.start)
 
 
-def predict_piece(net, piece, augment=False):
+def predict_piece(net: UNet, piece: np.ndarray, augment: bool = False) -> np.ndarray:
     """One forward pass and soft-max: (n, m) or (n, m, C) of valid size -> (n', m', K) float32 on the CPU;
     K = net.n_labels.
 
@@ -218,14 +226,21 @@ def predict_piece(net, piece, augment=False):
     piece = piece.reshape(*piece.shape[:2], net.in_channels).astype(net.dtype, copy=False)
     if not np.isfinite(piece).all():
         raise InputError("the image holds values that are not finite (NaN or infinity); replace them first")
-    turns, total = symmetries(augment), 0
-    for turn, undo in turns:
+    versions = []
+    for turn, undo in symmetries(augment):
         x = to_device(np.ascontiguousarray(turn(piece))[None], net.device)  # (1, n, m, C)
-        total = total + undo(to_cpu(loss.probabilities(net.forward(x)))[0])  # (n', m', K)
-    return (total / len(turns)).astype(np.float32, copy=False)
+        versions.append(undo(to_cpu(loss.probabilities(net.forward(x)))[0]))  # (n', m', K)
+    return (sum(versions[1:], versions[0]) / len(versions)).astype(np.float32, copy=False)
 
 
-def predict(net, image, tile=572, *, augment=False, progress=None):
+def predict(
+    net: UNet,
+    image: np.ndarray,
+    tile: int = 572,
+    *,
+    augment: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> np.ndarray:
     """Class probabilities of an image of any size: (H, W) or (H, W, C) floats -> (H, W, K) float32 (§1, Fig. 2);
     K = net.n_labels.
 
@@ -247,7 +262,7 @@ def predict(net, image, tile=572, *, augment=False, progress=None):
     return result
 
 
-def classify(probabilities, threshold=0.5):
+def classify(probabilities: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     """(..., K) -> (...) uint8 or int64 classes:
     for two classes 1 where p_1 > threshold, otherwise the most likely class.
 

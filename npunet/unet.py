@@ -13,9 +13,11 @@ Down a level: 2x2 max-pooling, channels double. Up a level: 2x2 up-convolution, 
 concatenation with the central part of the feature map of the same level. "In total the network has 23 convolutional
 layers" (§2): two at each of nine stations, four up-convolutions, and the last 1x1 convolution.
 
-npunet/plain.py is the same on one page of NumPy. The networks that others call U-Net differ in a few places;
-npunet/variants.py lists them.
+npunet/plain.py is the same on one page of NumPy; npunet/variants.py lists the other networks that are called U-Net.
 """
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,19 +52,22 @@ class DoubleConvolution(Layer):
     more time for less memory (Chen et al. 2016, arXiv 1604.06174; measured in benchmarks/recompute.py).
     """
 
-    def __init__(self, channels, out_channels, middle_channels, *, padding, batch_norm, recompute, rng, dtype):
-        convolution = dict(padding=padding, bias=not batch_norm, relu=not batch_norm, rng=rng, dtype=dtype)
-        self.conv1 = Convolution(channels, middle_channels, 3, **convolution)
-        self.norm1 = BatchNorm(middle_channels, dtype=dtype) if batch_norm else None
-        self.conv2 = Convolution(middle_channels, out_channels, 3, **convolution)
-        self.norm2 = BatchNorm(out_channels, dtype=dtype) if batch_norm else None
+    def __init__(
+        self, channels: int, out_channels: int, middle: int, *, batch_norm: bool, recompute: bool, **options: Any
+    ) -> None:
+        """middle: channels between the two convolutions. options: padding, rng and dtype of both."""
+        options |= dict(bias=not batch_norm, relu=not batch_norm)
+        self.conv1 = Convolution(channels, middle, 3, **options)
+        self.norm1 = BatchNorm(middle, dtype=options["dtype"]) if batch_norm else None
+        self.conv2 = Convolution(middle, out_channels, 3, **options)
+        self.norm2 = BatchNorm(out_channels, dtype=options["dtype"]) if batch_norm else None
         self.recompute = recompute
 
     @property
-    def layers(self):
+    def layers(self) -> dict[str, Layer]:
         return {name: layer for name, layer in vars(self).items() if isinstance(layer, Layer)}
 
-    def forward(self, x, train):
+    def forward(self, x: Array, train: bool) -> Array:
         y = x
         for layer in self.layers.values():
             y = layer.forward(y, train)
@@ -71,7 +76,7 @@ class DoubleConvolution(Layer):
         self.keep(x, train and self.recompute)
         return y
 
-    def backward(self, dy, need_dx=True):
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         if self.recompute:
             y = self.take()
             for layer in self.layers.values():
@@ -100,8 +105,7 @@ class UNet:
                     statistics, because ReLU networks learn faster from centred images.
     recompute       less memory and more time in training
 
-    Raises InputError for an option that does not exist, a network too large for the memory, or a GPU that cannot be
-    used.
+    Raises InputError for an option that cannot be used, too little memory for the weights, or no usable GPU.
     """
 
     def __init__(
@@ -121,19 +125,9 @@ class UNet:
         input_std: float = 1.0,
         recompute: bool = False,
     ) -> None:
-        self.config = checked_config(
-            in_channels=in_channels,
-            n_classes=n_classes,
-            base_channels=base_channels,
-            depth=depth,
-            variant=variant,
-            bilinear=bilinear,
-            dropout=dropout,
-            dtype=dtype,
-            seed=seed,
-            input_mean=input_mean,
-            input_std=input_std,
-        )  # plain types: it becomes JSON
+        sizes = dict(in_channels=in_channels, n_classes=n_classes, base_channels=base_channels, depth=depth)
+        rest = dict(variant=variant, seed=seed, input_mean=input_mean, input_std=input_std)
+        self.config = checked_config(bilinear, dropout, dtype, **sizes, **rest)  # plain types: it becomes JSON
         self.in_channels, self.n_classes = self.config["in_channels"], self.config["n_classes"]
         self.input_mean, self.input_std = self.config["input_mean"], self.config["input_std"]
         self.mask_values = None  # the value of each class in the masks it was trained on, a list, if that is known
@@ -143,8 +137,9 @@ class UNet:
         self.dtype, self.device = np.dtype(self.config["dtype"]), resolve_device(device)
         self.rng = np.random.default_rng(seed)
         self._build(self.config["base_channels"], self.config["dropout"])
-        for array in (*self.parameters.values(), *self.statistics.values()):
-            array.value = to_device(array.value, self.device)
+        for held in (self.parameters, self.statistics):
+            for array in held.values():
+                array.value = to_device(array.value, self.device)
 
     def _build(self, base_channels, dropout):
         """The layers of Fig. 1. Their initial weights are drawn in this order."""
@@ -164,11 +159,10 @@ class UNet:
         for level in reversed(range(self.depth)):
             halves = level > 0 or not options.last_up_keeps_channels
             upsampled = widths[level] if halves else widths[level + 1]
-            self.ups[level] = (
-                Upsampling()
-                if self.bilinear
-                else UpConvolution(widths[level + 1], upsampled, relu=options.relu_after_up, **make)
-            )
+            if self.bilinear:
+                self.ups[level] = Upsampling()
+            else:
+                self.ups[level] = UpConvolution(widths[level + 1], upsampled, relu=options.relu_after_up, **make)
             self.concats[level] = PadConcat() if options.pads_upsampled else CropConcat()
             self.expansive[level] = DoubleConvolution(upsampled + widths[level], leaving[level], widths[level], **block)
         # "At the final layer a 1x1 convolution is used to map each 64-component feature vector to the desired number
@@ -187,7 +181,10 @@ class UNet:
         own statistics are at work and what backward needs is kept. Raises InputError for a size or a number of channels
         that does not fit, with the nearest that do.
         """
-        self._check_input(x)
+        if x.ndim != 4 or x.shape[3] != self.in_channels:
+            raise InputError(f"the input has shape {x.shape}; expected (N, H, W, {self.in_channels})")
+        for size in x.shape[1:3]:
+            self.output_size(size)  # raises InputError, with the nearest valid sizes
         x = (x.astype(self.dtype, copy=False) - self.input_mean) / self.input_std
         skips = []
         for level in range(self.depth):
@@ -208,9 +205,9 @@ class UNet:
     def backward(self, dlogits: Array, need_dx: bool = True) -> Array | None:
         """Gradient of the loss by the logits -> fills every parameter's .grad.
 
-        The forward pass read backwards. A feature map with two readers, the pooling and the skip
-        connection, gets the sum of the gradients of both. Returns the gradient by the images, like x, or
-        None with need_dx=False (training does not need it and saves a convolution).
+        The forward pass read backwards. A feature map with two readers, the pooling and the skip connection, gets the
+        sum of both gradients. Returns the gradient by the images, like x, or None with need_dx=False: training does not
+        need it and saves a convolution.
         """
         dx = self.tanh.backward(dlogits) if self.tanh else dlogits
         dx = self.output.backward(dx)
@@ -261,19 +258,16 @@ class UNet:
     @property
     def parameters(self) -> dict[str, Parameter]:
         """All parameters by name, in order of use: "contracting.0.conv1.weight" and so on."""
-        return {
-            f"{layer_name}.{name}": parameter
-            for layer_name, layer in self.layers.items()
-            for name, parameter in layer.parameters.items()
-        }
+        return self._held("parameters")
 
     @property
     def statistics(self) -> dict[str, Statistic]:
         """The running statistics of batch normalisation, "contracting.0.norm1.running_mean" and so on; {} without."""
+        return self._held("statistics")
+
+    def _held(self, kind):
         return {
-            f"{layer_name}.{name}": statistic
-            for layer_name, layer in self.layers.items()
-            for name, statistic in layer.statistics.items()
+            f"{place}.{name}": x for place, layer in self.layers.items() for name, x in getattr(layer, kind).items()
         }
 
     @property
@@ -294,23 +288,13 @@ class UNet:
             return geometry.padded_output_size(size, self.depth, whole=self.options.pads_upsampled)
         return geometry.output_size(size, self.depth)
 
-    def save(self, path) -> None:
-        """Write the network to one file, whole or not at all: .npz, .onnx, or for variant "pytorch-unet" also .pth or
-        .safetensors (docs/formats.md).
-        """
+    def save(self, path: str | Path) -> None:
+        """Write the network to one file, whole or not at all: .npz, .onnx, .pth or .safetensors (docs/formats.md)."""
         formats.save(self, path)
 
     @classmethod
-    def load(cls, path, device: str = "cpu") -> "UNet":
-        """The network in a .npz file that `save` or training wrote, a .pth or .safetensors file of
-        milesial/Pytorch-UNet, or a .caffemodel with the layers of the authors' release of 2015 (docs/formats.md).
-
-        Raises InputError if it is none, or names what does not fit.
+    def load(cls, path: str | Path, device: str = "cpu") -> "UNet":
+        """The network in a file: npunet's .npz, milesial/Pytorch-UNet's .pth or .safetensors, or a .caffemodel with the
+        layers of the authors' release (docs/formats.md). Raises InputError, with what does not fit.
         """
         return formats.load(cls, path, device)
-
-    def _check_input(self, x):
-        if x.ndim != 4 or x.shape[3] != self.in_channels:
-            raise InputError(f"the input has shape {x.shape}; expected (N, H, W, {self.in_channels})")
-        for size in x.shape[1:3]:
-            self.output_size(size)

@@ -5,8 +5,10 @@
 
 import numbers
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npunet.errors import InputError
 from npunet.machine.backend import free_memory
@@ -40,7 +42,7 @@ VARIANTS = {
 }
 
 
-def checked_config(bilinear: bool, dropout: float, dtype, **options) -> dict:
+def checked_config(bilinear: bool, dropout: float, dtype: DTypeLike, **options: Any) -> dict:
     """The options of `UNet` as plain types, which can be written as JSON.
 
     Raises InputError for the first one that cannot be used, before anything is allocated.

@@ -19,21 +19,31 @@ the term would reward the cell's rim); where there is no second cell, d2 is infi
     with_gaps               background between cells that touch, for Eq. 2 to weigh
 """
 
+from __future__ import annotations
+
 import importlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npunet.errors import InputError
 from npunet.instances.numbers import touching
-from npunet.machine.backend import array_module, to_cpu
+from npunet.machine.backend import Array, array_module, to_cpu
+
+if TYPE_CHECKING:
+    from npunet.datasets import Sample
 
 FAR = np.iinfo(np.int32).max  # squared distance to a cell that is not there
 NEGLIGIBLE = 2.0**-25  # half the spacing of float32 just below 1: added to w_c = 1 it changes nothing
 
 
-def weight_map_definition(instances, w0=10.0, sigma=5.0, w_c=1.0):
+def weight_map_definition(
+    instances: np.ndarray, w0: float = 10.0, sigma: float = 5.0, w_c: float | np.ndarray = 1.0
+) -> np.ndarray:
     """Eq. 2 pixel by pixel and cell by cell: the oracle of the tests. Arguments and result as in `weight_map`."""
     height, width = instances.shape
     cells = [np.argwhere(instances == label) for label in np.unique(instances) if label != 0]  # (pixels, 2) each
@@ -48,7 +58,7 @@ def weight_map_definition(instances, w0=10.0, sigma=5.0, w_c=1.0):
     return weights
 
 
-def weight_map(instances, w0=10.0, sigma=5.0, w_c=1.0):
+def weight_map(instances: Array, w0: float = 10.0, sigma: float = 5.0, w_c: float | Array = 1.0) -> Array:
     """The weight of every pixel in the loss: Eq. 2 of the paper.
 
     instances  (H, W) integers, 0 = background, 1..n = cells; a cell may consist of several pieces. NumPy or CuPy.
@@ -80,7 +90,7 @@ def weight_map(instances, w0=10.0, sigma=5.0, w_c=1.0):
     return (w_c + xp.where((instances == 0) & (second < FAR), border, 0)).astype(np.float32)
 
 
-def from_mask(mask, w0=10.0, sigma=5.0, w_c=1.0):
+def from_mask(mask: Array, w0: float = 10.0, sigma: float = 5.0, w_c: float | Array = 1.0) -> Array:
     """Eq. 2 for a mask that does not tell cells apart: every 4-connected component of ``mask`` (H, W;
     true = cell) is one.
 
@@ -96,7 +106,7 @@ def from_mask(mask, w0=10.0, sigma=5.0, w_c=1.0):
     )  # label: 4-connected by default
 
 
-def border_reach(w0, sigma):
+def border_reach(w0: float, sigma: float) -> int | None:
     """How many pixels from a cell Eq. 2 can still be felt in float32; None if nowhere (w0 = 0).
 
     Take a background pixel x outside the window that reaches r pixels beyond a cell's bounding box. Along one axis it
@@ -110,7 +120,9 @@ def border_reach(w0, sigma):
     return max(0, math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))) - 2)
 
 
-def class_balance(labels, n_classes, ignore=None):
+def class_balance(
+    labels: Array | Sequence[Array], n_classes: int, ignore: Array | Sequence[Array | None] | None = None
+) -> np.ndarray:
     """w_c of Eq. 2: one weight per class, so that every class has the same total weight in the training data.
 
     It is there "to compensate the different frequency of pixels from a certain class in the training data set" (§3),
@@ -123,10 +135,9 @@ def class_balance(labels, n_classes, ignore=None):
     Returns (n_classes,) float32; a class without pixels gets 1. Index it with the labels: class_balance(labels,
     n)[labels]. Raises InputError if a label is outside 0..n_classes-1.
     """
-    labels, ignore = (labels, ignore) if isinstance(labels, (list, tuple)) else ([labels], [ignore])
-    ignore = [None] * len(labels) if ignore is None else ignore
+    images, ignored = (labels, ignore) if isinstance(labels, (list, tuple)) else ([labels], [ignore])
     count = np.zeros(n_classes, np.int64)
-    for image_labels, image_ignore in zip(labels, ignore, strict=True):
+    for image_labels, image_ignore in zip(images, [None] * len(images) if ignored is None else ignored, strict=True):
         image_labels = to_cpu(image_labels)
         counted = image_labels.ravel() if image_ignore is None else image_labels[~to_cpu(image_ignore)]
         if counted.size and not 0 <= counted.min() <= counted.max() < n_classes:
@@ -139,7 +150,7 @@ def class_balance(labels, n_classes, ignore=None):
     return np.where(count > 0, share, 1.0).astype(np.float32)
 
 
-def with_gaps(sample, width=1):
+def with_gaps(sample: Sample, width: int = 1) -> Sample:
     """``sample`` with background between cells that touch:
     "the small separation borders that we introduce between touching cells" (§3).
 
@@ -154,7 +165,7 @@ def with_gaps(sample, width=1):
     return replace(sample, labels=np.where(gap, 0, sample.labels), instances=np.where(gap, 0, instances))
 
 
-def ndimage_module(xp):
+def ndimage_module(xp: ModuleType) -> ModuleType:
     """scipy.ndimage for numpy, cupyx.scipy.ndimage for cupy: arrays decide the device here too."""
     return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
 

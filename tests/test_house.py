@@ -19,7 +19,6 @@ PACKAGE = ROOT / "npunet"
 KNOWN_LONG_MODULES = {
     "npunet.files.images",
     "npunet.ops.conv_algorithms.winograd",
-    "npunet.unet",
 }
 KNOWN_LONG_FUNCTIONS = {
     "npunet.commands.train_options.parser",
