@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test lint types clean
+.PHONY: train test build exercises lint types clean
 
 train: $(VENV)/.ready
 	@rm -rf runs/first
@@ -11,6 +11,13 @@ train: $(VENV)/.ready
 
 test: lint
 	$(RUN) -m pytest
+
+# The reader's own U-Net and the exercises of the lessons; ONLY="conv2d relu" or ONLY=03 chooses some of them.
+build: $(VENV)/.ready
+	@$(RUN) -m lessons.build $(ONLY) || true
+
+exercises: $(VENV)/.ready
+	@$(RUN) -m pytest -q lessons/exercises $(if $(ONLY),-k $(ONLY)) || true
 
 lint: $(VENV)/.ready
 	$(RUN) -m ruff check .

@@ -1,7 +1,7 @@
 """Exercise of lesson 1: is the network better than the simplest thing that could work?
 
 Membranes are dark, so a threshold on the grey value is a segmentation too. Before you admire a network, find out how
-far that takes you. Check yourself with: pytest lessons/exercises/check_01_a_tour.py
+far that takes you. Check yourself with: pytest lessons/exercises -k 01
 """
 
 import numpy as np

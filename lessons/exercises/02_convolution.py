@@ -3,7 +3,7 @@
     y[n, i, j, k] = sum over u, v, c of x[n, 2i + u, 2j + v, c] weight[u, v, c, k]
 
 You need no new loops: such a "strided" convolution is conv2d followed by taking every second row and column, and the
-gradient of taking is putting back. Check yourself with: pytest lessons/exercises/check_02_convolution.py
+gradient of taking is putting back. Check yourself with: pytest lessons/exercises -k 02
 """
 
 import numpy as np

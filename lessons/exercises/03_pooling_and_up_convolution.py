@@ -2,7 +2,7 @@
 
     y[n, i, j, c] = mean of the four pixels x[n, 2i + a, 2j + b, c],  a and b in {0, 1}
 
-Who gets the gradient now? Check yourself with: pytest lessons/exercises/check_03_pooling_and_up_convolution.py
+Who gets the gradient now? Check yourself with: pytest lessons/exercises -k 03
 """
 
 import numpy as np

@@ -4,7 +4,7 @@
     up a level    n -> 2n (the skip ends here) -> 2n - 4
 
 Use no function of npunet; the check compares you with the live network.
-Check yourself with: pytest lessons/exercises/check_04_the_u.py
+Check yourself with: pytest lessons/exercises -k 04
 """
 
 

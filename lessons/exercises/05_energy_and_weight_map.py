@@ -3,7 +3,7 @@
     q'[k] = (1 - smoothing) [k = label] + smoothing / K          E = mean over pixels of  - sum over k of q'[k] log p[k]
 
 Derive dE/da by the same two lines as in the lesson; npunet.loss.softmax gives p.
-Check yourself with: pytest lessons/exercises/check_05_energy_and_weight_map.py
+Check yourself with: pytest lessons/exercises -k 05
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
     y = upsampled + skip[:, top : top + H, left : left + W]        top = (Hs - H) // 2,  left = (Ws - W) // 2
 
-Check yourself with: pytest lessons/exercises/check_06_back_propagation.py
+Check yourself with: pytest lessons/exercises -k 06
 """
 
 import numpy as np

@@ -3,8 +3,8 @@
     y[i] = sum over j of d[i + j] g[j],   i = 0, 1 and j = 0, 1, 2
 
 The definition multiplies six times. A product of a d, g or dy with another such number counts, also after additions;
-multiplying or dividing by a constant does not. Check yourself with: pytest
-lessons/exercises/check_07_fast_convolution.py
+multiplying or dividing by a constant does not. Check yourself with:
+pytest lessons/exercises -k 07
 """
 
 

@@ -6,7 +6,7 @@ A tile reads the section at t + u(t). Near a pixel this is a linear map, the der
              [du_x/dy, du_x/dx]]
 
 and det J says how much area of the section one pixel of the tile shows: 1 as before, 2 squeezed to half, 0 or less:
-folded. Check yourself with: pytest lessons/exercises/check_08_augmentation.py
+folded. Check yourself with: pytest lessons/exercises -k 08
 """
 
 import numpy as np

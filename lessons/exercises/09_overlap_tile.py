@@ -2,7 +2,7 @@
 
 The network reads n x n pixels and answers for the middle m x m; border = (n - m) / 2 is lost on each side. Mirror the
 image outwards, cut tiles whose positions differ by multiples of the pooling grid, keep of each what is new. Check
-yourself with: pytest lessons/exercises/check_09_overlap_tile.py
+yourself with: pytest lessons/exercises -k 09
 """
 
 import numpy as np

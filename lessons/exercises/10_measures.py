@@ -6,7 +6,7 @@ V_rand is the harmonic mean of two scores. Among the pairs of interior pixels (a
     V_merge = pairs together in both / pairs together in the proposal       falls where cells are merged
 
 Write them from the table of shared pixels, not from all pairs: an image has too many.
-Check yourself with: pytest lessons/exercises/check_10_measures.py
+Check yourself with: pytest lessons/exercises -k 10
 """
 
 import numpy as np

@@ -5,7 +5,7 @@ difference a - b would be a coin's. There are 2^n ways in which the coins can fa
 
     p = share of them whose mean difference is at least as large as the one that was found
 
-Check yourself with: pytest lessons/exercises/check_11_experiments.py
+Check yourself with: pytest lessons/exercises -k 11
 """
 
 import itertools

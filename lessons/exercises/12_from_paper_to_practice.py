@@ -6,7 +6,7 @@ gives:
     y = scale (conv(x) - mean) / sqrt(variance + eps) + shift
 
 A convolution followed by a straight line is a convolution. With which weight and which bias?
-Check yourself with: pytest lessons/exercises/check_12_from_paper_to_practice.py
+Check yourself with: pytest lessons/exercises -k 12
 """
 
 import numpy as np

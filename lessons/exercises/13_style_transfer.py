@@ -9,7 +9,7 @@ and for a style with means a and standard deviations b
     loss = mean over channels of (m - a)^2 + mean over channels of (s - b)^2
 
 Write the loss and its gradient by F. Each pixel moves m by 1/(H W), and s by (F - m) / (H W s).
-Check yourself with: pytest lessons/exercises/check_13_style_transfer.py
+Check yourself with: pytest lessons/exercises -k 13
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Exercise of lesson 14: two threads of a GPU, written in Python.
 
-A thread of a kernel knows its number and the sizes, nothing else. Check yourself with: pytest
-lessons/exercises/check_14_to_a_gpu_kernel.py
+A thread of a kernel knows its number and the sizes, nothing else. Check yourself with:
+pytest lessons/exercises -k 14
 """
 
 

@@ -1,0 +1,1 @@
+"""One function check_NAME(check) for each function of the track. They hold answers: write yours first."""
