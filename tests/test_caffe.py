@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from npunet import UNet
+from npunet import UNet, predict, train
 from npunet.errors import InputError
 from npunet.files import protobuf
+from npunet.files.images import read_image
 from npunet.optimizers import SGD
 from npunet.training import training_step
 
@@ -176,3 +178,22 @@ def test_hdf5_files_are_refused_with_the_reason(name, tmp_path):
         UNet.load(tmp_path / name)
     with pytest.raises(InputError, match="does not write"):
         UNet(base_channels=2, depth=1).save(tmp_path / name)
+
+
+def test_the_commands_predict_with_it_and_fine_tune_it(tmp_path):
+    model, rng = REFERENCE / "release_2014.caffemodel", np.random.default_rng(6)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            pixels = (
+                rng.integers(0, 256, (70, 60)) if folder == "images" else 255 * (np.ones((70, 1)) * np.arange(60) > 30)
+            )
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / f"{name}.png")
+    predict.main(f"--model {model} --input {tmp_path / 'images'} --output {tmp_path / 'found'} --tile 108".split())
+    assert read_image(tmp_path / "found" / "a.png")[0].shape[:2] == (70, 60)
+    options = f"--load {model} --data {tmp_path} --held-out 1 --steps 2 --tile 108 --out {tmp_path / 'run'}"
+    train.main(options.split())
+    tuned, start = UNet.load(tmp_path / "run" / "newest.npz"), UNet.load(model)
+    assert tuned.config["variant"] == "release" and (tuned.input_mean, tuned.input_std) == (0, 1)
+    before, after = (net.parameters["output.weight"].value for net in (start, tuned))
+    assert not np.array_equal(before, after) and np.abs(before - after).max() < 0.05
