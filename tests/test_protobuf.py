@@ -50,7 +50,18 @@ def test_the_package_reads_the_same():
 
 @pytest.mark.parametrize(
     "data",
-    ["08", "0896", "08" + "ff" * 11, "0b00", "0a05616263", "0dffff", "09ff", "0a" + "ff" * 9 + "7f", "80"],
+    [
+        "08",
+        "0896",
+        "08" + "ff" * 11,
+        "08" + "ff" * 10 + "01",
+        "0b00",
+        "0a05616263",
+        "0dffff",
+        "09ff",
+        "0a" + "ff" * 9 + "7f",
+        "80",
+    ],
 )
 def test_damaged_fields_are_refused(data):
     with pytest.raises(InputError, match="damaged or cut short"):
