@@ -196,7 +196,7 @@ AMBIGUOUS = {
 @pytest.mark.parametrize("mask", AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
 def test_ambiguous_values_are_asked_about(mask):
     with pytest.raises(
-        InputError, match="the file and the other masks .* --labels binary .* --labels instances .* --labels classes"
+        InputError, match="the file .* and the other masks .* --labels binary .* --labels instances .* --labels classes"
     ) as caught:
         interpret([("the file", mask)])
     assert "\n" not in str(caught.value)

@@ -1,26 +1,25 @@
-"""What the values of a mask mean: one object class, numbered instances or several classes (§3; Eq.
+"""What the values of a mask mean: one object class, numbered instances or several classes (§3; Eq. 2 needs instances).
 
-2 needs the instances).
+One of three readings holds for all masks of a folder:
 
-The values of all masks of a folder are looked at together, and one of three readings holds for all of them:
-
-- **binary**: class 1 where the value is above half of the folder's largest value, else class 0 (so 0/1 and 0/255
-  alike).
-  Instances are the 4-connected components of class 1, for in the ISBI labels cells touch only across corners.
+- **binary**: class 1 where the value is above half of the file's largest value, else class 0. So 0/1 and 0/255 are
+  alike, even side by side. Instances are the 4-connected components of class 1, for in the ISBI labels cells touch only
+  across corners.
 - **instances**: 0 is background (class 0), every other value is one object (class 1), numbered 1..n in each image.
 - **classes**: the values that occur in the folder are the classes 0, 1, .. in ascending order (0/127/255 and 1/2/3 work
-  as
-  well as 0/1/2). Instances are the 4-connected components of each class but the first.
+  as well as 0/1/2). Instances are the 4-connected components of each class but the first.
 
-``labels="auto"`` decides: 0 and one other value is binary. With more values, and 0 among them, it counts for each image
-and value whether the pixels form one 8-connected piece: more than 16 values of which at least 70 % form one piece are
-instances; at most 16 values of which at most half form one piece are classes. All else is ambiguous and is an error
-that asks, because a wrong guess trains without complaint and predicts nonsense.
+``labels="auto"`` decides: 0 and one other value in each file is binary. With more values, and 0 among them, it counts
+for each image and value whether the pixels form one 8-connected piece: more than 16 values of which at least 70 % form
+one piece are instances; at most 16 values of which at most half form one piece are classes. All else is ambiguous and
+is an error that asks, because a wrong guess trains without complaint and predicts nonsense. Files that follow another
+convention than the rest of their folder are refused by name (`npunet.datasets.conventions`).
 """
 
 import numpy as np
 from scipy import ndimage
 
+from npunet.datasets import conventions
 from npunet.errors import InputError
 from npunet.instances.numbers import renumbered
 
@@ -36,23 +35,23 @@ def interpret(masks, labels="auto", class_values=None):
     if labels not in KINDS:
         raise InputError(f"labels {labels!r}; expected one of {', '.join(KINDS)}")
     masks = [(name, mask.astype(np.int64)) for name, mask in masks]
-    values = np.unique(np.concatenate([np.unique(mask) for _, mask in masks]))
+    files = conventions.files_of(masks)
+    values = np.unique(np.concatenate([file.values for file in files]))
     if len(values) == 1 and class_values is None:
         raise InputError(
             f"{masks[0][0]}: every pixel of all {len(masks)} masks is {values[0]}; expected background and objects"
         )
-    kind = ("classes" if class_values is not None else decide(masks, values)) if labels == "auto" else labels
+    kind = ("classes" if class_values is not None else decide(masks, files)) if labels == "auto" else labels
     if kind == "instances":
         if values[0] != 0:
             raise InputError(f"{masks[0][0]}: instance masks without any background (no value 0, smallest {values[0]})")
+        conventions.check_instances(files)
         return [_from_instances(mask) for _, mask in masks], 2, kind, None
     if kind == "binary":
-        return (
-            [_from_classes(np.where(2 * mask > values[-1], 1, 0)) for _, mask in masks],
-            2,
-            kind,
-            (int(values[0]), int(values[-1])),
-        )
+        thresholds = conventions.binary_thresholds(files)
+        of_pages = [threshold for file in files for threshold in [thresholds[file.name]] * len(file.pages)]
+        found = [_from_classes(np.where(2 * mask > top, 1, 0)) for (_, mask), top in zip(masks, of_pages, strict=True)]
+        return found, 2, kind, (int(values[0]), int(values[-1]))
     class_values = tuple(int(value) for value in (values if class_values is None else class_values))
     if len(class_values) > 256:
         raise InputError(
@@ -67,35 +66,19 @@ def interpret(masks, labels="auto", class_values=None):
     )
 
 
-def decide(masks, values):
-    """The reading of "auto" (rule: top of this file), given all values that occur.
-
-    Raises InputError where it is ambiguous.
-    """
-    if len(values) == 2 and values[0] == 0:
+def decide(masks, files):
+    """The reading of "auto" (rule: top of this file). Raises InputError where it is ambiguous, or files contradict."""
+    if conventions.are_binary(files):
         return "binary"
+    values = np.unique(np.concatenate([file.values for file in files]))
     if values[0] == 0:
-        pieces = np.concatenate([_pieces(mask) for _, mask in masks])
-        one_piece = (pieces == 1).mean()
+        one_piece = (np.concatenate([conventions.pieces(mask) for _, mask in masks]) == 1).mean()
         if len(values) - 1 > MANY_VALUES and one_piece >= MOSTLY_ONE_PIECE:
             return "instances"
         if len(values) - 1 <= MANY_VALUES and one_piece <= OFTEN_SPLIT:
+            conventions.check_classes(files)
             return "classes"
-    shown = ", ".join(map(str, values[:6])) + (f", .. {values[-1]} ({len(values)} values)" if len(values) > 6 else "")
-    raise InputError(
-        f"{masks[0][0]} and the other masks hold {shown}, which can be read in more than one way; "
-        "say --labels binary (above half of the largest is object; also for JPEG or blurred masks), "
-        "--labels instances (each value one object) or --labels classes (each value one class)"
-    )
-
-
-def _pieces(mask):
-    """Number of 8-connected pieces of each value of a mask but 0."""
-    ranks = renumbered(mask)
-    boxes = ndimage.find_objects(ranks)
-    return np.array(
-        [ndimage.label(ranks[box] == rank, np.ones((3, 3)))[1] for rank, box in enumerate(boxes, 1)], dtype=int
-    )
+    raise conventions.ambiguous(files)
 
 
 def _from_instances(mask):

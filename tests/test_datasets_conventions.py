@@ -1,0 +1,77 @@
+"""Masks of several origins in one folder: read file by file, or refused with the names of the odd ones."""
+
+import numpy as np
+import pytest
+
+from npunet import InputError
+from npunet.datasets.labels import interpret
+
+PLACES = [(row, column) for row in (1, 9, 17, 25, 33) for column in (1, 9, 17, 25)]
+
+
+def squares(values, places=PLACES):
+    """A mask with a square of 5 x 5 pixels for each value."""
+    mask = np.zeros((40, 34), int)
+    for (row, column), value in zip(places, values):
+        mask[row : row + 5, column : column + 5] = value
+    return mask
+
+
+BINARY, ONES, CELLS = squares([255] * 20), squares([1] * 20), squares(range(1, 21))
+CLASSES = squares([1, 2] * 10)
+SOFT = np.clip(BINARY + np.random.default_rng(0).integers(-6, 6, BINARY.shape), 0, 255)  # as JPEG leaves it
+
+
+@pytest.mark.parametrize("labels", ["auto", "binary"])
+@pytest.mark.parametrize("order", [(BINARY, ONES), (ONES, BINARY), (ONES, BINARY, 0 * ONES)])
+def test_files_of_0_1_and_of_0_255_are_both_read_right(labels, order):
+    found, n_classes, kind, values = interpret([(str(n), mask) for n, mask in enumerate(order)], labels)
+    assert (n_classes, kind, values) == (2, "binary", (0, 255))
+    for (classes, instances), mask in zip(found, order, strict=True):
+        np.testing.assert_array_equal(classes, mask > 0)
+        assert instances.max() == (20 if mask.any() else 0)
+
+
+def test_a_jpeg_among_clean_masks_is_read_right_as_binary_and_named_by_auto():
+    masks = [("clean.png", BINARY), ("soft.jpg", SOFT), ("ones.png", ONES)]
+    found, *_ = interpret(masks, "binary")
+    for classes, _ in found:
+        np.testing.assert_array_equal(classes, BINARY > 0)
+    with pytest.raises(InputError, match=r"^soft.jpg \(0 1 2 3 .. 255 \(\d+ values\)\) and the other masks 0 255"):
+        interpret(masks)
+
+
+REFUSED = {
+    "a binary mask among label images": ([CELLS, BINARY, CELLS], "auto", r"^1 \(0 255\): a mask of two values"),
+    "ones among label images": ([ONES, CELLS], "auto", r"^0 \(0 1\): a mask of two values, where the other masks num"),
+    "the same, said to be instances": ([ONES, CELLS], "instances", r"^0 \(0 1\): a mask of two values"),
+    "a label image said to be binary": (
+        [BINARY, CELLS],
+        "binary",
+        r"^1 \(0 1 2 3 .. 20 \(21 values\)\): no mask of two",
+    ),
+    "few objects said to be binary": ([squares(range(1, 8))] * 2, "binary", "^0 .* 1 .*: no mask of two values"),
+    "a binary mask among classes": ([CLASSES, CLASSES, BINARY], "auto", r"^2 \(0 255\): a mask of two values, where"),
+    "a slip of the pen": (
+        [BINARY, BINARY + 7 * (np.arange(34) == 33) * (np.arange(40) == 0)[:, None]],
+        "auto",
+        "1 pix",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_contradicts_itself_is_refused_by_name(name):
+    masks, labels, words = REFUSED[name]
+    with pytest.raises(InputError, match=words) as error:
+        interpret([(str(number), mask) for number, mask in enumerate(masks)], labels)
+    assert "\n" not in str(error.value)
+
+
+def test_healthy_folders_are_left_alone():
+    one = squares([5], PLACES[7:])
+    assert interpret([("a", CELLS), ("one object", one), ("none", 0 * one)])[2] == "instances"
+    assert interpret([("a", CLASSES), ("one class", squares([2] * 20)), ("other", squares([1] * 20))])[2] == "classes"
+    assert interpret([("a", squares([127, 255] * 10)), ("b", BINARY)])[3] == (0, 127, 255)
+    pages = [(f"stack.tif[{number}]", mask) for number, mask in enumerate([CELLS, squares([9], PLACES[3:]), 0 * CELLS])]
+    assert interpret(pages)[2] == "instances"
