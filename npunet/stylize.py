@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from npunet.commands import cli, memory_needs
+from npunet.commands import cli, memory_needs, ranges
 from npunet.commands.inputs import check_outputs, find_inputs
 from npunet.errors import InputError
 from npunet.files import images
@@ -26,7 +26,7 @@ from npunet.machine.backend import to_cpu, to_device
 from npunet.optimizers import Adam
 from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
 from npunet.style import memory_needs as style_memory_needs
-from npunet.style.options import GRID, check_numbers, check_same_files, complete, parser, resumed
+from npunet.style.options import GRID, check_same_files, complete, parser, resumed
 from npunet.style.pictures import fitted, random_square, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.weights import fetch
@@ -244,13 +244,12 @@ def set_threads(options):
 def apply(given):
     """A trained generator on pictures of any size: DIR/NAME.png for each."""
     options = argparse.Namespace(**given)
+    ranges.check(given)
     set_threads(options)
     inputs, output = find_inputs(options.input), Path(options.output)
     check_outputs(inputs, output)
     generator = Generator.load(options.model, device=options.device)
     cli.set_tf32(options.tf32, options.device, generator.net.device)
-    if options.size is not None:
-        check_numbers(options, "size")
     for path in tqdm(inputs, unit="picture", dynamic_ncols=True, leave=False):
         picture = read_picture(path)
         picture = fitted(picture, options.size) if options.size else picture

@@ -11,7 +11,7 @@ import sys
 import time
 
 from npunet import datasets
-from npunet.commands import cli, memory_needs, scaling
+from npunet.commands import cli, memory_needs, ranges, scaling
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import evaluate
 from npunet.commands.session import Session, evaluation_tile
@@ -27,6 +27,7 @@ from npunet.commands.train_options import (
     recipe_of,
 )
 from npunet.errors import InputError
+from npunet.files import checkpoint
 from npunet.machine import threads
 from npunet.training import batches, make_optimizer, placed, training_step
 from npunet.unet import VARIANTS, UNet
@@ -89,6 +90,7 @@ def resumed_run(path, given):
             f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only "
             f"--{', --'.join(CHANGEABLE_ON_RESUME).replace('_', '-')} can"
         )
+    ranges.check_stored(config["options"], DEFAULTS, run.path / "config.json")
     options = DEFAULTS | config["options"] | given
     check(options)
     with run.reserved():
@@ -96,7 +98,8 @@ def resumed_run(path, given):
         dataset, training, held_out = read_data(options)
         check_same_data(config, held_out, options["data"])
         # 3. The network and everything else that the checkpoint holds.
-        net = UNet(**config["network"], device=options["device"], recompute=options["recompute"])
+        how = dict(device=options["device"], recompute=options["recompute"])
+        net = checkpoint.build(UNet, config["network"], run.path / "config.json", **how)
         net.mask_values = list(dataset.class_values) if dataset.class_values else None
         prepare(options, net, training)
         optimizer = make_optimizer(recipe_of(options), net.parameters)

@@ -71,6 +71,28 @@ RANGES = {
 }
 
 
+def check_stored(options, defaults, where):
+    """Raises InputError if options that were read from the file `where` have other types than the commands give them.
+
+    defaults: {name: value}, by which the types are known; options that npunet does not know are refused too.
+    """
+    for name, value in options.items():
+        default = defaults.get(name)
+        if name not in defaults:
+            fits, wanted = False, "an option of this version"
+        elif name in RANGES:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            whole = RANGES[name] in (COUNT, LONG, PIXELS) or isinstance(default, int)
+            fits = number and (isinstance(value, int) or not whole) or value is None and default is None
+            fits, wanted = fits or (name == "tile" and value == "auto"), "a whole number" if whole else "a number"
+        elif isinstance(default, bool):
+            fits, wanted = isinstance(value, bool), "true or false"
+        else:
+            fits, wanted = isinstance(value, str) or value is default, "text"
+        if not fits:
+            raise InputError(f"{where} is damaged: {name} is {str(value)[:40]!r}; expected {wanted}")
+
+
 def check(options):
     """Raises InputError, with what was found and what was expected, for an option of {name: value} out of its range.
 

@@ -11,11 +11,12 @@ loss.png         the curve            panel.png        held-out images, truth, p
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 
 from npunet.commands import run_pictures
 from npunet.errors import InputError
-from npunet.files import checkpoint
+from npunet.files import checkpoint, schema
 from npunet.files.whole_file import clean_up, write_json, write_text
 
 try:
@@ -26,8 +27,17 @@ except ImportError:  # Windows: folders are not locked there
 OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes into config.json and needs to go on
 
 
+CONFIG_BESIDE_A_MODEL = {
+    "options?": {"scale?": schema.Number(1e-6, 1)},
+    "held_out?": [str],
+    "data?": schema.TRAINING_CONFIG["data?"],
+}
+
+
 class RunFolder:
     """Files of one run. `records` mirrors metrics.jsonl."""
+
+    record_shape = schema.RECORD
 
     def __init__(self, path):
         self.path = Path(path)
@@ -85,27 +95,23 @@ class RunFolder:
         """
         run = cls(path)
         try:
-            config = json.loads((run.path / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--resume {path}: config.json cannot be read ({error}); expected the --out folder of an earlier run"
-            ) from None
+            config = schema.read_json(run.path / "config.json")
+        except InputError as error:
+            raise InputError(f"--resume {path}: {error}; expected the --out folder of an earlier run") from None
         if parts and not (isinstance(config, dict) and config.keys() >= set(parts)):
             raise InputError(
                 f"--resume {path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}"
             )
+        if parts and (found := schema.problem(config, schema.TRAINING_CONFIG)):
+            raise InputError(f"--resume {path}: config.json is damaged: {found}")
         return run, config
 
     def go_on_from(self, step):
         """Forget the records of steps after the checkpoint, which will be done again."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:  # the line that was being written when the run was killed
-                continue
-            if record["step"] <= step:
-                self.records.append(record)
+        records, damaged = schema.read_lines(self.metrics, self.record_shape)
+        if damaged:  # the line that was being written when the run was killed, or worse
+            print(f"{self.metrics}: {damaged} damaged line{'s' * (damaged > 1)} left out", file=sys.stderr)
+        self.records = [record for record in records if record["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
 
     @contextlib.contextmanager
@@ -155,18 +161,25 @@ class RunFolder:
             )
         checkpoint.fill_network(net, entries, path)
         try:
-            optimizer.restore(
-                {
-                    key.removeprefix("optimizer/"): value
-                    for key, value in entries.items()
-                    if key.startswith("optimizer/")
-                },
-                header["optimizer_steps"],
-            )
-        except (KeyError, ValueError) as error:
-            raise InputError(f"{path} holds no state of this optimiser ({error}); it cannot be resumed") from None
-        net.rng.bit_generator.state = header["random_state"]
+            self._restore_state(net, optimizer, entries)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} holds no state of this optimiser ({reason}); it cannot be resumed") from None
         return header["progress"]
+
+    @staticmethod
+    def _restore_state(net, optimizer, entries):
+        header = entries["header"]
+        state = {key.removeprefix("optimizer/"): v for key, v in entries.items() if key.startswith("optimizer/")}
+        for slot, arrays in optimizer.arrays.items():
+            for name, array in arrays.items():
+                if state[f"{slot}/{name}"].shape != array.shape:
+                    raise ValueError(f"{slot}/{name} has shape {state[f'{slot}/{name}'].shape}, not {array.shape}")
+        for where, shape in (("optimizer_steps", schema.STEP), ("progress", schema.PROGRESS)):
+            if found := schema.problem(header[where], shape, where):
+                raise ValueError(found)
+        optimizer.restore(state, header["optimizer_steps"])
+        net.rng.bit_generator.state = header["random_state"]
 
     def draw(self, loss, samples=None, probabilities=None):
         """Draw the curve of the loss, one of training.LOSSES, and the panel if there are predictions."""
@@ -188,15 +201,19 @@ def _locked(opened):
 
 
 def training_config(model):
-    """config.json beside a network's file, as the training run wrote it; {} if there is none."""
-    try:
-        config = json.loads((Path(model).parent / "config.json").read_text())
-    except (OSError, ValueError):
+    """config.json beside a network's file, as the training run wrote it; {} if there is none.
+
+    Raises InputError for one that is damaged: scores and masks would not be what they seem.
+    """
+    path = Path(model).parent / "config.json"
+    if not path.is_file():
         return {}
-    return config if isinstance(config, dict) else {}
+    config = schema.read_json(path)
+    if found := schema.problem(config, CONFIG_BESIDE_A_MODEL):
+        raise InputError(f"{path} is damaged: {found}; take it away, or get the run's own")
+    return config
 
 
 def trained_scale(model):
     """--scale of the training run that wrote this file; 1.0 if nothing is known of it."""
-    options = training_config(model).get("options")
-    return options.get("scale", 1.0) if isinstance(options, dict) else 1.0
+    return training_config(model).get("options", {}).get("scale", 1.0)

@@ -17,6 +17,7 @@ from npunet import geometry
 from npunet.augmentation import Settings
 from npunet.commands import ranges
 from npunet.commands.cli import TF32_HELP, tile_size
+from npunet.errors import InputError
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
@@ -83,9 +84,22 @@ def grey_statistics(samples):
     return float(values.mean(dtype=np.float64)), max(float(values.std(dtype=np.float64)), 1e-3)
 
 
+CHOICES = {
+    "variant": tuple(VARIANTS),
+    "optimizer": OPTIMIZERS,
+    "loss": LOSSES,
+    "schedule": SCHEDULES,
+    "labels": ("auto", "binary", "instances", "classes"),
+    "device": ("cpu", "gpu", "auto"),
+}
+
+
 def check(options):
     """Refuse options that cannot work, before anything is read or written. Raises InputError."""
     ranges.check(options)
+    for name, known in CHOICES.items():
+        if options[name] not in known:
+            raise InputError(f"--{name} is {options[name]!r}; expected one of {', '.join(known)}")
     if options["tile"] == "auto":
         return
     if VARIANTS[options["variant"]].padding:
@@ -140,16 +154,16 @@ def parser():
     option("batch", "tiles a step", type=int)
     option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
     option("depth", "number of poolings", type=int)
-    option("variant", "which U-Net", choices=list(VARIANTS))
+    option("variant", "which U-Net", choices=CHOICES["variant"])
     option("bilinear", "bilinear upsampling (variant pytorch-unet)", action="store_true")
     option("classes", "output channels; 1 for two classes by a sigmoid (default as many as the masks hold)", type=int)
     option("scale", "make images and masks smaller by this factor", type=float)
     option("dropout", "rate at the end of the contracting path", type=float)
     option("learning-rate", "peak of the schedule", type=float)
-    option("optimizer", "which", choices=OPTIMIZERS)
+    option("optimizer", "which", choices=CHOICES["optimizer"])
     option("momentum", "of stochastic gradient descent and RMSprop", type=float)
     option("weight-decay", "pull of the parameters towards 0", type=float)
-    option("loss", "what is minimised", choices=LOSSES)
+    option("loss", "what is minimised", choices=CHOICES["loss"])
     option(
         "schedule",
         "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing",
@@ -175,10 +189,10 @@ def parser():
     )
     option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
     option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
-    option("labels", "what the masks hold", choices=["auto", "binary", "instances", "classes"])
+    option("labels", "what the masks hold", choices=CHOICES["labels"])
     option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
     option("seed", "of weights, dropout and augmentation", type=int)
-    option("device", "where to compute", choices=["cpu", "gpu", "auto"])
+    option("device", "where to compute", choices=CHOICES["device"])
     option("tf32", TF32_HELP, action="store_true")
     option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
     option("threads", "CPU threads (default one a core)", type=int)

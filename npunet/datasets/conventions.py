@@ -87,27 +87,34 @@ def check_classes(files):
 def is_soft(file):
     """Whether a mask of many values is one of two values that was blurred, or saved as JPEG.
 
-    Then its values reach 32 at least, and at least half of the pixels above a tenth of the largest value lie above nine
+    Then it has more than four values, which reach 32 at least, and at least half of the pixels above a tenth of the largest value lie above nine
     tenths of it. Numbers of objects are spread evenly.
     """
     largest = file.values[-1]
-    if largest < SOFT_FROM:
+    if largest < SOFT_FROM or len(file.values) <= 4:
         return False
     bright = [page[10 * page > largest] for page in file.pages]
     high = sum(np.count_nonzero(10 * pixels > 9 * largest) for pixels in bright)
     return high >= SOFT_SHARE * sum(pixels.size for pixels in bright)
 
 
+def numbers_objects(file):
+    """Whether the values of a mask count: 0, and numbers with few gaps between them."""
+    return len(file.values) > 2 and file.values[0] == 0 and file.values[-1] <= 4 * len(file.values)
+
+
 def binary_thresholds(files):
     """{name of the file: t}: a pixel is object where twice its value is above t. Each file is read by itself.
 
-    Raises InputError for files that number objects or mark classes.
+    In a file that numbers its objects every number is object. Raises InputError for a file that marks classes.
     """
-    odd = [file for file in files if len(file.values) > 2 and not is_soft(file)]
+    numbered = {file.name for file in files if numbers_objects(file) and not is_soft(file)}
+    odd = [file for file in files if len(file.values) > 2 and not is_soft(file) and file.name not in numbered]
     if odd:
         raise _mixed(odd, "no mask of two values, not even a blurred one: its values lie between the two ends")
     low = min(int(file.values[0]) for file in files)
-    return {file.name: int(file.values[-1]) if file.values[-1] > low else 2 * low for file in files}
+    tops = {file.name: int(file.values[-1]) if file.values[-1] > low else 2 * low for file in files}
+    return tops | dict.fromkeys(numbered, 0)
 
 
 def ambiguous(files):

@@ -2,7 +2,6 @@
 train (or go on, or take a run that is there), predict the held-out images, score.
 """
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from npunet.datasets import named
 from npunet.errors import InputError
 from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
+from npunet.files import schema
 from npunet.files.whole_file import write_json
 from npunet.instances.cutting import Cutting
 from npunet.unet import UNet
@@ -96,13 +96,7 @@ def ensure_trained(folder, wanted, given):
 
 def read_records(folder):
     """The lines of metrics.jsonl, which may still be written to."""
-    records = []
-    for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:  # the line that is being written, or was when the run was stopped
-            continue
-    return records
+    return schema.read_lines(Path(folder) / "metrics.jsonl", schema.RECORD)[0]
 
 
 def name_of(data):

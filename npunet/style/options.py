@@ -1,9 +1,8 @@
 """The options of npunet.stylize: their defaults, what is refused, and what may change when a run is resumed."""
 
 import argparse
-import math
 
-from npunet.commands import cli
+from npunet.commands import cli, ranges
 from npunet.errors import InputError
 from npunet.style import losses
 from npunet.style.direct import METHODS
@@ -74,16 +73,7 @@ def complete(command, given):
                 f"--{name} is missing; expected "
                 + ("a picture" if name == "style" or command == "optimize" else "a picture or a folder of them")
             )
-    check_numbers(
-        options,
-        "steps",
-        "size",
-        "learning_rate",
-        *(("batch", "base_channels") if command == "train" else ()),
-        *(("style_size",) if options.style_size is not None else ()),
-    )
-    if options.seed < 0:
-        raise InputError(f"--seed is {options.seed}; expected 0 or more")
+    ranges.check(vars(options))
     if command == "train" and (options.size < 32 or options.size % GRID):
         raise InputError(f"--size is {options.size}; expected a multiple of {GRID}, at least 32")
     return options
@@ -102,23 +92,19 @@ def resumed(path, config, given):
             f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only "
             f"--{', --'.join(CHANGEABLE_ON_RESUME)} can"
         )
+    if not isinstance(config.get("options"), dict):
+        raise InputError(f"--resume {path}: config.json is damaged: it holds no options")
+    ranges.check_stored(config["options"], DEFAULTS["train"], f"{path}/config.json")
     return complete("train", config["options"] | given)
 
 
 def check_same_files(config, sizes, path):
     """Raises InputError if pictures or weights are not those that the run in the folder `path` began with."""
     for name, size in sizes.items():
-        if config.get("file_sizes", sizes)[name] != size:
+        if name not in config.get("file_sizes", sizes) or config.get("file_sizes", sizes)[name] != size:
             raise InputError(
                 f"--{name}: not what the run in {path} began with; files may have moved since, but must be the same"
             )
-
-
-def check_numbers(options, *wanted):
-    """Raises InputError for options that are not above 0."""
-    for name in wanted:
-        if not 0 < getattr(options, name) < math.inf:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected a number above 0")
 
 
 def parser():

@@ -67,9 +67,8 @@ def loss_curves(path, records):
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name in (name for name in records[0] if name not in ("step", "seconds")):
-        axes.plot(
-            [record["step"] for record in records], [record[name] for record in records], label=name, linewidth=1.2
-        )
+        drawn = [(record["step"], record[name]) for record in records if isinstance(record.get(name), (int, float))]
+        axes.plot(*zip(*drawn), label=name, linewidth=1.2)
     axes.set(
         xlabel="step",
         ylabel="weighted loss",

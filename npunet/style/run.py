@@ -17,7 +17,7 @@ from pathlib import Path
 from npunet.commands.interrupt import Interruptible
 from npunet.commands.run_folder import RunFolder
 from npunet.errors import InputError
-from npunet.files import images
+from npunet.files import images, schema
 from npunet.style.pictures import contact_sheet, loss_curves, read_picture
 
 SHEET = 8  # intermediate pictures on a contact sheet
@@ -25,6 +25,8 @@ SHEET = 8  # intermediate pictures on a contact sheet
 
 class StyleFolder(RunFolder):
     """The folder above. `records` mirrors losses.jsonl."""
+
+    record_shape = schema.STYLE_RECORD
 
     @property
     def metrics(self):
