@@ -87,8 +87,8 @@ def check_classes(files):
 def is_soft(file):
     """Whether a mask of many values is one of two values that was blurred, or saved as JPEG.
 
-    Then it has more than four values, which reach 32 at least, and at least half of the pixels above a tenth of the largest value lie above nine
-    tenths of it. Numbers of objects are spread evenly.
+    Then it has more than four values, which reach 32 at least, and half or more of the pixels above a tenth of the
+    largest value lie above nine tenths of it. Numbers of objects are spread evenly.
     """
     largest = file.values[-1]
     if largest < SOFT_FROM or len(file.values) <= 4:
