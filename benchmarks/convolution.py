@@ -186,7 +186,7 @@ def main():
         peers = [pair for name, pair in times.items() if name.startswith("torch")]
         best = [min(p[0] for p in peers), min(p[1] for p in peers), min(sum(p) for p in peers)] if peers else None
         error = {} if options.no_errors else errors(names, *data, need_dx)
-        auto = choose((1, size, size, channels), (kernel, kernel, channels, outputs), 0, "cpu")
+        auto = choose((1, size, size, channels), (kernel, kernel, channels, outputs), 0)
         for name, (forward, backward) in times.items():
             ratios = [t / b for t, b in zip((forward, backward, forward + backward), best)] if best else [None] * 3
             rows.append(

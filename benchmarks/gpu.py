@@ -31,6 +31,7 @@ from npunet.commands import cli
 from npunet.commands.scoring import evaluate
 from npunet.commands.train_options import grey_statistics
 from npunet.errors import InputError
+from npunet.gpu import cublas
 from npunet.machine import backend
 from npunet.machine.backend import to_cpu, to_device
 from npunet.ops.conv_algorithms import GPU_ALGORITHMS
@@ -97,7 +98,7 @@ class Gpu:
         return self.xp.cuda.get_elapsed_time(start, stop)
 
     def tf32(self, on):
-        backend.use_tf32(on)
+        cublas.use_tf32(on)
 
     def forget(self):
         """Gives all pooled memory back, so that the next peak is that of the next part."""
@@ -129,7 +130,7 @@ def machine(device, options):
     out = xp.empty_like(a)
     for name, on in (("float32", False), ("tf32", True)):
         device.tf32(on)
-        ms = statistics.median(device.times(lambda: backend.batched_matmul(a, a, out), 1))
+        ms = statistics.median(device.times(lambda: cublas.batched_matmul(a, a, out), 1))
         found[f"gemm_{name}_tflops"] = round(2 * size**3 / ms / 1e9, 1)
         found[f"gemm_{name}_error"] = largest_error(
             out[0, :64], exact

@@ -11,9 +11,7 @@ import statistics
 from collections import defaultdict
 from contextlib import contextmanager
 
-from npunet.gpu import convolution as gpu_convolution
-from npunet.gpu import cuda
-from npunet.machine import backend
+from npunet.gpu import cublas, cuda
 
 
 def where_time_goes(device, net, step, runs=5):
@@ -69,10 +67,10 @@ def timed_layers(net, timed):
 
 @contextmanager
 def timed_kernels(timed):
-    launch, product = cuda.CudaFile.launch, backend.batched_matmul
+    launch, product = cuda.CudaFile.launch, cublas.batched_matmul
     cuda.CudaFile.launch = timed(lambda file, name, *_: name, launch)
-    gpu_convolution.batched_matmul = timed("batched_matmul", product)
+    cublas.batched_matmul = timed("batched_matmul", product)
     try:
         yield
     finally:
-        cuda.CudaFile.launch, gpu_convolution.batched_matmul = launch, product
+        cuda.CudaFile.launch, cublas.batched_matmul = launch, product

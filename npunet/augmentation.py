@@ -16,9 +16,10 @@ are mirrored back into it, so any section serves any tile and no corner of a rot
 Eq. 2 is made last, from the deformed instances.
 
     Settings           which of the parts are on, and how strong
-    draw_deformation   the random numbers of one sample -> Deformation
+    draw               the random numbers of one sample -> Drawn: a Deformation and an exposure
     Deformation        source(t) above, as an array of coordinates
-    draw_tile          the training sample
+    make_tile          the training sample made of them (gpu/augmentation.py makes the same on a GPU)
+    draw_tile          both
 
 The random numbers come from a NumPy Generator, always on the host, and all of them are drawn whether their part is on
 or off: a seed gives the same sample on CPU and GPU, and switching one part off leaves the others as they were.
@@ -32,9 +33,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from npunet.errors import InputError
-from npunet.gpu import cuda
-from npunet.machine.backend import array_module
-from npunet.weight_map import border_reach, ndimage_module, weight_map
+from npunet.machine.backend import array_module, ndimage_module
+from npunet.weight_map import border_reach, weight_map
 
 GRID = 3  # control points per axis (§3.1)
 
@@ -68,6 +68,10 @@ class Deformation:
     linear: np.ndarray  # (2, 2) rotation and mirroring
     displacements: np.ndarray  # (2, 3, 3) y and x displacement of each grid point
 
+    def basis(self, size):
+        """(size, 3) float64: the shares of the grid points in the middle ``size`` pixels of a row, see `grid_basis`."""
+        return grid_basis(self.tile, size)
+
     def coordinates(self, size):
         """(2, size, size) float64: the (y, x) in the section of each pixel of the middle ``size`` x ``size`` pixels."""
         steps = np.arange(size) - (size - 1) / 2  # t, for both axes
@@ -76,6 +80,16 @@ class Deformation:
             field[axis] += self.centre[axis] + self.linear[axis, 0] * steps[:, None]  # (size, 1): L t, its y half
             field[axis] += self.linear[axis, 1] * steps  # (size,): its x half
         return field
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All random numbers of one sample; the last three are those of `grey_variation`."""
+
+    deformation: Deformation
+    gain: float
+    offset: float
+    gamma: float
 
 
 def displacement_field(displacements, tile, size=None):
@@ -120,6 +134,13 @@ def draw_deformation(shape, tile, rng, settings=Settings()):
     return Deformation(tile, centre, rotation * mirror, grid * settings.elastic)
 
 
+def draw(shape, tile, rng, settings=Settings()):
+    """The random numbers of one sample from a section of ``shape`` (H, W)."""
+    deformation = draw_deformation(shape, tile, rng, settings)
+    gain, offset, gamma = (rng.standard_normal(3) * settings.grey).tolist()
+    return Drawn(deformation, math.exp(gain), offset, math.exp(gamma))
+
+
 def draw_tile(sample, tile, output, rng, settings=Settings()):
     """One random training sample for a network that turns ``tile`` x ``tile`` pixels into ``output`` x ``output``.
 
@@ -129,20 +150,26 @@ def draw_tile(sample, tile, output, rng, settings=Settings()):
                Weights follow Eq. 2; pixels that the sample ignores have weight 0.
     Raises InputError if the output is not the tile's middle.
     """
+    return make_tile(sample, draw(sample.labels.shape, tile, rng, settings), output, settings)
+
+
+def check_output(tile, output):
+    """Raises InputError if ``output`` pixels are not the middle of ``tile`` pixels."""
     if not 0 < output <= tile or (tile - output) % 2:
         raise InputError(
             f"an output of {output} is not the middle of a tile of {tile}; expected output <= tile, both even or both "
             "odd (see npunet.geometry.output_size)"
         )
-    if cuda.on_gpu(sample.image) and border_reach(settings.w0, settings.sigma) is None:
-        from npunet.gpu import augmentation as gpu_augmentation  # here, because it needs this module
 
-        return gpu_augmentation.draw_tile(sample, tile, output, rng, settings)
-    deformation = draw_deformation(sample.labels.shape, tile, rng, settings)
+
+def make_tile(sample, drawn, output, settings):
+    """The sample that `draw_tile` returns, from its random numbers."""
+    deformation = drawn.deformation
+    tile = deformation.tile
+    check_output(tile, output)
     image = read_image(sample.image, deformation.coordinates(tile))  # (tile, tile, C)
-    gain, offset, gamma = rng.standard_normal(3) * settings.grey
     if settings.grey:
-        image = grey_variation(image, math.exp(gain), offset, math.exp(gamma))
+        image = grey_variation(image, drawn.gain, drawn.offset, drawn.gamma)
 
     # Eq. 2 looks beyond the output: a cell cut off by its edge, or lying just outside, still has a border inside.
     reach = border_reach(settings.w0, settings.sigma) or 0

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from npunet import initialization, ops
 from npunet.errors import InputError
 from npunet.machine.backend import Array
+from npunet.machine.philox import Mask
 
 
 class Parameter:
@@ -51,15 +52,16 @@ class Layer:
         """What forward(x, train=True) did before `forget`, to the same bits."""
         return self.forward(x, True)
 
-    def take(self) -> Any:
-        """The context of the last forward pass, which is forgotten: it can be used once."""
-        ctx, self.context = self.context, None
-        if ctx is None:
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[Any]:
+        """The context of the last forward pass. It can be used once, but is kept if the backward pass refuses dy."""
+        if self.context is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward: no forward pass to go back through; "
                 "call forward(x, train=True) once before each backward"
             )
-        return ctx
+        yield self.context
+        self.context = None
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -108,7 +110,8 @@ class Convolution(Layer):
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         """Returns dx, or None if it is not needed (the first layer of a network)."""
-        dx, self.weight.grad, dbias = ops.conv2d_backward(dy, self.take(), need_dx)
+        with self.taken() as ctx:
+            dx, self.weight.grad, dbias = ops.conv2d_backward(dy, ctx, need_dx)
         if self.bias:
             self.bias.grad = dbias
         return dx
@@ -161,7 +164,8 @@ class BatchNorm(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        dx, self.scale.grad, self.shift.grad = ops.batch_norm_backward(dy, self.take())
+        with self.taken() as ctx:
+            dx, self.scale.grad, self.shift.grad = ops.batch_norm_backward(dy, ctx)
         return dx
 
     def _normalise(self, x, mean=None, variance=None):
@@ -192,10 +196,10 @@ class UpConvolution(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        ctx, relu_ctx = self.take()
-        if self.relu:
-            dy = ops.relu_backward(dy, relu_ctx)
-        dx, self.weight.grad, self.bias.grad = ops.up_conv2d_backward(dy, ctx)
+        with self.taken() as (ctx, relu_ctx):
+            if self.relu:
+                dy = ops.relu_backward(dy, relu_ctx)
+            dx, self.weight.grad, self.bias.grad = ops.up_conv2d_backward(dy, ctx)
         return dx
 
 
@@ -208,7 +212,8 @@ class Upsampling(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        return ops.upsample2d_backward(dy, self.take())
+        with self.taken() as ctx:
+            return ops.upsample2d_backward(dy, ctx)
 
 
 class MaxPooling(Layer):
@@ -221,7 +226,8 @@ class MaxPooling(Layer):
 
     def backward(self, dy: Array, dskip: Array | None = None) -> Array:
         """dskip: the gradient by the same x from the skip connection, which is added."""
-        return ops.max_pool2d_backward(dy, self.take(), dskip)
+        with self.taken() as ctx:
+            return ops.max_pool2d_backward(dy, ctx, dskip)
 
 
 class CropConcat(Layer):
@@ -234,7 +240,8 @@ class CropConcat(Layer):
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
         """Returns dupsampled, dskip."""
-        return ops.crop_concat_backward(dy, self.take())
+        with self.taken() as ctx:
+            return ops.crop_concat_backward(dy, ctx)
 
 
 class PadConcat(Layer):
@@ -247,7 +254,8 @@ class PadConcat(Layer):
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
         """Returns dupsampled, dskip."""
-        return ops.pad_concat_backward(dy, self.take())
+        with self.taken() as ctx:
+            return ops.pad_concat_backward(dy, ctx)
 
 
 class Tanh(Layer):
@@ -259,7 +267,11 @@ class Tanh(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        return ops.tanh_backward(dy, self.take())
+        with self.taken() as ctx:
+            return ops.tanh_backward(dy, ctx)
+
+
+NOTHING_DROPPED = Mask(key=0, rate=0.0)
 
 
 class Dropout(Layer):
@@ -270,15 +282,15 @@ class Dropout(Layer):
 
     def forward(self, x: Array, train: bool) -> Array:
         if not train or self.rate == 0:
-            self.keep("nothing dropped", train)
+            self.keep(NOTHING_DROPPED, train)
             return x
         y, ctx = ops.dropout(x, self.rate, self.rng)
         self.keep(ctx, train)
         return y
 
     def backward(self, dy: Array) -> Array:
-        ctx = self.take()
-        return dy if isinstance(ctx, str) else ops.dropout_backward(dy, ctx)
+        with self.taken() as ctx:
+            return dy if ctx is NOTHING_DROPPED else ops.dropout_backward(dy, ctx)
 
 
 @contextlib.contextmanager

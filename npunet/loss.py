@@ -32,15 +32,15 @@ s (1 - s) g with one logit.
 
 import math
 
-from npunet.gpu import cuda
-from npunet.machine.backend import array_module
-
-KERNELS = cuda.CudaFile("loss")  # for CuPy arrays: all of Eq. 1 in one pass
+from npunet.errors import InputError
+from npunet.gpu import by_device
+from npunet.gpu import loss as gpu_loss
+from npunet.machine.backend import Array, array_module
 
 DICE_EPS = 1e-6
 
 
-def softmax(logits):
+def softmax(logits: Array) -> Array:
     """logits (..., K) -> probabilities of the same shape and dtype, positive, sum 1 over the last axis.
 
     The largest logit is subtracted first: the result is the same and nothing overflows.
@@ -53,7 +53,7 @@ def softmax(logits):
     return xp.ascontiguousarray(xp.moveaxis(p, 0, -1))
 
 
-def probabilities(logits):
+def probabilities(logits: Array) -> Array:
     """logits (..., K) -> (..., max(K, 2)): the soft-max, of (0, a) where there is one logit a."""
     xp = array_module(logits)
     return softmax(logits if logits.shape[-1] > 1 else xp.concatenate([xp.zeros_like(logits), logits], axis=-1))
@@ -77,18 +77,21 @@ def weighted_cross_entropy_definition(logits, labels, weights):
     return energy / pixels
 
 
-def weighted_cross_entropy(logits, labels, weights=None):
+def weighted_cross_entropy(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Eq. 1 and its gradient.
 
     logits (N, H, W, K) float; labels (N, H, W) integer, 0 .. K-1; weights (N, H, W) float or None (all 1).
     Returns loss, a 0-d array of the logits' dtype, and dlogits (N, H, W, K).
-    Raises ValueError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes (on
+    Raises InputError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes (on
     a GPU, which is not waited for, the loss is NaN then).
     """
+    check_shapes(logits, labels, weights)
+    return _cross_entropy(logits, labels, weights)
+
+
+def _cross_entropy(logits, labels, weights):
     xp = array_module(logits)
-    if cuda.usable(logits):
-        return _cross_entropy_kernel(logits, labels, weights)
-    _check(logits, labels, weights, logits.shape[-1])
+    check_classes(labels, logits.shape[-1])  # an index that is no class would wrap
     shifted = _class_planes(logits)  # (K, N, H, W)
     shifted -= shifted.max(axis=0)
     p = xp.exp(shifted)
@@ -104,43 +107,18 @@ def weighted_cross_entropy(logits, labels, weights=None):
     return negative_log_p.mean(), xp.ascontiguousarray(xp.moveaxis(p, 0, -1))
 
 
-def _cross_entropy_kernel(logits, labels, weights):
-    """`weighted_cross_entropy` by the kernels of loss.cu."""
-    xp = array_module(logits)
-    _check_shapes(logits, labels, weights)
-    labels = xp.ascontiguousarray(labels.astype("int64", copy=False))
-    weighted = weights is not None
-    weights = (
-        xp.ascontiguousarray(weights.astype(logits.dtype, copy=False)) if weighted else logits
-    )  # not read unless weighted
-    blocks = -(-labels.size // cuda.THREADS)
-    dlogits, energy = xp.empty(logits.shape, dtype=logits.dtype), xp.empty((), dtype=logits.dtype)
-    partial = xp.empty((blocks,), dtype="float64")
-    KERNELS.launch(
-        "cross_entropy",
-        labels.size,
-        logits,
-        labels,
-        weights,
-        dlogits,
-        partial,
-        labels.size,
-        logits.shape[-1],
-        int(weighted),
-    )
-    KERNELS.launch("mean_energy", 1, partial, energy, blocks, labels.size, dtype=logits.dtype)
-    return energy, dlogits
+_cross_entropy = by_device(_cross_entropy, gpu_loss.cross_entropy)
 
 
-def binary_cross_entropy(logits, labels, weights=None):
+def binary_cross_entropy(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Eq. 1 for two classes and one logit:
     logits (N, H, W, 1), labels (N, H, W) 0 or 1, weights (N, H, W) or None -> loss, dlogits.
 
     -log s = log(1 + exp(-a)) and -log(1 - s) = log(1 + exp(a)), both without overflow as max(a, 0) - a l + log(1 +
-    exp(-|a|)). Raises ValueError as `weighted_cross_entropy` does.
+    exp(-|a|)). Raises InputError as `weighted_cross_entropy` does.
     """
     xp = array_module(logits)
-    _check(logits, labels, weights, 2)
+    check_shapes(logits, labels, weights)
     a, q = logits[..., 0], labels.astype(logits.dtype)  # (N, H, W)
     small = xp.exp(-abs(a))
     negative_log_p = xp.maximum(a, 0) - a * q + xp.log(1 + small)
@@ -149,18 +127,18 @@ def binary_cross_entropy(logits, labels, weights=None):
         weights = weights.astype(logits.dtype, copy=False)
         negative_log_p *= weights
         gradient *= weights
-    return _or_nan(negative_log_p.mean(), labels, 2), gradient[..., None] / labels.size
+    return energy_of_classes(negative_log_p.mean(), labels, 2), gradient[..., None] / labels.size
 
 
-def dice_loss(logits, labels, weights=None):
+def dice_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """D and its gradient: logits (N, H, W, K), labels (N, H, W), weights (N, H, W) or None -> loss, dlogits.
 
-    Pixels of weight 0 do not count; other weights mean nothing here. Raises ValueError as `weighted_cross_entropy`
+    Pixels of weight 0 do not count; other weights mean nothing here. Raises InputError as `weighted_cross_entropy`
     does.
     """
     xp = array_module(logits)
     classes = logits.shape[-1]
-    _check(logits, labels, weights, max(classes, 2))
+    check_shapes(logits, labels, weights)
     p = xp.moveaxis(probabilities(logits), -1, 0)  # (K or 2, N, H, W)
     q = labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)  # one-hot
     if classes == 1:
@@ -172,37 +150,34 @@ def dice_loss(logits, labels, weights=None):
     g = (score - 2 * q) * counted / (total + DICE_EPS)  # float64
     g = g.astype(logits.dtype)
     dlogits = p * (1 - p) * g if classes == 1 else p * (g - (p * g).sum(axis=0))
-    return _or_nan((1 - score).astype(logits.dtype), labels, max(classes, 2)), xp.ascontiguousarray(
-        xp.moveaxis(dlogits, 0, -1)
-    )
+    energy = energy_of_classes((1 - score).astype(logits.dtype), labels, max(classes, 2))
+    return energy, xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
 
 
-def _or_nan(energy, labels, classes):
-    """energy; on a GPU NaN if a label is no class, as loss.cu has it:
-    to raise an error the host would have to wait in every step.
-    """
-    if not cuda.on_gpu(energy):
-        return energy
-    known = ((labels >= 0) & (labels < classes)).all()
-    return array_module(energy).where(known, energy, energy.dtype.type(math.nan))
+def energy_of_classes(energy, labels, classes):
+    """energy itself, if all labels are classes; raises InputError if not. (On a GPU it is NaN then.)"""
+    check_classes(labels, classes)
+    return energy
 
 
-def _check(logits, labels, weights, classes):
-    _check_shapes(logits, labels, weights)
-    if cuda.on_gpu(logits):
-        return  # see _or_nan
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:  # an index out of range would wrap, silently on a GPU
-        raise ValueError(
+energy_of_classes = by_device(energy_of_classes, gpu_loss.energy_of_classes)
+
+
+def check_classes(labels, classes):
+    """Raises InputError if a label is not one of 0 .. classes - 1."""
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise InputError(
             f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
             f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0"
         )
 
 
-def _check_shapes(logits, labels, weights):
+def check_shapes(logits, labels, weights):
+    """Raises InputError unless labels and weights have the shape of the pixels of the logits."""
     if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
-        raise ValueError(
+        raise InputError(
             f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
             f"expected integers of shape {logits.shape[:-1]}"
         )
     if weights is not None and weights.shape != labels.shape:
-        raise ValueError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")
+        raise InputError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")

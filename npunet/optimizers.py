@@ -19,15 +19,10 @@ With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta
 
 import numpy as np
 
-from npunet.gpu import cuda
-from npunet.machine.backend import array_module, to_cpu
+from npunet.gpu import by_device
+from npunet.gpu import optimizers as gpu_optimizers
+from npunet.machine.backend import Array, array_module, to_cpu
 from npunet.machine.threads import parallel
-
-KERNELS = cuda.CudaFile("optimizers")  # for CuPy arrays: one kernel a parameter, and clipping without the host
-NORM_BLOCKS, NORM_ELEMENTS = (
-    132,
-    1 << 12,
-)  # a gradient's sum of squares: at most so many blocks, each with so many elements
 
 BLOCK = 1 << 15  # elements: value, gradient and a slot or two fill a level-2 cache
 
@@ -36,73 +31,40 @@ def _zeros(value):
     return array_module(value).zeros(value.shape, dtype=value.dtype)  # C order, whatever the order of value
 
 
+def gradient_norm(parameters: dict) -> float:
+    """Euclidean norm of all gradients together."""
+    squares = [array_module(p.grad).vdot(p.grad, p.grad) for p in parameters.values()]
+    return float(sum(squares[1:], squares[0])) ** 0.5
+
+
 class Optimizer:
     """parameters: the dict of `UNet.parameters`. `learning_rate` may be changed between steps."""
 
     slots = ()  # names of the running arrays kept for each parameter
-    scale = None  # on a GPU: the factor for all gradients, (1,) float64, see optimizers.cu
 
     def __init__(self, parameters, learning_rate, weight_decay=0.0):
         self.parameters, self.learning_rate, self.weight_decay, self.steps = parameters, learning_rate, weight_decay, 0
+        self.scale = 1.0  # factor for gradients: less than 1 where they are clipped, 0 after one that was not finite
         self.arrays = {
             slot: {name: _zeros(parameter.value) for name, parameter in parameters.items()} for slot in self.slots
         }
 
-    def step(self):
-        """Update every parameter in place from its .grad."""
+    def step(self, energy: Array | None = None, clip: float = 0.0) -> Array | None:
+        """Update every parameter in place from its .grad.
+
+        energy: the loss, a 0-d array. With it the step returns a report, (2,) float64 on the parameters' device: the
+        loss and the norm of the gradient. Gradients with a norm above ``clip`` (0: any norm) are then scaled down to
+        it, and if loss or norm is not finite, this step and all later ones like it change nothing, until `take_back`.
+        On a GPU the host does not wait for any of it.
+        """
         self.steps += 1
         self.learning_rate = float(self.learning_rate)  # a NumPy float64 would promote float32 arrays
-        for name, parameter in self.parameters.items():
-            if cuda.on_gpu(parameter.value):
-                if not parameter.value.flags.c_contiguous:  # weights from another program's file
-                    parameter.value = array_module(parameter.value).ascontiguousarray(parameter.value)
-                self._launch(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
-            else:
-                self._in_blocks(parameter.value, parameter.grad, *(self.arrays[slot][name] for slot in self.slots))
+        return update([parameter.grad for parameter in self.parameters.values()], self, energy, clip)
 
-    def clip(self, energy, norm):
-        """For parameters on a GPU, without waiting for it: gradients with a norm above ``norm`` (0:
-        any) are scaled down to it by the next step.
-
-        Returns (2,) float64 on the device: energy and norm of the gradient. If one of them is not finite, this step and
-        all later ones leave everything as it is, until `go_on`.
-        """
-        xp = array_module(energy)
-        gradients = [xp.ascontiguousarray(parameter.grad) for parameter in self.parameters.values()]
-        if self.scale is None:
-            self.go_on(xp)
-        blocks = [min(NORM_BLOCKS, -(-gradient.size // NORM_ELEMENTS)) for gradient in gradients]
-        partial, report = xp.empty((sum(blocks),), dtype="float64"), xp.empty((2,), dtype="float64")
-        for number, gradient in enumerate(gradients):
-            KERNELS.launch(
-                "sum_of_squares", 0, gradient, partial, gradient.size, sum(blocks[:number]), grid=(blocks[number],)
-            )
-        KERNELS.launch(
-            "gradient_scale", 1, partial, energy, report, self.scale, partial.size, float(norm), dtype=energy.dtype
-        )
-        return report
-
-    def go_on(self, xp):
-        """Gradients count fully again, after `clip` has met one that was not finite."""
-        self.scale = xp.ones((1,), dtype="float64")
-
-    def _launch(self, value, grad, *slots):
-        xp = array_module(value)
-        if self.scale is None:
-            self.go_on(xp)
-        name, slots, numbers = self.kernel(*slots)
-        KERNELS.launch(
-            name,
-            value.size,
-            value,
-            xp.ascontiguousarray(grad),
-            *slots,
-            self.scale,
-            value.size,
-            float(self.learning_rate),
-            *map(float, numbers),
-            float(self.weight_decay),
-        )
+    def take_back(self):
+        """Forget the last step, which was not finite and changed nothing; the next one counts again."""
+        self.steps -= 1
+        self.scale = 1.0
 
     def forget_gradients(self):
         """Lets go of all gradients, which the next backward pass fills again:
@@ -113,7 +75,7 @@ class Optimizer:
 
     def _in_blocks(self, *arrays):
         """`update` on a few thousand elements at a time, so that all its arithmetic finds them in the cache."""
-        if not all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays):
+        if not all(array.flags.c_contiguous for array in arrays):
             self._decay_and_update(*arrays)
             return
         flat = [array.reshape(-1) for array in arrays]
@@ -143,6 +105,31 @@ class Optimizer:
             for name, array in arrays.items():
                 array[...] = array_module(array).asarray(state[f"{slot}/{name}"])
         self.steps = steps
+
+
+def update(gradients, optimizer, energy, clip):
+    """The body of `Optimizer.step`: norm, clipping, and the update of each parameter."""
+    report, scale = None, 1.0
+    if energy is not None:
+        report = np.array([float(energy), gradient_norm(optimizer.parameters)])
+        scale = optimizer.scale = _scale(optimizer.scale, *report.tolist(), clip)
+    if scale == 0:
+        return report
+    for (name, parameter), gradient in zip(optimizer.parameters.items(), gradients):
+        if scale != 1:
+            gradient *= scale
+        optimizer._in_blocks(parameter.value, gradient, *(optimizer.arrays[slot][name] for slot in optimizer.slots))
+    return report
+
+
+def _scale(before, energy, norm, clip):
+    """The factor for all gradients: 0 stays 0; see `Optimizer.scale`."""
+    if before == 0 or not np.isfinite(energy + norm):
+        return 0.0
+    return clip / norm if clip and norm > clip else 1.0
+
+
+update = by_device(update, gpu_optimizers.update)
 
 
 class SGD(Optimizer):

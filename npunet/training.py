@@ -7,6 +7,7 @@ Every step has random numbers of its own, made from the seed and the step's numb
 stopped and resumed draws the same tiles as one that was never stopped.
 """
 
+import dataclasses
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from npunet.gpu import augmentation as gpu_augmentation
 from npunet.gpu import cuda
 from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.machine.threads import can_start_threads
+from npunet.weight_map import border_reach
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,35 @@ class Plateau:
             self.factor, self.waited = 0.1 * self.factor, 0
 
 
+def drawn_on_gpu(settings):
+    """True if a GPU can make tiles with these settings: all but the border term of Eq. 2."""
+    return border_reach(settings.w0, settings.sigma) is None
+
+
+def draw_tile(sample, tile, output, rng, settings):
+    """`augmentation.draw_tile`, by the GPU where the sample lies there and the GPU can do it: the same tile."""
+    if not (cuda.on_gpu(sample.image) and drawn_on_gpu(settings)):
+        return augmentation.draw_tile(sample, tile, output, rng, settings)
+    augmentation.check_output(tile, output)
+    drawn = augmentation.draw(sample.labels.shape, tile, rng, settings)
+    coefficients = augmentation.spline_coefficients(sample.image)
+    return gpu_augmentation.make_tile(sample, coefficients, drawn, output, settings)
+
+
+def moved(sample, device):
+    """The sample with its arrays on ``device``; the spline coefficients of its image go along."""
+    arrays = {name: value for name, value in vars(sample).items() if isinstance(value, np.ndarray)}
+    there = dataclasses.replace(sample, **{name: to_device(value, device) for name, value in arrays.items()})
+    coefficients = np.ascontiguousarray(augmentation.spline_coefficients(sample.image))
+    augmentation.keep_coefficients(there.image, to_device(coefficients, device))
+    return there
+
+
 def draw_batch(samples, recipe, output, step, settings):
     """The tiles of one step: images (N, tile, tile, C) float32, labels (N, output, output), weights alike."""
     rng = np.random.default_rng([recipe.seed, step])
     tiles = [
-        augmentation.draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings)
-        for _ in range(recipe.batch)
+        draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings) for _ in range(recipe.batch)
     ]
     return tuple(array_module(parts[0]).stack(parts) for parts in zip(*tiles))
 
@@ -128,8 +153,8 @@ def placed(samples, device, settings):
     """
     if device == "cpu":
         return samples, 1
-    if gpu_augmentation.can_draw(settings):
-        return [gpu_augmentation.moved(sample) for sample in samples], 1
+    if drawn_on_gpu(settings):
+        return [moved(sample, device) for sample in samples], 1
     return samples, max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
@@ -146,38 +171,21 @@ def energy_of(kind, logits, labels, weights):
 def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy", wait=True):
     """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
 
-    Raises NotFinite, with the parameters as they were, if either is not finite. On a GPU the host waits once, at the
-    end of the step; with wait=False not at all: then both numbers are returned as an array (2,) on the device, see
-    `read_back`. After a step with one that is not finite no step changes anything, so it is enough to look at them now
-    and then.
+    Raises NotFinite, with the parameters as they were, if either is not finite. With wait=False the host does not wait
+    for a GPU: both numbers are returned as an array (2,) on the device, see `read_back`, finite or not. After a step
+    with one that is not finite no step changes anything, so it is enough to look at them now and then.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
     optimizer.forget_gradients()  # their memory serves the forward pass
     logits = net.forward(images, train=True)
     energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
-    if cuda.on_gpu(energy):
-        return _update_on_gpu(net, optimizer, images, energy, clip, wait)
-    energy, norm = float(energy), gradient_norm(net.parameters)
-    if not (np.isfinite(energy) and np.isfinite(norm)):
-        raise NotFinite(diagnosis(net, images, energy, norm))
-    if clip and norm > clip:
-        for parameter in net.parameters.values():
-            parameter.grad *= clip / norm
-    optimizer.step()
-    return energy, norm
-
-
-def _update_on_gpu(net, optimizer, images, energy, clip, wait):
-    """The end of a training step, in which the GPU itself clips, and refuses what is not finite."""
-    report = optimizer.clip(energy, clip)
-    optimizer.step()
+    report = optimizer.step(energy, clip)
     if not wait:
         return report
-    energy, norm = map(float, to_cpu(report))
-    if not (np.isfinite(energy) and np.isfinite(norm)):
-        optimizer.go_on(array_module(report))
-        optimizer.steps -= 1  # it did not happen
+    energy, norm = to_cpu(report).tolist()
+    if not np.isfinite(energy + norm):
+        optimizer.take_back()
         raise NotFinite(diagnosis(net, images, energy, norm))
     return energy, norm
 
@@ -186,15 +194,7 @@ def read_back(reports):
     """[(loss, norm), ...] as floats from what `training_step` returned with wait=False for some steps:
     one transfer, which waits for the last.
     """
-    if isinstance(reports[0], tuple):
-        return reports
     return to_cpu(array_module(reports[0]).stack(reports)).tolist()
-
-
-def gradient_norm(parameters):
-    """Euclidean norm of all gradients together, a Python float."""
-    squares = [array_module(p.grad).vdot(p.grad, p.grad) for p in parameters.values()]
-    return float(sum(squares[1:], squares[0])) ** 0.5
 
 
 def diagnosis(net, images, energy, norm):

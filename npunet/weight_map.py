@@ -21,18 +21,16 @@ the term would reward the cell's rim); where there is no second cell, d2 is infi
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npunet.errors import InputError
 from npunet.instances.numbers import touching
-from npunet.machine.backend import Array, array_module, to_cpu
+from npunet.machine.backend import Array, array_module, ndimage_module, to_cpu
 
 if TYPE_CHECKING:
     from npunet.datasets import Sample
@@ -163,11 +161,6 @@ def with_gaps(sample: Sample, width: int = 1) -> Sample:
     instances = sample.instances
     gap = touching(instances, width)
     return replace(sample, labels=np.where(gap, 0, sample.labels), instances=np.where(gap, 0, instances))
-
-
-def ndimage_module(xp: ModuleType) -> ModuleType:
-    """scipy.ndimage for numpy, cupyx.scipy.ndimage for cupy: arrays decide the device here too."""
-    return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
 
 
 def _squared_distance(cell):

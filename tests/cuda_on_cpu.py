@@ -1,4 +1,4 @@
-"""Runs the package's .cu files on a CPU: `EmulatedModule` stands where backend.cuda_module would give a compiled one.
+"""Runs the package's .cu files on a CPU: `EmulatedModule` stands where `npunet.gpu.cuda.compiled` gives a compiled one.
 
 With the `cuda_on_cpu` fixture (tests/conftest.py has it through `install`) arrays of the strict stand-in count as CuPy
 arrays, so that operations, layers and whole training steps take their GPU path, launch for launch, and only the machine
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import strict_array
 
-from npunet.gpu import cuda, kernels
+from npunet.gpu import cublas, cuda, kernels
 from npunet.machine import backend
 
 COMPILER = shutil.which("g++")
@@ -137,11 +137,17 @@ class EmulatedModule:
         }[kind](value.item())
 
 
+def batched_matmul(a, b, out, transpose_a=False):
+    """What `npunet.gpu.cublas` leaves to cuBLAS."""
+    strict_array.matmul(a.swapaxes(1, 2) if transpose_a else a, b, out=out)
+
+
 def install(monkeypatch):
     """Arrays of the strict stand-in count as CuPy arrays whose kernels run on the CPU; returns that array module."""
     monkeypatch.setattr(cuda, "_modules", {})
-    monkeypatch.setattr(cuda, "is_device_array", lambda x: isinstance(x, strict_array.ndarray))
-    monkeypatch.setattr(backend, "cuda_module", EmulatedModule)
+    monkeypatch.setattr(backend, "is_cupy", lambda x: isinstance(x, strict_array.ndarray))
+    monkeypatch.setattr(cuda, "compiled", EmulatedModule)
+    monkeypatch.setattr(cublas, "batched_matmul", batched_matmul)
     monkeypatch.setattr(
         kernels, "BLOCKS", 24
     )  # a small GPU: what costs time here are blocks whose threads wait for each other

@@ -191,5 +191,7 @@ for _name in (
 ).split():
     globals()[_name] = _function(getattr(np, _name))
 lib = types.SimpleNamespace(
-    stride_tricks=types.SimpleNamespace(sliding_window_view=_function(np.lib.stride_tricks.sliding_window_view))
+    stride_tricks=types.SimpleNamespace(
+        **{name: _function(getattr(np.lib.stride_tricks, name)) for name in ("sliding_window_view", "as_strided")}
+    )
 )

@@ -112,5 +112,5 @@ def test_scratch_bytes_is_what_a_convolution_takes(shape, outputs, kernel, rng, 
         threads.set_num_threads(before)
         memory._local.__dict__.clear()
     stays = y.nbytes + dweight.nbytes + (0 if dx is None else y.nbytes + dx.nbytes)  # also dy before the ReLU
-    algorithm = choose(shape, weight.shape, 0, "cpu")
+    algorithm = choose(shape, weight.shape, 0)
     assert 0.8 * peak <= stays + predicted <= 1.25 * peak, (algorithm, stays, predicted, peak)

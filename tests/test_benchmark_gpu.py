@@ -87,6 +87,7 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
             else dict(train_ms=5.0, train_times_ms=[5.0], peak_bytes=1, version="2")
         ),
     )
+    monkeypatch.setattr(gpu.cublas, "batched_matmul", lambda a, b, out: np.matmul(a, b, out=out))
     monkeypatch.setattr(gpu, "GPU_ALGORITHMS", {})
     monkeypatch.setattr(gpu, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
     found = gpu.run(Cpu(), options)

@@ -6,7 +6,7 @@ from scipy import signal
 
 from npunet.errors import InputError
 from npunet.ops.conv_algorithms import ALGORITHMS, choose
-from npunet.ops.convolution import conv2d, conv2d_backward
+from npunet.ops.convolution import conv2d, conv2d_backward, conv2d_definition
 
 FAST = [name for name in ALGORITHMS if name != "naive"]
 
@@ -45,6 +45,13 @@ def algorithm_cases():
 
 def relative(a, b):
     return np.abs(a - b).max() / max(np.abs(b).max(), 1e-300)
+
+
+def test_naive_is_the_definition(rng):
+    x, weight, bias = (rng.standard_normal(shape) for shape in ((2, 4, 5, 3), (3, 1, 3, 2), 2))
+    for padding in (0, 1, 2):
+        y, _ = conv2d(x, weight, bias, padding=padding, algorithm="naive")
+        np.testing.assert_allclose(y, conv2d_definition(x, weight, bias, padding), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -183,8 +190,7 @@ def test_many_bands_and_many_channels_in_float32(shape, outputs):
     "shape, kh, outputs", [((1, 572, 572, 1), 3, 64), ((1, 66, 66, 512), 3, 512), ((1, 388, 388, 64), 1, 2)]
 )
 def test_auto_chooses_a_known_algorithm(shape, kh, outputs):
-    assert choose(shape, (kh, kh, shape[3], outputs), 0, "cpu") in FAST
-    assert choose(shape, (kh, kh, shape[3], outputs), 0, "gpu") in FAST
+    assert choose(shape, (kh, kh, shape[3], outputs), 0) in FAST
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,18 @@ the kernels run on a CPU here (cuda_on_cpu.py).
 import numpy as np
 import pytest
 
-from npunet.augmentation import NO_AUGMENTATION, Settings, draw_tile
+from npunet import training
+from npunet.augmentation import NO_AUGMENTATION, Settings
 from npunet.datasets.dataset import Sample
-from npunet.gpu import augmentation as gpu_augmentation
 from npunet.machine.backend import to_cpu
-from npunet.training import Recipe, batches, placed
+from npunet.training import Recipe, batches, draw_tile, drawn_on_gpu, moved, placed
 
 
 @pytest.fixture
 def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, with the package's kernels at work on it."""
     xp = gpu
-    monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: xp.asarray(x))
+    monkeypatch.setattr(training, "to_device", lambda x, device: xp.asarray(x))
     return xp
 
 
@@ -44,7 +44,7 @@ def section(rng, channels, ignore=False, height=37, width=52):
 def test_the_same_tile_on_both_devices(gpu, rng, channels, ignore, settings, seed):
     """The tile is larger than the section, so that it is mirrored on all sides, more than once."""
     sample = section(rng, channels, ignore)
-    there = gpu_augmentation.moved(sample)
+    there = moved(sample, "gpu")
     expected = draw_tile(sample, 120, 60, np.random.default_rng(seed), settings)
     mine = draw_tile(there, 120, 60, np.random.default_rng(seed), settings)
     for a, b, name in zip(mine, expected, ("image", "labels", "weights"), strict=True):
@@ -57,7 +57,7 @@ def test_the_same_tile_on_both_devices(gpu, rng, channels, ignore, settings, see
 def test_without_augmentation_it_is_the_section_itself(gpu, rng):
     sample = section(rng, 1)
     image, labels, weights = draw_tile(
-        gpu_augmentation.moved(sample), 36, 36, rng, NO_AUGMENTATION.__class__(**(vars(NO_AUGMENTATION) | dict(w0=0.0)))
+        moved(sample, "gpu"), 36, 36, rng, NO_AUGMENTATION.__class__(**(vars(NO_AUGMENTATION) | dict(w0=0.0)))
     )
     np.testing.assert_allclose(to_cpu(image), sample.image[:36, 8:44], atol=1e-6)
     np.testing.assert_array_equal(to_cpu(labels), sample.labels[:36, 8:44])
@@ -65,7 +65,7 @@ def test_without_augmentation_it_is_the_section_itself(gpu, rng):
 
 
 def test_the_border_term_is_for_the_host():
-    assert gpu_augmentation.can_draw(Settings(w0=0.0)) and not gpu_augmentation.can_draw(Settings())
+    assert drawn_on_gpu(Settings(w0=0.0)) and not drawn_on_gpu(Settings())
 
 
 def test_samples_are_placed_where_tiles_are_drawn(gpu, rng):

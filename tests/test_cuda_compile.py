@@ -54,6 +54,8 @@ def test_there_are_kernels():
 def test_nvcc_compiles(path, numbers, tmp_path):
     if NVCC is None:
         pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
+    source = tmp_path / path.name
+    source.write_text(cuda.CudaFile(path.stem).source)
     targets = [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in nvcc_knows()]
     command = [
         NVCC,
@@ -64,7 +66,7 @@ def test_nvcc_compiles(path, numbers, tmp_path):
         "all-warnings",
         "-Xptxas",
         "-v",
-        str(path),
+        str(source),
         "-o",
         str(tmp_path / "kernels.bin"),
     ]
@@ -84,7 +86,7 @@ def test_nvrtc_compiles(path, numbers, dtype):
     supported = [capability for capability in CAPABILITIES if capability in compiler.getSupportedArchs()]
     assert supported
     for capability in supported:
-        program = compiler.createProgram(path.read_text(), path.name, [], [])
+        program = compiler.createProgram(cuda.CudaFile(path.stem).source, path.name, [], [])
         try:
             compiler.compileProgram(program, [*cuda.options(dtype, **numbers), f"-arch=sm_{capability}"])
             assert compiler.getCUBIN(program)

@@ -259,7 +259,7 @@ def test_tensor_cores_round_to_ten_bits(gpu, rng):
 def test_tensor_cores_are_taken_with_tf32_only(gpu, rng, monkeypatch):
     x, weight = (gpu.asarray(rng.standard_normal(shape).astype("float32")) for shape in ((1, 6, 6, 16), (3, 3, 16, 32)))
     assert ops.conv2d(x, weight)[1].algorithm == "winograd_cuda"
-    monkeypatch.setattr(algorithms.backend, "tf32", lambda: True)
+    monkeypatch.setattr(algorithms.cublas, "tf32", lambda: True)
     assert ops.conv2d(x, weight)[1].algorithm == "tensor_cores"
     assert ops.conv2d(x, weight[..., :10])[1].algorithm == "winograd_cuda"
     assert ops.conv2d(x.astype("float64"), weight.astype("float64"))[1].algorithm == "winograd_cuda"

@@ -162,7 +162,6 @@ SMALL = [
 @pytest.fixture
 def command(gpu, monkeypatch):
     """npunet.train, with --device gpu meaning the stand-in."""
-    monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
     monkeypatch.setattr(cli, "use_tf32", lambda on: None)
     monkeypatch.setattr(session, "peak_memory", lambda device: 1.25e9 if device == "gpu" else None)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)
@@ -360,7 +359,6 @@ def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, m
     """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until
     somebody asks for the losses.
     """
-    monkeypatch.setattr(gpu_augmentation, "to_device", lambda x, device: gpu.asarray(x))
     monkeypatch.setattr(gpu_augmentation, "_bases", {})
     samples, workers = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu", settings)
     recipe, net = Recipe(steps=10, tile=20), unet.UNet(1, 2, 8, 1, device="gpu")

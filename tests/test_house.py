@@ -27,35 +27,13 @@ KNOWN_LONG_FUNCTIONS = {
     "npunet.ops.conv_algorithms.winograd.weight_gradient",
     "npunet.style.options.add_painting",
 }
-KNOWN_CIRCLES = [
-    {"npunet.augmentation", "npunet.gpu.augmentation"},
-]
-KNOWN_UPWARD = {
-    ("gpu", "augmentation"),
-    ("gpu", "weight_map"),
-}
-KNOWN_HIDDEN_IMPORTS = {
-    "npunet.augmentation.draw_tile",
-}
+KNOWN_CIRCLES = []
+KNOWN_UPWARD = set()
+KNOWN_HIDDEN_IMPORTS = set()
 KNOWN_DEVICE_QUESTIONS = {
-    "npunet.augmentation",
-    "npunet.loss",
-    "npunet.ops.batch_norm",
-    "npunet.ops.conv_algorithms",
-    "npunet.ops.conv_algorithms.common",
-    "npunet.ops.conv_algorithms.few_channels",
-    "npunet.ops.conv_algorithms.im2col",
-    "npunet.ops.conv_algorithms.shifted_gemm",
-    "npunet.ops.convolution",
-    "npunet.ops.dropout",
-    "npunet.ops.max_pooling",
-    "npunet.ops.up_convolution",
-    "npunet.ops.upsampling",
-    "npunet.optimizers",
     "npunet.style.direct",
     "npunet.style.memory_needs",
-    "npunet.training",
-    "npunet.weight_map",
+    "npunet.training",  # decides where samples lie and who draws their tiles
 }
 
 

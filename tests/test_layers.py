@@ -55,6 +55,16 @@ def test_a_context_is_used_once(layer_and_inputs):
         layer.backward(np.ones_like(y))
 
 
+def test_a_gradient_of_the_wrong_shape_does_not_use_up_the_context(layer_and_inputs):
+    layer, inputs = layer_and_inputs
+    if isinstance(layer, Dropout):
+        pytest.skip("dropout takes any shape")
+    dy = np.ones_like(layer.forward(*inputs, True))
+    with pytest.raises(InputError, match="as y was"):
+        layer.backward(dy[..., :-1])
+    layer.backward(dy)
+
+
 def test_without_training_no_context_is_kept_not_even_an_old_one(layer_and_inputs):
     layer, inputs = layer_and_inputs
     layer.forward(*inputs, True)

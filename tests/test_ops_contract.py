@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from npunet import ops
+from npunet.errors import InputError
 from npunet.gradient_check import check_gradients
 from npunet.machine.backend import to_cpu
 from npunet.ops.batch_norm import batch_norm_definition
-from npunet.ops.conv_algorithms import naive
+from npunet.ops.convolution import conv2d_definition
 from npunet.ops.crop_concat import crop_concat_definition
 from npunet.ops.dropout import Mask, dropout_definition
 from npunet.ops.max_pooling import max_pool2d_definition
@@ -81,13 +82,13 @@ CASES = {
     "conv2d 3x3": Case(
         ops.conv2d,
         ops.conv2d_backward,
-        lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
+        conv2d_definition,
         [(2, 5, 6, 2), (3, 3, 2, 3), (3,)],
     ),
     "conv2d 1x1": Case(
         ops.conv2d,
         ops.conv2d_backward,
-        lambda x, weight, bias: naive.forward(x, weight, bias, 0, False),
+        conv2d_definition,
         [(2, 3, 4, 3), (1, 1, 3, 2), (2,)],
     ),
 }
@@ -144,6 +145,20 @@ def test_a_device_computes_what_numpy_computes(case, xp, rng):
         as_tuple(case.backward(xp.asarray(dy), there_ctx)), as_tuple(case.backward(dy, ctx)), strict=True
     ):
         np.testing.assert_allclose(to_cpu(mine), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_gradient_of_another_shape_or_dtype_is_refused(case, xp, rng):
+    """One line says what was expected; and the context serves the next call."""
+    if case is CASES["dropout"]:
+        pytest.skip("dropout keeps a key and no shape")
+    arrays = [xp.asarray(array) for array in draw(case.shapes, rng)]
+    y, ctx = case.forward(*arrays)
+    for shape, dtype in (((*y.shape[:3], y.shape[3] + 1), y.dtype), (y.shape[1:], y.dtype), (y.shape, "float32")):
+        if shape == y.shape and case.forward is ops.max_pool2d:
+            continue  # it moves numbers of any dtype
+        with pytest.raises(InputError, match=r"_backward: dy is .*; expected float64 \(.*\), as y was$"):
+            case.backward(xp.asarray(np.zeros(shape, dtype)), ctx)
+    case.backward(xp.asarray(rng.standard_normal(y.shape)), ctx)
 
 
 def test_nothing_that_is_passed_in_is_written_to(case, rng):

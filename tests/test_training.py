@@ -7,7 +7,7 @@ from npunet import UNet
 from npunet.augmentation import NO_AUGMENTATION, Settings
 from npunet.datasets import synthetic
 from npunet.loss import dice_loss, weighted_cross_entropy
-from npunet.optimizers import SGD, Adam, RMSprop
+from npunet.optimizers import SGD, Adam, RMSprop, gradient_norm
 from npunet.training import (
     NotFinite,
     Plateau,
@@ -15,7 +15,6 @@ from npunet.training import (
     batches,
     draw_batch,
     energy_of,
-    gradient_norm,
     learning_rate,
     make_optimizer,
     training_step,

@@ -6,7 +6,7 @@ import sys
 from tqdm import tqdm
 
 from npunet.errors import InputError
-from npunet.machine.backend import use_tf32
+from npunet.gpu.cublas import use_tf32
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
 LOG_EVERY = 30  # seconds between lines of progress in a log

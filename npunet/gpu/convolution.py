@@ -14,10 +14,9 @@ the tiles are shared out over several products, which run side by side and are a
 """
 
 from npunet.errors import InputError
-from npunet.gpu import cuda, kernels
+from npunet.gpu import cublas, cuda, kernels
 from npunet.gpu import few_channels as gpu_few_channels
-from npunet.machine import backend
-from npunet.machine.backend import array_module, batched_matmul
+from npunet.machine.backend import array_module
 from npunet.machine.bands import blocks
 from npunet.machine.shapes import flipped
 
@@ -188,7 +187,7 @@ def _convolve(x, weight, bias, padding, relu, flip):
         KERNELS.launch(
             "input_transform", count * c, x, v, first, count, count, height, width, c, tiles.down, tiles.across, padding
         )
-        batched_matmul(v, u, m)  # (36; tiles, C) @ (36; C, K)
+        cublas.batched_matmul(v, u, m)  # (36; tiles, C) @ (36; C, K)
         KERNELS.launch(
             "output_transform",
             count * k,
@@ -228,7 +227,7 @@ def _weight_gradient(x, dz, shape, padding):
             "gradient_transform", padded * k, dz, dm, first, count, padded, *dz.shape[1:], tiles.down, tiles.across
         )
         du = xp.empty((36 * splits, c, k), dtype=x.dtype)
-        batched_matmul(
+        cublas.batched_matmul(
             v.reshape(36 * splits, -1, c), dm.reshape(36 * splits, -1, k), du, transpose_a=True
         )  # (C, tiles) @ (tiles, K)
         KERNELS.launch("weight_gradient", c * k, du, dweight, c * k, splits, int(first > 0))
@@ -252,7 +251,7 @@ def choose(x_shape, weight_shape, padding, dtype="float32"):
         return "im2col"
     if (kh, kw) != (3, 3):
         return "shifted_gemm"
-    return "tensor_cores" if backend.tf32() and dtype == "float32" and TensorCores.fits(c, k) else "winograd_cuda"
+    return "tensor_cores" if cublas.tf32() and dtype == "float32" and TensorCores.fits(c, k) else "winograd_cuda"
 
 
 WINOGRAD, TENSOR_CORES_TF32 = WinogradCuda(), TensorCores()

@@ -7,9 +7,8 @@ A file is compiled when one of its kernels is first launched, once for float and
 stands for either. Some files want other numbers too that the compiler must know, so that it can unroll loops. The
 compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
 
-Kernels are an addition, not a second implementation of the program: `usable(x)` is true for CuPy arrays only, every
-operation also has its array expression, and tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the
-two.
+Kernels are an addition, not a second implementation of the program: every operation also has its array expression, and
+tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
 """
 
 import functools
@@ -19,23 +18,19 @@ import numpy as np
 
 from npunet.errors import InputError
 from npunet.machine import backend
-from npunet.machine.backend import is_cupy as is_device_array
 
+COMMON = Path(__file__).with_name("common.cuh")
 THREADS = 256  # of a block, unless a kernel asks for another number
 LARGEST = 2**31 - 1  # kernels count elements in 32-bit integers
 REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 
 
 def on_gpu(x):
-    """True if kernels can work on x, or on a copy in C order:
-    CuPy, float32 or float64, not too many elements for an int.
+    """True if kernels can work on x, or on a copy of it in C order. The one question about devices in the package.
+
+    Yes for CuPy arrays of float32 or float64 with no more elements than an int can count.
     """
-    return not isinstance(x, np.ndarray) and is_device_array(x) and x.dtype in REAL and x.size <= LARGEST
-
-
-def usable(x, *others):
-    """True if kernels can work on these arrays as they are: `on_gpu`, and all of them in C order."""
-    return on_gpu(x) and x.flags.c_contiguous and all(other.flags.c_contiguous for other in others)
+    return backend.is_cupy(x) and x.dtype in REAL and x.size <= LARGEST
 
 
 @functools.cache
@@ -52,7 +47,8 @@ class CudaFile:
 
     @functools.cached_property
     def source(self):
-        return self.path.read_text(encoding="utf-8")
+        """The text for the compiler: common.cuh, which all files share, and the file itself."""
+        return COMMON.read_text(encoding="utf-8") + self.path.read_text(encoding="utf-8")
 
     def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, **numbers):
         """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks),
@@ -94,12 +90,19 @@ def _check_count(count):
         )
 
 
+def compiled(source, options):
+    """The kernels of a CUDA source text: get_function(name) of it gives one to call, (grid, block, arguments)."""
+    import cupy
+
+    return cupy.RawModule(code=source, options=options)
+
+
 _modules = {}  # (file, options) -> compiled module; (file, options, kernel) -> function
 
 
 def _function(file, name, options):
     if (file.path, options, name) not in _modules:
         if (file.path, options) not in _modules:
-            _modules[file.path, options] = backend.cuda_module(file.source, options)
+            _modules[file.path, options] = compiled(file.source, options)
         _modules[file.path, options, name] = _modules[file.path, options].get_function(name)
     return _modules[file.path, options, name]

@@ -4,7 +4,7 @@
 // product is (pixels, 9) @ (9, K), and bias + ReLU pass over y once more. Its weight gradient (9, pixels) @ (pixels, K) has so few results
 // that most of a GPU has nothing to do. Here x is read and y is written once, and nothing else is moved.
 //
-// FEW, the channels of the narrow side, and SIDE, that of the kernel, are numbers for the compiler (npunet/cuda_kernels.py hands them
+// FEW, the channels of the narrow side, and SIDE, that of the kernel, are numbers for the compiler (few_channels.py beside it hands them
 // over), so that everything that is counted by them is unrolled and stays in registers. A warp, 32 threads, takes one pixel
 // at a time; its threads, the lanes, take 32 neighbouring channels of the wide side, which lie side by side in memory.
 //
@@ -19,7 +19,6 @@
 #define SIDE 3
 #endif
 #define SUMS (SIDE * SIDE * FEW)
-#define UNROLL _Pragma("unroll")
 #define WARPS 8                                                // of a block
 
 // A pixel of an image (N, height, width). Going on by one needs no division.

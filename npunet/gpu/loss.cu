@@ -6,23 +6,9 @@
 // blocks into `partial`; `mean_energy` adds them up in a fixed order. A label that is no class gives NaN: the host
 // cannot be asked from here, and a loss of NaN stops the training.
 
-#define BLOCK 256
-
-// The sum of one number from each thread of the block, known to thread 0. Warps first: a shuffle hands a register from thread to thread
-// without memory; then the eight sums of the warps through shared memory.
-__device__ __forceinline__ double block_sum(double value) {
-    __shared__ double of_warp[BLOCK / 32];
-    for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
-    __syncthreads();
-    if (threadIdx.x == 0)
-        for (int warp = 1; warp < BLOCK / 32; ++warp) value += of_warp[warp];
-    return value;
-}
-
-extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy(const REAL* logits, const long long* labels, const REAL* weights,
+extern "C" __global__ void __launch_bounds__(SUM_THREADS) cross_entropy(const REAL* logits, const long long* labels, const REAL* weights,
                                                                    REAL* dlogits, double* partial, int pixels, int classes, int weighted) {
-    int pixel = blockIdx.x * BLOCK + threadIdx.x;
+    int pixel = blockIdx.x * SUM_THREADS + threadIdx.x;
     double energy = 0;
     if (pixel < pixels) {
         const REAL* a = logits + (long long)pixel * classes;
@@ -44,9 +30,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) cross_entropy(const REAL* lo
     if (threadIdx.x == 0) partial[blockIdx.x] = energy;
 }
 
-extern "C" __global__ void __launch_bounds__(BLOCK) mean_energy(const double* partial, REAL* energy, int blocks, int pixels) {
+extern "C" __global__ void __launch_bounds__(SUM_THREADS) mean_energy(const double* partial, REAL* energy, int blocks, int pixels) {
     double sum = 0;
-    for (int block = threadIdx.x; block < blocks; block += BLOCK) sum += partial[block];
+    for (int block = threadIdx.x; block < blocks; block += SUM_THREADS) sum += partial[block];
     sum = block_sum(sum);
     if (threadIdx.x == 0) energy[0] = sum / pixels;
 }

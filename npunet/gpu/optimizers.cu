@@ -6,31 +6,19 @@
 // gradient: 1, or clip / norm, or 0 after a loss or gradient that is not finite: then nothing is updated, now and later,
 // until the host has seen it and has said why.
 
-#define BLOCK 256
-
-__device__ __forceinline__ double block_sum(double value) {    // as in loss.cu: the sum over the block, known to thread 0
-    __shared__ double of_warp[BLOCK / 32];
-    for (int offset = 16; offset > 0; offset /= 2) value += __shfl_down_sync(0xffffffffu, value, offset);
-    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
-    __syncthreads();
-    if (threadIdx.x == 0)
-        for (int warp = 1; warp < BLOCK / 32; ++warp) value += of_warp[warp];
-    return value;
-}
-
 // partial[offset + block] = the sum of squares of the elements that this block read; blocks stride over the gradient together.
-extern "C" __global__ void __launch_bounds__(BLOCK) sum_of_squares(const REAL* grad, double* partial, int count, int offset) {
+extern "C" __global__ void __launch_bounds__(SUM_THREADS) sum_of_squares(const REAL* grad, double* partial, int count, int offset) {
     double sum = 0;
-    for (int i = blockIdx.x * BLOCK + threadIdx.x; i < count; i += gridDim.x * BLOCK) sum += (double)grad[i] * grad[i];
+    for (int i = blockIdx.x * SUM_THREADS + threadIdx.x; i < count; i += gridDim.x * SUM_THREADS) sum += (double)grad[i] * grad[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0) partial[offset + blockIdx.x] = sum;
 }
 
 // One block. report[0] = energy, report[1] = norm of the gradient, for the host to read when it likes; scale[0] as said above.
-extern "C" __global__ void __launch_bounds__(BLOCK) gradient_scale(const double* partial, const REAL* energy, double* report, double* scale,
+extern "C" __global__ void __launch_bounds__(SUM_THREADS) gradient_scale(const double* partial, const REAL* energy, double* report, double* scale,
                                                                     int count, double clip) {
     double sum = 0;
-    for (int i = threadIdx.x; i < count; i += BLOCK) sum += partial[i];
+    for (int i = threadIdx.x; i < count; i += SUM_THREADS) sum += partial[i];
     sum = block_sum(sum);
     if (threadIdx.x > 0) return;
     double norm = sqrt(sum);

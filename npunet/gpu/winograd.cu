@@ -1,4 +1,4 @@
-// The transforms of Winograd's F(4x4, 3x3) for a GPU; winograd.py has the derivation, gpu.py puts cuBLAS products between them.
+// The transforms of Winograd's F(4x4, 3x3) for a GPU; winograd.py has the derivation, convolution.py puts cuBLAS products between them.
 //
 //     V = B^T d B        d: the 6x6 pixels that a tile of 4x4 results sees          (36, tiles, C)
 //     U = G g G^T        g: the 3x3 kernel                                           (36, C, K)
@@ -10,8 +10,6 @@
 // Each thread transforms one tile of one channel, all of it in registers: 36 numbers in, 36 out. Neighbouring threads have neighbouring
 // channels, so whatever pixel a warp reads, it reads 32 channels of it that lie side by side. The loops over the 6 rows and columns
 // are unrolled by the compiler, because a register cannot be indexed by a number that is known only at run time.
-
-#define UNROLL _Pragma("unroll")
 
 // The one-dimensional transforms, on numbers `s` apart in a register array.
 template <int s> __device__ __forceinline__ void times_bt(REAL* d) {         // 6 -> 6

@@ -1,9 +1,10 @@
 """Devices: where arrays live, and which array module works on them.
 
-This is the only file that imports CuPy. Everywhere else the arrays decide: an operation asks
+CuPy is imported here, in gpu/cuda.py and in gpu/cublas.py only. Everywhere else the arrays decide: an operation asks
 ``xp = array_module(x)`` where it has to allocate, and otherwise just computes.
 """
 
+import importlib
 import sys
 
 import numpy as np
@@ -20,6 +21,11 @@ def array_module(x):
     if isinstance(x, np.ndarray):
         return np
     return sys.modules[type(x).__module__.partition(".")[0]]
+
+
+def ndimage_module(xp):
+    """scipy.ndimage for numpy, cupyx.scipy.ndimage for cupy: arrays decide the device here too."""
+    return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
 
 
 def to_device(x, device):
@@ -116,90 +122,8 @@ def resolve_device(name):
 
 
 def is_cupy(x):
-    """True for a CuPy array, on which CUDA kernels can work."""
+    """True for a CuPy array. (`npunet.gpu.cuda.on_gpu` asks; tests let it say yes to a stand-in.)"""
     return type(x).__module__.partition(".")[0] == "cupy"
-
-
-def cuda_module(source, options):
-    """The compiled kernels of a CUDA source text:
-    an object whose get_function(name)(grid, block, arguments) runs one.
-    """
-    import cupy
-
-    return cupy.RawModule(code=source, options=options)
-
-
-_CUBLAS_N, _CUBLAS_T, _DEFAULT_MATH, _TF32_MATH = 0, 1, 0, 3  # as in cublas_api.h
-_tf32 = False
-
-
-def use_tf32(on):
-    """Whether float32 matrix products on the GPU may use tensor cores in TF32:
-    8 bits of exponent as before, 10 of mantissa instead of 23.
-
-    CuPy reads CUPY_TF32 only for products of two matrices, and once; here it is said to CuPy and, in `batched_matmul`,
-    to cuBLAS. Raises InputError on a GPU older than compute capability 8.0, which has no such units.
-    """
-    global _tf32
-    import cupy
-
-    if on and int(cupy.cuda.Device().compute_capability) < 80:
-        raise InputError(
-            f"TF32 needs a GPU of compute capability 8.0 or higher; this one has "
-            f"{cupy.cuda.Device().compute_capability}; "
-            "leave out --tf32"
-        )
-    from cupy._core import _routines_linalg as linalg
-
-    linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32 if on else linalg.COMPUTE_TYPE_DEFAULT)
-    _tf32 = bool(on)
-
-
-def tf32():
-    """True after use_tf32(True)."""
-    return _tf32
-
-
-def batched_matmul(a, b, out, transpose_a=False):
-    """out = a @ b for stacks of matrices (batch, rows, columns); with transpose_a each a is turned first.
-
-    CuPy's own matmul makes a copy of a turned stack, and knows nothing of TF32 for stacks; cuBLAS itself needs neither.
-    All arrays C-contiguous, float32 or float64.
-    """
-    if not is_cupy(a):
-        array_module(a).matmul(a.swapaxes(1, 2) if transpose_a else a, b, out=out)
-        return
-    from cupy.cuda import device
-    from cupy_backends.cuda.libs import cublas
-
-    batch, rows, columns = out.shape
-    depth = b.shape[1]
-    one, zero = np.ones((), a.dtype), np.zeros((), a.dtype)
-    gemm = cublas.sgemmStridedBatched if a.dtype == np.float32 else cublas.dgemmStridedBatched
-    handle = device.get_cublas_handle()
-    cublas.setMathMode(handle, _TF32_MATH if _tf32 and a.dtype == np.float32 else _DEFAULT_MATH)
-    # cuBLAS takes columns where NumPy has rows, so it sees every matrix turned: out^T = b^T a^T
-    gemm(
-        handle,
-        _CUBLAS_N,
-        _CUBLAS_T if transpose_a else _CUBLAS_N,
-        columns,
-        rows,
-        depth,
-        one.ctypes.data,
-        b.data.ptr,
-        columns,
-        depth * columns,
-        a.data.ptr,
-        rows if transpose_a else depth,
-        rows * depth,
-        zero.ctypes.data,
-        out.data.ptr,
-        columns,
-        rows * columns,
-        batch,
-    )
-    cublas.setMathMode(handle, _DEFAULT_MATH)
 
 
 def device_name(device):

@@ -38,6 +38,11 @@ def shares(count: int, array) -> list[slice]:
     return blocks(count, max(1, ceil_div(count, get_num_threads())) if _on_cpu(array) else count)
 
 
+def cached(count: int, size: int, array) -> list[slice]:
+    """range(count) in slices of at most ``size``, as much as a core's cache can hold; in one alone for a CuPy array."""
+    return blocks(count, size if _on_cpu(array) else count)
+
+
 def row_bands(touches: Sequence, fewest: int = 1) -> list[tuple[int, slice]]:
     """(n, rows) of each band of the rows of ``touches[0]`` (N, H, ...).
 

@@ -1,5 +1,6 @@
-"""Shapes of convolutions: output sizes, borders that are added or cropped, the flipped kernel."""
+"""Shapes: of convolutions, their borders and their flipped kernel; and the check of a gradient's."""
 
+from npunet.errors import InputError
 from npunet.machine.backend import array_module
 
 
@@ -32,3 +33,9 @@ def flipped(weight):
     (kh, kw, K, C).
     """
     return weight[::-1, ::-1].swapaxes(2, 3)
+
+
+def check_gradient(name, dy, shape, dtype):
+    """Raises InputError unless dy, handed to the backward pass ``name``, has the shape and dtype that y had."""
+    if dy.shape != tuple(shape) or dy.dtype != dtype:
+        raise InputError(f"{name}: dy is {dy.dtype} {dy.shape}; expected {dtype} {tuple(shape)}, as y was")

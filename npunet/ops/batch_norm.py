@@ -25,10 +25,10 @@ because normalisation undoes both. Hence dx sums to 0 over the pixels, and so do
 
 from typing import NamedTuple
 
-from npunet.gpu import cuda, kernels
 from npunet.machine import memory
-from npunet.machine.backend import array_module
+from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band, sum_over_bands
+from npunet.machine.shapes import check_gradient
 
 
 class BatchNormContext(NamedTuple):
@@ -37,11 +37,11 @@ class BatchNormContext(NamedTuple):
     ``y`` is kept only with ReLU, for its sign.
     """
 
-    x: object
-    y: object
-    scale: object
-    mean: object
-    variance: object
+    x: Array
+    y: Array | None
+    scale: Array
+    mean: Array
+    variance: Array
     eps: float
 
 
@@ -69,13 +69,9 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
-    on_gpu = cuda.on_gpu(x)
     if mean is None:
-        mean, variance = kernels.moments(x) if on_gpu else _moments(x)
+        mean, variance = _moments(x)
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
-    if on_gpu:
-        y = kernels.normalise(x, factor, shift - factor * mean, relu)
-        return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
     y = memory.empty(x.shape, x.dtype, xp)
 
@@ -93,20 +89,15 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
 def batch_norm_backward(dy, ctx):
     """dy (N, H, W, C) -> dx like x, dscale (C,), dshift (C,)."""
     x, y, scale, mean, variance, eps = ctx
-    xp, on_gpu = array_module(dy), cuda.on_gpu(dy)
-    dshift, dscale, g = (*kernels.gradient_sums(dy, x, y, mean), dy) if on_gpu else _gradient_sums(dy, x, y, mean)
-    pixels, inverse = x.size // x.shape[3], 1 / xp.sqrt(variance + eps)
+    check_gradient("batch_norm_backward", dy, x.shape, x.dtype)
+    dshift, dscale, g = _gradient_sums(dy, x, y, mean)
+    pixels, inverse = x.size // x.shape[3], 1 / array_module(dy).sqrt(variance + eps)
     dscale = dscale * inverse
     # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
-    dx = (
-        kernels.normalise_backward(g, x, y, factor_g, factor_x, offset)
-        if on_gpu
-        else _sum_of_lines(g, x, factor_g, factor_x, offset)
-    )
-    return dx, dscale.astype(x.dtype), dshift.astype(x.dtype)
+    return _sum_of_lines(g, x, factor_g, factor_x, offset), dscale.astype(x.dtype), dshift.astype(x.dtype)
 
 
 def _gradient_sums(dy, x, y, mean):

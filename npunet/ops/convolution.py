@@ -27,24 +27,45 @@ How the sums are computed is the choice of an algorithm in conv_algorithms/; all
 from typing import NamedTuple
 
 from npunet.errors import InputError
-from npunet.gpu import cuda
-from npunet.machine.backend import array_module, device_of
+from npunet.gpu import by_device
+from npunet.gpu import convolution as gpu_convolution
+from npunet.machine.backend import Array, array_module
+from npunet.machine.shapes import check_gradient, output_shape
 from npunet.ops.conv_algorithms import ALGORITHMS, GPU_ALGORITHMS, choose
 
 KNOWN = ALGORITHMS | GPU_ALGORITHMS
+best = by_device(
+    lambda x, weight, padding: choose(x.shape, weight.shape, padding),
+    lambda x, weight, padding: gpu_convolution.choose(x.shape, weight.shape, padding, x.dtype),
+)
 
 
 class ConvolutionContext(NamedTuple):
     """What conv2d_backward needs. ``y`` is kept only with ReLU, for its sign."""
 
-    x: object
-    y: object
-    weight: object
+    x: Array
+    y: Array | None
+    weight: Array
     padding: int
     relu: bool
     has_bias: bool
     output_shape: tuple
     algorithm: str
+
+
+def conv2d_definition(x, weight, bias, padding=0):
+    """The definition as loops over every output number, tap and input channel."""
+    _, height, width, _ = x.shape
+    xp, y_shape = array_module(x), output_shape(x.shape, weight.shape, padding)
+    y = xp.empty(y_shape, x.dtype)
+    for image, i, j, k in xp.ndindex(y_shape):
+        total = bias[k]
+        for u, v, c in xp.ndindex(weight.shape[:3]):
+            row, column = i + u - padding, j + v - padding
+            if 0 <= row < height and 0 <= column < width:  # x is 0 outside
+                total = total + x[image, row, column, c] * weight[u, v, c, k]
+        y[image, i, j, k] = total
+    return y
 
 
 def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
@@ -57,7 +78,7 @@ def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
     """
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
-        algorithm = choose(x.shape, weight.shape, padding, "cuda" if cuda.on_gpu(x) else device_of(x), x.dtype)
+        algorithm = best(x, weight, padding)
     y = KNOWN[algorithm].forward(x, weight, bias, padding, relu)
     return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
 
@@ -69,10 +90,7 @@ def conv2d_backward(dy, ctx, need_dx=True):
     dx is None if not ``need_dx`` (the first layer of a network), dbias is None if there was no bias.
     Raises InputError if dy has not the shape and dtype of y.
     """
-    if dy.shape != ctx.output_shape or dy.dtype != ctx.x.dtype:
-        raise InputError(
-            f"conv2d_backward: dy is {dy.dtype} {dy.shape}; expected {ctx.x.dtype} {ctx.output_shape}, as y was"
-        )
+    check_gradient("conv2d_backward", dy, ctx.output_shape, ctx.x.dtype)
     algorithm = KNOWN[ctx.algorithm]
     dx, dweight, dbias = algorithm.backward(dy, ctx.x, ctx.y, ctx.weight, ctx.padding, ctx.relu, need_dx)
     return dx, dweight, dbias if ctx.has_bias else None

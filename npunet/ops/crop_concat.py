@@ -12,9 +12,23 @@ The upsampled channels come first, as in the network that the authors published.
 selection, so its adjoint puts the gradient back in place and leaves zeros where nothing was taken.
 """
 
+from typing import NamedTuple
+
+from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import array_module
 from npunet.machine.bands import each_band
+from npunet.machine.shapes import check_gradient
+
+
+class CropConcatContext(NamedTuple):
+    """What crop_concat_backward needs: channels of the upsampled part, and where the skip connection was cropped."""
+
+    channels: int
+    y_shape: tuple
+    skip_shape: tuple
+    window: tuple
+    dtype: object
 
 
 def crop_concat_definition(upsampled, skip):
@@ -34,11 +48,11 @@ def crop_concat_definition(upsampled, skip):
 def crop_concat(upsampled, skip):
     """upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) -> y (N, H, W, C + Cs), ctx.
 
-    Raises ValueError if the skip is smaller than the upsampled map.
+    Raises InputError if the skip is smaller than the upsampled map.
     """
     n, height, width, channels = upsampled.shape
     if skip.shape[1] < height or skip.shape[2] < width:
-        raise ValueError(
+        raise InputError(
             f"crop_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}"
         )
     xp = array_module(upsampled)
@@ -51,12 +65,13 @@ def crop_concat(upsampled, skip):
         y[image, rows, :, channels:] = central[image, rows]
 
     each_band(one_band, touches=(y, upsampled, central))
-    return y, (channels, skip.shape, window)
+    return y, CropConcatContext(channels, y.shape, skip.shape, window, y.dtype)
 
 
 def crop_concat_backward(dy, ctx):
     """dy (N, H, W, C + Cs) -> dupsampled (N, H, W, C), dskip (N, Hs, Ws, Cs)."""
-    channels, skip_shape, window = ctx
+    channels, y_shape, skip_shape, window, dtype = ctx
+    check_gradient("crop_concat_backward", dy, y_shape, dtype)
     xp = array_module(dy)
     dupsampled = memory.empty((*dy.shape[:3], channels), dy.dtype, xp)
     dskip = memory.empty(skip_shape, dy.dtype, xp)

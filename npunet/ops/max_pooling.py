@@ -14,10 +14,19 @@ An odd last row or column has no window: it is not read and gets no gradient. Th
 are chosen so that this never happens (§2; npunet/geometry.py).
 """
 
-from npunet.gpu import cuda, kernels
+from typing import NamedTuple
+
 from npunet.machine import memory
-from npunet.machine.backend import array_module
+from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band
+from npunet.machine.shapes import check_gradient
+
+
+class MaxPoolingContext(NamedTuple):
+    """What max_pool2d_backward needs: a pixel of x won its window if it is equal to that pixel of y."""
+
+    x: Array
+    y: Array
 
 
 def max_pool2d_definition(x):
@@ -37,8 +46,6 @@ def max_pool2d_definition(x):
 
 def max_pool2d(x):
     """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
-    if cuda.usable(x):
-        return kernels.max_pool2d(x)
     xp = array_module(x)
     n, height, width, channels = x.shape
     y = memory.empty((n, height // 2, width // 2, channels), x.dtype, xp)
@@ -50,7 +57,7 @@ def max_pool2d(x):
         xp.maximum(best, corners[3], out=best)
 
     each_band(one_band, touches=(y, x))
-    return y, (x, y)
+    return y, MaxPoolingContext(x, y)
 
 
 def max_pool2d_backward(dy, ctx, dskip=None):
@@ -59,9 +66,8 @@ def max_pool2d_backward(dy, ctx, dskip=None):
     dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in
     the same pass.
     """
-    if isinstance(ctx, kernels.Winners):
-        return kernels.max_pool2d_backward(dy, ctx, dskip)
     x, y = ctx
+    check_gradient("max_pool2d_backward", dy, y.shape, y.dtype)
     xp = array_module(dy)
     n, height, width, _ = x.shape
     dx = memory.empty(x.shape, dy.dtype, xp)

@@ -12,9 +12,23 @@ them is dropped. The paper does it the other way round, see crop_concat.py: ther
 larger one, and it is cropped.
 """
 
+from typing import NamedTuple
+
+from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import array_module
 from npunet.machine.bands import each_band
+from npunet.machine.shapes import check_gradient
+
+
+class PadConcatContext(NamedTuple):
+    """What pad_concat_backward needs: channels of the skip, and the rows and columns where the upsampled map lies."""
+
+    skip_channels: int
+    y_shape: tuple
+    down: slice
+    across: slice
+    dtype: object
 
 
 def pad_concat_definition(upsampled, skip):
@@ -35,11 +49,11 @@ def pad_concat_definition(upsampled, skip):
 def pad_concat(upsampled, skip):
     """upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) -> y (N, Hs, Ws, Cs + C), ctx.
 
-    Raises ValueError if the skip is smaller than the upsampled map.
+    Raises InputError if the skip is smaller than the upsampled map.
     """
     n, height, width, channels = upsampled.shape
     if skip.shape[1] < height or skip.shape[2] < width:
-        raise ValueError(
+        raise InputError(
             f"pad_concat: the skip connection {skip.shape} is smaller than the upsampled map {upsampled.shape}"
         )
     xp = array_module(upsampled)
@@ -59,12 +73,13 @@ def pad_concat(upsampled, skip):
             y[image, first:last, across, skip_channels:] = upsampled[image, first - top : last - top]
 
     each_band(one_band, touches=(y, skip, upsampled))
-    return y, (skip_channels, down, across)
+    return y, PadConcatContext(skip_channels, y.shape, down, across, y.dtype)
 
 
 def pad_concat_backward(dy, ctx):
     """dy (N, Hs, Ws, Cs + C) -> dupsampled (N, H, W, C), dskip (N, Hs, Ws, Cs)."""
-    skip_channels, down, across = ctx
+    skip_channels, y_shape, down, across, dtype = ctx
+    check_gradient("pad_concat_backward", dy, y_shape, dtype)
     xp = array_module(dy)
     n, skip_height, skip_width, channels = dy.shape
     dskip = memory.empty((n, skip_height, skip_width, skip_channels), dy.dtype, xp)

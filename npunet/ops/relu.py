@@ -6,7 +6,16 @@ x > 0 holds exactly where y > 0, so the context is the output itself: the input 
 At x = 0, where the function has a kink, the gradient is taken to be 0.
 """
 
-from npunet.machine.backend import array_module
+from typing import NamedTuple
+
+from npunet.machine.backend import Array, array_module
+from npunet.machine.shapes import check_gradient
+
+
+class ReLUContext(NamedTuple):
+    """The output is all that relu_backward needs."""
+
+    y: Array
 
 
 def relu_definition(x):
@@ -21,9 +30,10 @@ def relu_definition(x):
 def relu(x):
     """x of any shape -> y of the same shape and dtype, ctx. NaN stays NaN."""
     y = array_module(x).maximum(x, 0)
-    return y, y
+    return y, ReLUContext(y)
 
 
 def relu_backward(dy, ctx):
     """dy like y -> dx like x."""
-    return dy * (ctx > 0)
+    check_gradient("relu_backward", dy, ctx.y.shape, ctx.y.dtype)
+    return dy * (ctx.y > 0)

@@ -19,13 +19,24 @@ It is the adjoint ("transposed") of the 2x2 convolution with stride 2 that has t
 why it is also called transposed convolution: <up_conv(x), z> = <x, strided_conv(z)> for all x and z.
 """
 
-from npunet.gpu import cuda, kernels
+from typing import NamedTuple
+
+from npunet.errors import InputError
 from npunet.machine import memory
-from npunet.machine.backend import array_module
+from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import ceil_div, each_band, matmul, sum_over_bands
+from npunet.machine.shapes import check_gradient
 
 FEWEST_PIXELS = 512  # of a band: the matrix is read again for each
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+class UpConvolutionContext(NamedTuple):
+    """What up_conv2d_backward needs."""
+
+    x: Array
+    weight: Array
+    has_bias: bool
 
 
 def up_conv2d_definition(x, weight, bias):
@@ -46,10 +57,10 @@ def up_conv2d_definition(x, weight, bias):
 def up_conv2d(x, weight, bias=None):
     """x (N, H, W, C), weight (2, 2, C, K), bias (K,) or None -> y (N, 2H, 2W, K), ctx.
 
-    Raises ValueError if the shapes do not belong together.
+    Raises InputError if the shapes do not belong together.
     """
     if weight.shape[:2] != (2, 2) or weight.shape[2] != x.shape[3]:
-        raise ValueError(
+        raise InputError(
             f"up_conv2d: weight {weight.shape} does not fit x {x.shape}; expected (2, 2, {x.shape[3]}, C_out)"
         )
     xp = array_module(x)
@@ -71,7 +82,7 @@ def up_conv2d(x, weight, bias=None):
                 xp.add(columns[:, :, a], bias, out=blocks[image, rows, a])  # (rows, W, 2, K)
 
     each_band(one_band, touches=(x, y, y), fewest=ceil_div(FEWEST_PIXELS, width))  # columns: as large as y
-    return y, (x, weight, bias is not None)
+    return y, UpConvolutionContext(x, weight, bias is not None)
 
 
 def up_conv2d_backward(dy, ctx):
@@ -80,14 +91,13 @@ def up_conv2d_backward(dy, ctx):
     xp = array_module(dy)
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
+    check_gradient("up_conv2d_backward", dy, (n, 2 * height, 2 * width, outputs), x.dtype)
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
-
-    on_gpu = cuda.on_gpu(dy)
 
     def one_band(image, rows):
         block = dy[image, 2 * rows.start : 2 * rows.stop].reshape(-1, 2, width, 2, outputs)  # (rows, a, W, b, K)
         columns[image, rows] = block.swapaxes(1, 2)
-        return [columns[image, rows].sum(axis=(0, 1, 2, 3))] if has_bias and not on_gpu else []
+        return [columns[image, rows].sum(axis=(0, 1, 2, 3))] if has_bias else []
 
     dbias = sum_over_bands(one_band, touches=(columns, dy))
     columns = columns.reshape(-1, 4 * outputs)  # (N*H*W, 2*2*K)
@@ -96,9 +106,7 @@ def up_conv2d_backward(dy, ctx):
     dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
     matmul(x.reshape(-1, channels).T, columns, dmatrix)  # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
-    if not has_bias:
-        return dx, dweight, None
-    return dx, dweight, kernels.mask_and_sum(dy, None)[1] if on_gpu else dbias[0]
+    return dx, dweight, dbias[0] if has_bias else None
 
 
 def _as_matrix(weight):

@@ -15,13 +15,23 @@ narrow diagonal, a band of rows of y needs only the few rows of x that its part 
 a band.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.machine.bands import each_band
+from npunet.machine.bands import cached, each_band
+from npunet.machine.shapes import check_gradient
 
 COLUMNS = 64  # of the result in one product; its part of S is small and nearly full
+
+
+class UpsamplingContext(NamedTuple):
+    """What upsample2d_backward needs: the shape and dtype of x."""
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
 
 
 def upsample2d_definition(x):
@@ -46,12 +56,14 @@ def interpolation_matrix(size):
 
 def upsample2d(x):
     """x (N, H, W, C) -> y (N, 2H, 2W, C), ctx."""
-    return _two_products(interpolation_matrix(x.shape[1]), x, interpolation_matrix(x.shape[2])), x.shape
+    y = _two_products(interpolation_matrix(x.shape[1]), x, interpolation_matrix(x.shape[2]))
+    return y, UpsamplingContext(x.shape, x.dtype)
 
 
 def upsample2d_backward(dy, ctx):
     """dy (N, 2H, 2W, C) -> dx (N, H, W, C)."""
-    _, height, width, _ = ctx
+    n, height, width, channels = ctx.shape
+    check_gradient("upsample2d_backward", dy, (n, 2 * height, 2 * width, channels), ctx.dtype)
     return _two_products(interpolation_matrix(height).T, dy, interpolation_matrix(width).T)
 
 
@@ -59,8 +71,7 @@ def _two_products(down, x, across):
     """down x across^T for every channel: (H', H), (N, H, W, C), (W', W) -> (N, H', W', C), in bands of rows."""
     xp = array_module(x)
     n, _, width, channels = x.shape
-    columns = COLUMNS if xp is np else len(across)
-    blocks = [slice(start, start + columns) for start in range(0, len(across), columns)]
+    blocks = cached(len(across), COLUMNS, x)
     parts = [_reached(across[block]) for block in blocks]
     across = xp.asarray(across.astype(x.dtype))
     y = memory.empty((n, len(down), len(across), channels), x.dtype, xp)

@@ -40,21 +40,17 @@ GPU_ALGORITHMS = {
 FEW_PIXELS = 400
 
 
-def choose(x_shape, weight_shape, padding, device, dtype="float32"):
+def choose(x_shape, weight_shape, padding):
     """Name of the algorithm that ``algorithm="auto"`` takes;
-    benchmarks/results/convolution.txt is the reason for the rule.
-
-    device: "cpu"; "cuda" where CUDA kernels can be used; "gpu" for any other array that is not NumPy's.
+    benchmarks/results/convolution.txt is the reason for the rule. (A GPU has a rule of its own, in npunet/gpu.)
     """
-    if device == "cuda":
-        return gpu_convolution.choose(x_shape, weight_shape, padding, dtype)
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
     if kh * kw == 1:  # cols is x itself
         return "im2col"
     if c < 8:
         return "few_channels"
-    if (kh, kw) != (3, 3) or device == "gpu":
+    if (kh, kw) != (3, 3):
         return "shifted_gemm"
     if batch * height * width < FEW_PIXELS:  # Winograd's kernels, four times as large, cost more than they save
         return "im2col"
@@ -65,5 +61,5 @@ def scratch_bytes(x_shape, weight_shape, padding, itemsize):
     """Most bytes that a convolution needs for a moment on the CPU, forward or backward, on all threads, besides x
     (N, H, W, C), y, weight (kh, kw, C, K) and their gradients; for the algorithm that `choose` takes.
     """
-    algorithm = ALGORITHMS[choose(x_shape, weight_shape, padding, "cpu")]
+    algorithm = ALGORITHMS[choose(x_shape, weight_shape, padding)]
     return algorithm.scratch_bytes(x_shape, weight_shape, padding, itemsize)

@@ -1,6 +1,6 @@
 """What the convolution algorithms share: the input gradient, bias and ReLU of a band of rows."""
 
-from npunet.gpu import cuda, kernels
+from npunet.gpu import by_device, kernels
 from npunet.machine.backend import array_module
 from npunet.machine.shapes import crop_or_pad, flipped
 
@@ -15,13 +15,13 @@ def input_gradient(forward, dy, weight, padding):
 
 def add_bias_relu(band, bias, relu):
     """Adds bias (K,) and applies ReLU to band (..., K), in place, while the band is still in cache."""
-    if cuda.usable(band):
-        kernels.bias_relu(band, bias, relu)
-        return
     if bias is not None:
         band += bias
     if relu:
         array_module(band).maximum(band, 0, out=band)
+
+
+add_bias_relu = by_device(add_bias_relu, kernels.bias_relu)
 
 
 def masked(dy, y, relu):
