@@ -52,16 +52,16 @@ class Layer:
         """What forward(x, train=True) did before `forget`, to the same bits."""
         return self.forward(x, True)
 
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[Any]:
-        """The context of the last forward pass. It can be used once, but is kept if the backward pass refuses dy."""
+    def go_back(self, backward: Callable, dy: Array, *others: Any) -> Any:
+        """backward(dy, context, *others). The context serves once, but is kept if the operation refuses dy."""
         if self.context is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward: no forward pass to go back through; "
                 "call forward(x, train=True) once before each backward"
             )
-        yield self.context
+        gradients = backward(dy, self.context, *others)
         self.context = None
+        return gradients
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -110,8 +110,7 @@ class Convolution(Layer):
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         """Returns dx, or None if it is not needed (the first layer of a network)."""
-        with self.taken() as ctx:
-            dx, self.weight.grad, dbias = ops.conv2d_backward(dy, ctx, need_dx)
+        dx, self.weight.grad, dbias = self.go_back(ops.conv2d_backward, dy, need_dx)
         if self.bias:
             self.bias.grad = dbias
         return dx
@@ -164,8 +163,7 @@ class BatchNorm(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        with self.taken() as ctx:
-            dx, self.scale.grad, self.shift.grad = ops.batch_norm_backward(dy, ctx)
+        dx, self.scale.grad, self.shift.grad = self.go_back(ops.batch_norm_backward, dy)
         return dx
 
     def _normalise(self, x, mean=None, variance=None):
@@ -196,10 +194,11 @@ class UpConvolution(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        with self.taken() as (ctx, relu_ctx):
-            if self.relu:
-                dy = ops.relu_backward(dy, relu_ctx)
-            dx, self.weight.grad, self.bias.grad = ops.up_conv2d_backward(dy, ctx)
+        def both(dy, contexts):
+            ctx, relu_ctx = contexts
+            return ops.up_conv2d_backward(ops.relu_backward(dy, relu_ctx) if self.relu else dy, ctx)
+
+        dx, self.weight.grad, self.bias.grad = self.go_back(both, dy)
         return dx
 
 
@@ -212,8 +211,7 @@ class Upsampling(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        with self.taken() as ctx:
-            return ops.upsample2d_backward(dy, ctx)
+        return self.go_back(ops.upsample2d_backward, dy)
 
 
 class MaxPooling(Layer):
@@ -226,8 +224,7 @@ class MaxPooling(Layer):
 
     def backward(self, dy: Array, dskip: Array | None = None) -> Array:
         """dskip: the gradient by the same x from the skip connection, which is added."""
-        with self.taken() as ctx:
-            return ops.max_pool2d_backward(dy, ctx, dskip)
+        return self.go_back(ops.max_pool2d_backward, dy, dskip)
 
 
 class CropConcat(Layer):
@@ -240,8 +237,7 @@ class CropConcat(Layer):
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
         """Returns dupsampled, dskip."""
-        with self.taken() as ctx:
-            return ops.crop_concat_backward(dy, ctx)
+        return self.go_back(ops.crop_concat_backward, dy)
 
 
 class PadConcat(Layer):
@@ -254,8 +250,7 @@ class PadConcat(Layer):
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
         """Returns dupsampled, dskip."""
-        with self.taken() as ctx:
-            return ops.pad_concat_backward(dy, ctx)
+        return self.go_back(ops.pad_concat_backward, dy)
 
 
 class Tanh(Layer):
@@ -267,8 +262,7 @@ class Tanh(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        with self.taken() as ctx:
-            return ops.tanh_backward(dy, ctx)
+        return self.go_back(ops.tanh_backward, dy)
 
 
 NOTHING_DROPPED = Mask(key=0, rate=0.0)
@@ -289,8 +283,7 @@ class Dropout(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        with self.taken() as ctx:
-            return dy if ctx is NOTHING_DROPPED else ops.dropout_backward(dy, ctx)
+        return self.go_back(lambda dy, ctx: dy if ctx is NOTHING_DROPPED else ops.dropout_backward(dy, ctx), dy)
 
 
 @contextlib.contextmanager

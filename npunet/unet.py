@@ -77,14 +77,10 @@ class DoubleConvolution(Layer):
         return y
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
-        if not self.recompute:
-            return self.through_layers(dy, need_dx)
-        with self.taken() as y:
+        if self.recompute:
+            y = self.go_back(lambda dy, x: x, dy)
             for layer in self.layers.values():
                 y = layer.forward_again(y)
-            return self.through_layers(dy, need_dx)
-
-    def through_layers(self, dy: Array, need_dx: bool) -> Array | None:
         _, *layers = self.layers.values()
         for layer in reversed(layers):
             dy = layer.backward(dy)
