@@ -265,25 +265,24 @@ class Tanh(Layer):
         return self.go_back(ops.tanh_backward, dy)
 
 
-NOTHING_DROPPED = Mask(key=0, rate=0.0)
-
-
 class Dropout(Layer):
     """Dropout; does nothing outside training or with rate 0. `rng` is the network's, so that it can be saved."""
+
+    nothing_dropped = Mask(key=0, rate=0.0)
 
     def __init__(self, rate: float, rng: np.random.Generator) -> None:
         self.rate, self.rng = rate, rng
 
     def forward(self, x: Array, train: bool) -> Array:
         if not train or self.rate == 0:
-            self.keep(NOTHING_DROPPED, train)
+            self.keep(self.nothing_dropped, train)
             return x
         y, ctx = ops.dropout(x, self.rate, self.rng)
         self.keep(ctx, train)
         return y
 
     def backward(self, dy: Array) -> Array:
-        return self.go_back(lambda dy, ctx: dy if ctx is NOTHING_DROPPED else ops.dropout_backward(dy, ctx), dy)
+        return self.go_back(lambda dy, ctx: dy if ctx is self.nothing_dropped else ops.dropout_backward(dy, ctx), dy)
 
 
 @contextlib.contextmanager
