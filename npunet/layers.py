@@ -195,8 +195,7 @@ class UpConvolution(Layer):
 
     def backward(self, dy: Array) -> Array:
         def both(dy, contexts):
-            ctx, relu_ctx = contexts
-            return ops.up_conv2d_backward(ops.relu_backward(dy, relu_ctx) if self.relu else dy, ctx)
+            return ops.up_conv2d_backward(ops.relu_backward(dy, contexts[1]) if self.relu else dy, contexts[0])
 
         dx, self.weight.grad, self.bias.grad = self.go_back(both, dy)
         return dx
