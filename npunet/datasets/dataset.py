@@ -1,6 +1,6 @@
-"""What a training set is: images with the class and the instance of every pixel (§3: labels for Eq.
+"""What a training set is: images with the class and the instance of every pixel (§3).
 
-1, instances for Eq. 2).
+Eq. 1 needs the labels, Eq. 2 the instances.
 """
 
 from dataclasses import dataclass

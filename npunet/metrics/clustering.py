@@ -21,7 +21,7 @@ from npunet.metrics.threshold_sweep import measure
 
 
 @measure(larger_is_better=True)
-def v_rand(interior, truth):
+def v_rand(interior: np.ndarray, truth: np.ndarray) -> float:
     """Foreground-restricted Rand score after border thinning -> (score, threshold). 1 is perfect.
 
     ISBI 2012's final ranking. Called as v_rand(prob, truth):
@@ -34,7 +34,7 @@ def v_rand(interior, truth):
 
 
 @measure(larger_is_better=True)
-def v_info(interior, truth):
+def v_info(interior: np.ndarray, truth: np.ndarray) -> float:
     """Foreground-restricted information score after border thinning -> (score, threshold). 1 is perfect.
 
     Called as v_info(prob, truth), otherwise as `v_rand`.
@@ -43,7 +43,7 @@ def v_info(interior, truth):
 
 
 @measure(larger_is_better=False)
-def rand_error(interior, truth):
+def rand_error(interior: np.ndarray, truth: np.ndarray) -> float:
     """1 - the foreground-restricted Rand score *without* thinning -> (error, threshold). 0 is perfect.
 
     Table 1's "Rand error". Called as rand_error(prob, truth).
@@ -55,7 +55,7 @@ def rand_error(interior, truth):
     return 1 - rand_f_score(ndimage.label(interior)[0], truth)
 
 
-def rand_f_score(regions, truth):
+def rand_f_score(regions: np.ndarray, truth: np.ndarray) -> float:
     """V_rand of two (H, W) maps of numbers, 0 = background, without thinning; 1 if the truth has no foreground."""
     table, singles = contingency_table(regions, truth)
     pairs_in_both = np.square(table.data).sum() + singles  # ordered pairs, a pixel with itself among them
@@ -64,7 +64,7 @@ def rand_f_score(regions, truth):
     return float(2 * pairs_in_both / (pairs_in_regions + pairs_in_cells)) if pairs_in_cells else 1.0
 
 
-def information_f_score(regions, truth):
+def information_f_score(regions: np.ndarray, truth: np.ndarray) -> float:
     """V_info of two (H, W) maps of numbers, 0 = background, without thinning; 1 if the truth has no foreground."""
     table, singles = contingency_table(regions, truth)
     cell_sizes = _cell_sizes(table, truth)
@@ -80,7 +80,7 @@ def information_f_score(regions, truth):
     return float(2 * (h_regions + h_cells - h_both) / (h_regions + h_cells))
 
 
-def contingency_table(regions, truth):
+def contingency_table(regions: np.ndarray, truth: np.ndarray) -> tuple[sparse.csr_array, int]:
     """How many pixels cell and region share, among the truth's foreground: (table, singles).
 
     table     sparse (cells + 1, regions + 1) float64, table[j, i] = pixels in cell j and region i; row and column 0 are
@@ -93,7 +93,7 @@ def contingency_table(regions, truth):
     return pixels.tocsr(), int(np.count_nonzero(truth)) - pixels.nnz  # tocsr adds up equal places
 
 
-def thin_borders(interior):
+def thin_borders(interior: np.ndarray) -> np.ndarray:
     """Regions of the proposal with borders one pixel wide: interior (H, W) bool -> (H, W) int32, 0 = border.
 
     A watershed of the flat border area: the 4-connected components of ``interior`` grow into it at equal speed until

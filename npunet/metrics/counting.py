@@ -19,7 +19,7 @@ from npunet.instances.numbers import touching
 from npunet.metrics.clustering import contingency_table
 
 
-def count_errors(found, truth):
+def count_errors(found: np.ndarray, truth: np.ndarray) -> Counter[str]:
     """{"true", "found", "merged", "split", "missed", "invented"} -> Counter of ints. found, truth:
     (H, W) cell numbers, 0 = background.
     """
@@ -46,7 +46,7 @@ def count_errors(found, truth):
     )
 
 
-def touching_cells(truth, reach=2):
+def touching_cells(truth: np.ndarray, reach: int = 2) -> np.ndarray:
     """Numbers of the cells that have a pixel of another cell within ``reach`` pixels (of a square window);
     truth (H, W), 0 = background.
     """

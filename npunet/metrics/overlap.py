@@ -5,17 +5,17 @@ import numpy as np
 from npunet.errors import InputError
 from npunet.machine.backend import to_cpu
 from npunet.metrics.clustering import contingency_table
-from npunet.metrics.threshold_sweep import measure, sections
+from npunet.metrics.threshold_sweep import Sections, measure, sections
 
 
-def pixel_accuracy(labels, truth):
+def pixel_accuracy(labels: np.ndarray, truth: np.ndarray) -> float:
     """The share of pixels whose label is the true one; arrays of one shape, any integers or booleans."""
     labels, truth = _pair(labels, truth)
     return float(np.mean(labels == truth))
 
 
 @measure(larger_is_better=False)
-def pixel_error(interior, truth):
+def pixel_error(interior: np.ndarray, truth: np.ndarray) -> float:
     """1 - F-score of the interior pixels -> (error, threshold). 0 is perfect. Table 1's "pixel error".
 
     Called as pixel_error(prob, truth), both (S, H, W): see `threshold_sweep.sweep`. The challenge defined it as 1 - the
@@ -25,7 +25,7 @@ def pixel_error(interior, truth):
     return 1 - pixel_f_score(interior, truth > 0)
 
 
-def iou(mask, truth):
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of two masks (Jaccard 1912, https://doi.org/10.1111/j.1469-8137.1912.tb05611.x); Table 2.
 
     mask, truth    arrays of one shape, nonzero = object. 1 is perfect, and is the answer where both are empty.
@@ -35,7 +35,7 @@ def iou(mask, truth):
     return np.count_nonzero((mask != 0) & (truth != 0)) / union if union else 1.0
 
 
-def dice(mask, truth):
+def dice(mask: np.ndarray, truth: np.ndarray) -> float:
     """Twice the intersection over the sum of the areas (Dice 1945, https://doi.org/10.2307/1932409) = the F-score of
     the pixels.
 
@@ -49,7 +49,7 @@ def dice(mask, truth):
 pixel_f_score = dice
 
 
-def seg(instances, truth):
+def seg(instances: Sections, truth: Sections) -> float:
     """SEG of the cell tracking challenge: the mean over the true cells of their IoU with the cell found in their place.
 
     A found cell S is the match of a true cell R if it covers more than half of it, |R and S| > |R| / 2 (there is at
@@ -66,7 +66,7 @@ def seg(instances, truth):
     return float(scores.mean()) if scores.size else float("nan")
 
 
-def cell_ious(found, truth):
+def cell_ious(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The terms of `seg`: (numbers of the true cells, (n,) int64;
     IoU of each with its match, (n,) float64, 0 without one).
 

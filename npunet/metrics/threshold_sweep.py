@@ -4,6 +4,8 @@ cut it at eleven thresholds, score each cut, keep the best one (as the ISBI 2012
 One threshold serves all sections: the best mean counts, not the mean of the bests.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -13,6 +15,7 @@ from npunet.machine.backend import to_cpu
 THRESHOLDS = tuple(step / 10 for step in range(11))  # Python floats: they compare in the precision of the probabilities
 
 
+Sections = np.ndarray | Sequence[np.ndarray]  # (S, H, W), (H, W), or a list of (H, W)
 MEASURES = {}  # every Measure by its name
 
 
@@ -22,16 +25,16 @@ class Measure:
     of_cut(interior, truth) is the score of one thresholded section, as in `sweep`. Made by the decorator `measure`.
     """
 
-    def __init__(self, of_cut, larger_is_better):
+    def __init__(self, of_cut: Callable[[np.ndarray, np.ndarray], float], larger_is_better: bool) -> None:
         self.of_cut, self.larger_is_better = of_cut, larger_is_better
         self.__name__, self.__doc__, self.__module__ = of_cut.__name__, of_cut.__doc__, of_cut.__module__
         MEASURES[self.__name__] = self
 
-    def __call__(self, prob, truth):
+    def __call__(self, prob: Sections, truth: Sections) -> tuple[float, float]:
         scores, threshold = self.per_section(prob, truth)
         return float(scores.mean()), threshold
 
-    def per_section(self, prob, truth):
+    def per_section(self, prob: Sections, truth: Sections) -> tuple[np.ndarray, float]:
         """(scores (S,) of each section at the common best threshold, that threshold)."""
         scores = sweep(self.of_cut, prob, truth)  # (11, S)
         mean = scores.mean(axis=1)
@@ -39,12 +42,12 @@ class Measure:
         return scores[best], THRESHOLDS[best]
 
 
-def measure(larger_is_better):
+def measure(larger_is_better: bool) -> Callable[[Callable], Measure]:
     """Decorator: the score of one thresholded section becomes a `Measure` of probabilities."""
     return lambda of_cut: Measure(of_cut, larger_is_better)
 
 
-def per_section(name, prob, truth):
+def per_section(name: str | Measure, prob: Sections, truth: Sections) -> tuple[np.ndarray, float]:
     """The scores behind a mean: (scores (S,) of each section at the common best threshold, that threshold).
 
     name           "v_rand", "v_info", "rand_error", "warping_error" or "pixel_error"; or that measure itself
@@ -53,7 +56,7 @@ def per_section(name, prob, truth):
     return (name if isinstance(name, Measure) else MEASURES[name]).per_section(prob, truth)
 
 
-def sweep(of_cut, prob, truth):
+def sweep(of_cut: Callable[[np.ndarray, np.ndarray], float], prob: Sections, truth: Sections) -> np.ndarray:
     """of_cut(interior, truth) for every threshold and section: (11, S) float64.
 
     prob     (S, H, W) or (H, W) or a list of (H, W): probability of cell interior
@@ -87,7 +90,7 @@ def sweep(of_cut, prob, truth):
     return scores
 
 
-def sections(stack, what):
+def sections(stack: Sections, what: str) -> list[np.ndarray]:
     """A list of (H, W) NumPy arrays."""
     stack = [to_cpu(section) for section in stack] if isinstance(stack, (list, tuple)) else to_cpu(stack)
     if not isinstance(stack, list):
@@ -99,7 +102,7 @@ def sections(stack, what):
     return stack
 
 
-def cells_of(truth):
+def cells_of(truth: np.ndarray) -> np.ndarray:
     """Numbers of the cells, (H, W) int: truth itself, or the 4-connected components of a mask (bool, 0/1 or 0/255)."""
     if truth.dtype == bool or truth.max() == 1 or (truth.max() == 255 and not np.any((truth > 0) & (truth < 255))):
         return ndimage.label(truth)[0]

@@ -1,6 +1,5 @@
-"""The warping error: what is wrong beyond moving boundaries (Jain et al.
-
-2010, https://doi.org/10.1109/CVPR.2010.5539950; Table 1).
+"""The warping error (Table 1): what is wrong beyond moving boundaries. Jain et al. 2010,
+https://doi.org/10.1109/CVPR.2010.5539950.
 
 A membrane drawn two pixels to the left is no mistake in the shape of things; a gap in it is. So the truth may be warped
 towards the proposal first, pixel by pixel, as long as its topology stays: only simple points may be flipped. What still
@@ -31,7 +30,7 @@ NEIGHBOURS = [
 
 
 @measure(larger_is_better=False)
-def warping_error(interior, truth):
+def warping_error(interior: np.ndarray, truth: np.ndarray) -> float:
     """-> (error, threshold). 0 is perfect. Called as warping_error(prob, truth), both (S, H, W): see
     `threshold_sweep.sweep`.
     """
@@ -43,7 +42,7 @@ def warping_error(interior, truth):
 warping_error_of_cut = warping_error.of_cut  # interior (H, W) bool, truth (H, W) cells 1..n -> float
 
 
-def warp(truth, proposal):
+def warp(truth: np.ndarray, proposal: np.ndarray) -> np.ndarray:
     """``truth`` (H, W) bool, deformed towards ``proposal`` by flipping simple points until none is left that would
     help.
 
@@ -78,7 +77,7 @@ def warp(truth, proposal):
 
 
 @functools.cache
-def is_simple_table():
+def is_simple_table() -> np.ndarray:
     """(256,) bool: is a pixel with these eight neighbours simple? Bit k of the index is neighbour k of NEIGHBOURS
     being interior.
 

@@ -1,6 +1,6 @@
-"""The U-Net as a painter: from picture to picture in one pass, trained by what VGG sees (Johnson et al.
+"""The U-Net as a painter: from picture to picture in one pass, trained by what VGG sees.
 
-2016, arXiv 1603.08155).
+Johnson et al. 2016, arXiv 1603.08155.
 
     content (N, H, W, 3) in 0..1 -> normalised as for VGG -> UNet(3, 3, variant="style") -> tanh -> picture in 0..1
 

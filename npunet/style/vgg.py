@@ -26,13 +26,19 @@ Caffe, saw 0..255; in files converted from it, with that folded into the first l
 large, and 1e6 would mean something else. `VGG.unit` tells which.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npunet import initialization, ops
 from npunet.errors import InputError
 from npunet.files import torch_files
 from npunet.machine import memory
-from npunet.machine.backend import array_module, resolve_device, to_device
+from npunet.machine.backend import Array, array_module, resolve_device, to_device
 from npunet.machine.bands import each_band
 from npunet.machine.shapes import flipped
 from npunet.machine.threads import blas_on_one_thread
@@ -42,7 +48,7 @@ CHANNELS = (64, 128, 256, 512, 512)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, in 0..1
 
 
-def chain(kind):
+def chain(kind: str) -> list[tuple[str, int]]:
     """The layers in order: [(name, torchvision's module number)], "conv1_1" 0, "conv1_2" 2, "pool1" 4, "conv2_1" 5, ...
 
     with ReLUs between.
@@ -57,7 +63,7 @@ def chain(kind):
     return layers
 
 
-def weight_shape(kind, name):
+def weight_shape(kind: str, name: str) -> tuple[int, ...]:
     """(3, 3, C, K) of one of the convolutions of `chain`."""
     block, place = int(name[4]), int(name[6:])
     channels = CHANNELS[block - 1] if place > 1 else (3, *CHANNELS)[block - 1]
@@ -71,19 +77,26 @@ class VGG:
     `random`. unit: 1, or 58 if the weights are of Caffe's scale (see above); the losses divide features by it.
     """
 
-    def __init__(self, weights, kind="vgg19", *, device="cpu", dtype="float32"):
+    def __init__(
+        self,
+        weights: dict[str, tuple[np.ndarray, np.ndarray]],
+        kind: str = "vgg19",
+        *,
+        device: str = "cpu",
+        dtype: DTypeLike = "float32",
+    ) -> None:
         self.kind, self.dtype, self.device = kind, np.dtype(dtype), resolve_device(device)
         self.weights = {
             name: tuple(to_device(np.ascontiguousarray(array, self.dtype), self.device) for array in pair)
             for name, pair in weights.items()
         }
-        self.context = None
+        self.context: list | None = None
         self.turned = {}  # the flipped kernels, once backward has asked for them: NumPy turns slowly
         size = float(np.sqrt(np.mean(np.square(weights["conv1_1"][0], dtype=np.float64)))) if weights else 0.0
         self.unit = 255 * sum(STD) / 3 if size > 1 else 1.0  # torchvision's 0.2, Caffe's 11
 
     @classmethod
-    def load(cls, path, *, device="cpu", dtype="float32"):
+    def load(cls, path: str | Path, *, device: str = "cpu", dtype: DTypeLike = "float32") -> VGG:
         """From torchvision's .pth, or .safetensors:
         the whole network or `features` alone, cut off after any layer, float16 or float32.
 
@@ -120,7 +133,7 @@ class VGG:
         return cls(weights, kind, device=device, dtype=dtype)
 
     @classmethod
-    def random(cls, kind="vgg19", seed=0, *, device="cpu", dtype="float32"):
+    def random(cls, kind: str = "vgg19", seed: int = 0, *, device: str = "cpu", dtype: DTypeLike = "float32") -> VGG:
         """All layers with random weights, N(0, sqrt(2 / N)), for those who have no file.
 
         What to expect: its first layers are filters enough that their Gram matrices carry colours and fine texture
@@ -139,11 +152,11 @@ class VGG:
         return cls(weights, kind, device=device, dtype=dtype)
 
     @property
-    def layers(self):
+    def layers(self) -> list[str]:
         """Names of the convolutions that it has weights for."""
         return list(self.weights)
 
-    def checked(self, layers):
+    def checked(self, layers: Sequence[str]) -> list[str]:
         """The names as this class spells them, "relu3_4" as "conv3_4". Raises InputError for one that is not there."""
         names = [name.replace("relu", "conv", 1) for name in layers]
         for name in names:
@@ -157,7 +170,7 @@ class VGG:
         return names
 
     @blas_on_one_thread()
-    def forward(self, image, layers, train=True):
+    def forward(self, image: Array, layers: Sequence[str], train: bool = True) -> dict[str, Array]:
         """Pictures (N, H, W, 3) in 0..1 -> {layer: (N, h, w, C)}, after the ReLU;
         nothing above the last of `layers` is computed.
 
@@ -190,7 +203,7 @@ class VGG:
         return {name: features[name] for name in layers}
 
     @blas_on_one_thread()
-    def backward(self, gradients):
+    def backward(self, gradients: dict[str, Array]) -> Array:
         """{layer: dL/dfeatures} for layers of the last forward(train=True) -> dL/dpicture (N, H, W, 3);
         uses up what forward kept.
         """
@@ -216,7 +229,7 @@ class VGG:
         return dx / xp.asarray(np.array(STD, self.dtype))
 
 
-def through_relu(gradients, y):
+def through_relu(gradients: Sequence[Array], y: Array) -> Array:
     """The sum of one or two gradients (N, H, W, C) where y > 0, else 0: a new array."""
     xp = array_module(y)
     dz = memory.empty(y.shape, y.dtype, xp)
