@@ -5,7 +5,9 @@ import inspect
 
 import pytest
 
-TYPED = """unet layers variants geometry tiling weight_map initialization gradient_check figure_1 metrics style.vgg""".split()
+TYPED = (
+    "unet layers variants geometry tiling weight_map initialization gradient_check figure_1 metrics style.vgg".split()
+)
 
 
 def public(module):
