@@ -9,6 +9,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ex
 mathjax_path = "mathjax/tex-svg.js"  # one file without fonts; build.py copies it out of sphinx-mathjax-offline
 html_theme = "furo"
 html_static_path = ["_static"]
+html_favicon = "_static/u.svg"
 html_css_files = ["npunet.css"]
 html_theme_options = {"top_of_page_buttons": []}
 html_copy_source = False
@@ -20,6 +21,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "colon_fence"
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "myst.xref_missing"]
 default_role = "code"
+highlight_language = "none"  # an indented block of a docstring is a formula or a table
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

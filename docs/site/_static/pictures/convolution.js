@@ -65,7 +65,7 @@
           N.element("text", {x: (j + 0.5) * side + 1, y: (i + 0.5) * side + 6, "text-anchor": "middle"}, `${value}`));
         if (result) {
           const go = () => { if (cursor[0] !== i || cursor[1] !== j) { cursor = [i, j]; draw(); } };
-          cell.addEventListener("pointerenter", go);
+          cell.addEventListener("pointermove", go);  // not pointerenter: a redrawn cell would enter a resting pointer
           cell.addEventListener("pointerdown", go);
         }
         svg.append(cell);

@@ -39,19 +39,19 @@
   };
 
   N.picture("fig1", (place) => {
-    const svg = N.element("svg", {viewBox: "0 0 760 430", class: "np-fig1", role: "img"});
+    const svg = N.element("svg", {viewBox: "0 0 760 500", class: "np-fig1", role: "group"});
     const says = N.element("p", {class: "np-says", "aria-live": "polite"});
     let tile = 572, focus = null;
 
     function map(x, y, side, label, channels, kind, level) {
-      const height = Math.max(8, 78 * side / tile + 10), width = 6 + 3 * Math.log2(channels + 1);
+      const height = Math.max(8, 60 * side / tile + 8), width = 6 + 3 * Math.log2(channels + 1);
       const group = N.element("g", {class: `np-map np-${kind}`, tabindex: "0", role: "button",
         "aria-label": `${label}: ${side} x ${side}, ${channels} channels`, "data-side": side},
         N.element("rect", {x: x - width / 2, y: y - height / 2, width, height, rx: 1}),
         N.element("text", {x, y: y - height / 2 - 4, "text-anchor": "middle"}, `${channels}`),
         N.element("text", {x, y: y + height / 2 + 12, "text-anchor": "middle"}, `${side}²`));
       const look = () => { focus = {label, side, channels, level}; explain(); };
-      for (const name of ["pointerenter", "focus", "pointerdown"]) group.addEventListener(name, look);
+      for (const name of ["pointermove", "focus", "pointerdown"]) group.addEventListener(name, look);
       return group;
     }
 
@@ -79,18 +79,18 @@
       svg.replaceChildren();
       if (!found) { explain(); return; }
       svg.setAttribute("aria-label", `The U-Net for a tile of ${tile}: output ${found.output}`);
-      const yOf = level => 62 + level * 84, names = ["enters", "after the first convolution", "after the second"];
+      const yOf = level => 58 + level * 100, names = ["enters", "after the first convolution", "after the second"];
       const line = (x1, y1, x2, y2, kind) => svg.append(N.element("line", {x1, y1, x2, y2, class: `np-arrow np-${kind}`}));
       for (let level = 0; level < 4; level++) {
         const base = 64 * 2 ** level, y = yOf(level), x = 40 + level * 58, right = 720 - level * 58;
         const channels = [level ? base / 2 : 1, base, base];
-        line(x + 96, y, right - 110, y, "copy");
+        line(x + 104, y, right - 110, y, "copy");
         line(x + 80, y + 24, x + 62, yOf(level + 1) - 30, "pool");
         line(right - 64, yOf(level + 1) - 30, right - 84, y + 24, "up");
-        line(x, y, x + 80, y, "conv");
+        line(x, y, x + 88, y, "conv");
         line(right - 90, y, right, y, "conv");
         found.down[level].forEach((side, i) =>
-          svg.append(map(x + 40 * i, y, side, `level ${level}, ${names[i]}`, channels[i], "down", level)));
+          svg.append(map(x + 44 * i, y, side, `level ${level}, ${names[i]}`, channels[i], "down", level)));
         found.up[level].forEach((side, i) =>
           svg.append(map(right - 90 + 45 * i, y, side, `level ${level} on the way up, ${i ? names[i] : "concatenated"}`,
                          i ? base : 2 * base, i ? "up" : "joined", null)));
