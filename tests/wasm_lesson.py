@@ -1,6 +1,6 @@
 """Lesson 1's training, and a gradient check, as a program: it runs in CPython for WebAssembly as it runs here.
 
-    python tests/wasm_lesson.py STEPS      prints one line of JSON
+python tests/wasm_lesson.py STEPS      prints one line of JSON
 """
 
 import json

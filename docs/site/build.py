@@ -31,9 +31,9 @@ IN_LESSON = {  # the interactive picture of a lesson stands after its first cell
 }
 
 
-RUN = """<p class="np-run"><a href="../lite/lab/index.html?path={name}.ipynb">Run this lesson in the page</a>: npunet and
-the lesson come with this site, Python for the browser (Pyodide, with NumPy, SciPy and Matplotlib) comes from
-cdn.jsdelivr.net. It needs a web server; from a disk, <code>python -m http.server</code> is one.</p>
+RUN = """<p class="np-run"><a href="../lite/lab/index.html?path={name}.ipynb">Run this lesson in the page</a>.
+npunet and the lesson come with this site. Python for the browser (Pyodide, with NumPy, SciPy and Matplotlib) comes from
+cdn.jsdelivr.net. It needs a web server; <code>python -m http.server</code> is one.</p>
 
 """
 
