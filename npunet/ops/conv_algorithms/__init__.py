@@ -37,7 +37,7 @@ GPU_ALGORITHMS = {
     "tensor_cores": gpu_convolution.TENSOR_CORES_TF32,  # for CuPy arrays only
     "few_channels_cuda": gpu_few_channels,
 }
-FEW_PIXELS = 400
+FEW_PIXELS = 200
 
 
 def choose(x_shape, weight_shape, padding):

@@ -49,8 +49,10 @@ SMALL_KERNEL = 1 << 13  # c k up to which U stays in a core's cache
 BAND_TILES = 100  # tiles of a band with such a kernel: V and M stay in cache too
 BAND_PRODUCT = 1000000  # ... but tiles c k at most this: up to here OpenBLAS has a faster product
 LARGE_BAND = 300  # tiles of a band with a larger kernel, which is read again for each band
+BANDS_EACH = 3  # ... but so many bands for each thread at least: threads are rarely equally fast
 FEW = 5  # tiles for each output channel, below which U should be read once only
 BLOCK_KERNELS = 1 << 17  # kernels (c, k) of a block of channels that a thread then takes
+SMALL_BLOCK = 32  # channels of a block that are enough to have it as small as BAND_PRODUCT asks
 
 
 class Winograd:
@@ -101,7 +103,7 @@ class Winograd:
             products = multiply(v, u, bias, turns.next((*v.shape[:4], k)))  # M = V @ U
             grid.write(at, products, y, band, relu, turns)  # Y = A^T M A
 
-        each(one_band, grid.bands(*band_shape(grid, c, k)), x)
+        each(one_band, grid.bands(*band_shape(grid, c, k, BANDS_EACH)), x)
 
     def _forward_by_channels(self, x, weight, bias, padding, relu, grid, y):
         bt, g, at = self._matrices(x)
@@ -117,7 +119,7 @@ class Winograd:
             for band in grid.bands(1):
                 grid.write(at, products[:, :, band.slot], y[..., block], band, relu, Scratch("tiles", 2, x))
 
-        each(one_block, blocks(k, block_size(k, c)), x)
+        each(one_block, blocks(k, block_size(k, c, grid.count)), x)
 
     def _gradient_by_tiles(self, dy, x, y, padding, grid, masked, dweight):
         bt, gt, a = self._transposed(x)
@@ -155,7 +157,7 @@ class Winograd:
             two_sided(gt, du.reshape(t, t, -1, k), dweight[:, :, block])  # dg = G^T dU G
 
         each(one_band, grid.bands(1), x)
-        each(one_block, blocks(c, block_size(c, k)), x)
+        each(one_block, blocks(c, block_size(c, k, grid.count)), x)
         return bias_gradient(dm)
 
     def _matrices(self, x):
@@ -171,8 +173,8 @@ class Winograd:
         (c, k), threads = weight_shape[2:], get_num_threads()
         grid = TileGrid(output_shape(x_shape, weight_shape, padding), self.m)
         if by_channels(grid, c, k):  # V, dM; of each thread U or dU, M
-            kernels = max(block_size(k, c) * c, block_size(c, k) * k)
-            numbers = grid.count * (c + k) + threads * (kernels + grid.count * block_size(k, c))
+            kernels = max(block_size(k, c, grid.count) * c, block_size(c, k, grid.count) * k)
+            numbers = grid.count * (c + k) + threads * (kernels + grid.count * block_size(k, c, grid.count))
         else:  # of each thread dU and its sum, V, dM, and their like in turns
             rows, columns = band_shape(grid, c, k)
             numbers = threads * (2 * c * k + rows * columns * (c + k + 2 * max(c, k)))
@@ -211,10 +213,10 @@ def by_channels(grid, c, k):
     return grid.count < FEW * k and c * k > SMALL_KERNEL
 
 
-def band_shape(grid, c, k):
-    """Rows of tiles and tiles in a row of a band, for the strategy by tiles."""
+def band_shape(grid, c, k, each=1):
+    """Rows of tiles and tiles in a row of a band, in the strategy by tiles; at least ``each`` bands for a thread."""
     if c * k > SMALL_KERNEL:
-        share = ceil_div(grid.down * grid.batch, get_num_threads())
+        share = ceil_div(grid.down * grid.batch, each * get_num_threads())
         return max(1, min(LARGE_BAND // grid.across, share)), grid.across
     count = max(8, min(BAND_TILES, BAND_PRODUCT // (c * k)))
     rows = min(grid.down, max(1, round(count**0.5 / 2)))
@@ -222,11 +224,17 @@ def band_shape(grid, c, k):
     return rows, ceil_div(grid.across, pieces)
 
 
-def block_size(channels, others):
-    """Channels on one side that a thread takes at a time, with ``others`` on the other side, so that no thread goes
-    without.
+def block_size(channels, others, tiles=0):
+    """Channels on one side that a thread takes at a time, with ``others`` on the other side and ``tiles`` in a product;
+    every thread has as many blocks.
     """
-    return max(1, min(BLOCK_KERNELS // others, ceil_div(channels, get_num_threads())))
+    threads = get_num_threads()
+    size = max(1, min(BLOCK_KERNELS // others, ceil_div(channels, threads)))
+    small = BAND_PRODUCT // (others * max(1, tiles))
+    if small >= SMALL_BLOCK:
+        size = min(size, small)
+    size = ceil_div(channels, threads * ceil_div(channels, threads * size))
+    return min(channels, ceil_div(size, 16) * 16)  # 16 numbers are a register
 
 
 F4 = Winograd([0, 1, -1, 1 / 2, -2])  # largest error over largest value, 64 .. 1024 channels: 2 to 5 millionths
