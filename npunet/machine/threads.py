@@ -15,10 +15,14 @@ import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from queue import SimpleQueue
+from time import perf_counter, sleep
 
 from threadpoolctl import ThreadpoolController
 
 from npunet.errors import InputError
+
+AWAKE = 3e-4  # seconds that a thread stays awake for more work: waking a core that sleeps costs about as much
+MANY = 8  # threads; so many would fight for Python's lock, and sleep at once
 
 _lock = threading.Lock()
 _local = threading.local()  # .inside: this thread is working for `parallel` already; .worker: see `worker`
@@ -92,6 +96,7 @@ def parallel(task: Callable[[int], object], count: int, fixed: bool = False) -> 
         try:
             _work(shares)  # also the shares of helpers that have yet to wake up
         finally:
+            _stay_awake(lambda: all(share.finished for share in shares))
             for share in shares:
                 share.lock.acquire()  # when its helper is done; and nobody can begin it any more
     errors = [share.error for share in shares if share.error is not None]
@@ -117,7 +122,7 @@ class _Share:
 
     def __init__(self, task, number, indices):
         self.task, self.number, self.indices = task, number, indices
-        self.lock, self.begun, self.error = threading.RLock(), False, None
+        self.lock, self.begun, self.finished, self.error = threading.RLock(), False, False, None
 
     def work(self):
         """Does the share, unless somebody has begun it."""
@@ -133,6 +138,7 @@ class _Share:
             self.error = error
         finally:
             _local.inside, _local.worker = False, 0
+            self.finished = True
             self.lock.release()
 
 
@@ -158,8 +164,17 @@ def _helper_jobs():
 
 
 def _serve(jobs):
-    while _serve_one(jobs.get()):
-        pass
+    while True:
+        _stay_awake(lambda: not jobs.empty())
+        if not _serve_one(jobs.get()):
+            return
+
+
+def _stay_awake(until):
+    """Waits for until() to be true, AWAKE seconds at most, without letting the core fall asleep."""
+    end = perf_counter() + (AWAKE if get_num_threads() < MANY else 0)
+    while not until() and perf_counter() < end:
+        sleep(0)  # lets go of Python's lock, and of the core if somebody else wants it
 
 
 def _serve_one(shares):
