@@ -40,9 +40,8 @@ def rows():
     sample = datasets.synthetic(n_sections=1).samples[0]
     rng = np.random.default_rng(0)
     noise = ndimage.gaussian_filter(rng.standard_normal(sample.labels.shape), 2)
-    probability = (
-        ndimage.gaussian_filter(sample.labels.astype(np.float64), 1.5) + 1.5 * noise
-    )  # about a tenth of the pixels wrong
+    # about a tenth of the pixels wrong
+    probability = ndimage.gaussian_filter(sample.labels.astype(np.float64), 1.5) + 1.5 * noise
     probability = probability.clip(0, 1).astype(np.float32)
     for w0 in (10.0, 0.0):
         settings = augmentation.Settings(w0=w0)

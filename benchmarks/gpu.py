@@ -132,9 +132,8 @@ def machine(device, options):
         device.tf32(on)
         ms = statistics.median(device.times(lambda: cublas.batched_matmul(a, a, out), 1))
         found[f"gemm_{name}_tflops"] = round(2 * size**3 / ms / 1e9, 1)
-        found[f"gemm_{name}_error"] = largest_error(
-            out[0, :64], exact
-        )  # TF32 is really on if this is about 3e-4 and not 1e-6
+        # TF32 is really on if this is about 3e-4 and not 1e-6
+        found[f"gemm_{name}_error"] = largest_error(out[0, :64], exact)
         found[f"matmul_{name}_error"] = largest_error(xp.matmul(a[0], a[0])[:64], exact)
     device.tf32(False)
     return found
@@ -324,10 +323,8 @@ def layer_by_layer(device, options):
     forward, and forward with both gradients.
     """
     shapes = list(dict.fromkeys(layers(options.tile)))
-    end, rows = (
-        time.perf_counter() + min(options.part_seconds * 12, options.time_left() - options.reserved - 60),
-        [],
-    )  # a minute for PyTorch
+    # a minute for PyTorch
+    end, rows = time.perf_counter() + min(options.part_seconds * 12, options.time_left() - options.reserved - 60), []
     for size, channels, outputs, kernel in shapes:
         if time.perf_counter() > end:
             rows.append(dict(layer=[size, channels, outputs, kernel], skipped="out of time"))
@@ -447,9 +444,8 @@ def run(device, options, parts=PARTS):
     options.time_left = lambda: options.seconds - (time.perf_counter() - began)
     for place, (name, part) in enumerate(parts.items()):
         start = time.perf_counter()
-        options.reserved = (
-            60 * options.minutes + 60 if "isbi" in list(parts)[place + 1 :] else 0
-        )  # seconds, for the training and its scores
+        # seconds, for the training and its scores
+        options.reserved = 60 * options.minutes + 60 if "isbi" in list(parts)[place + 1 :] else 0
         if options.time_left() < 15:
             found[name] = dict(error="skipped, out of time")
         else:

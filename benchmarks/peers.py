@@ -47,10 +47,8 @@ PEERS = {
         False,
     ),
 }
-OTHER_STEPS = {  # task: npunet's function, PyTorch's; nobody else makes these steps
-    "padded": (padded_step, torch_padded_step),
-    "style": (style_step, torch_style_step),
-}
+# task: npunet's function, PyTorch's; nobody else makes these steps
+OTHER_STEPS = {"padded": (padded_step, torch_padded_step), "style": (style_step, torch_style_step)}
 
 
 def builder(name, task):

@@ -24,11 +24,8 @@ from npunet.errors import InputError
 from npunet.optimizers import SGD
 from npunet.training import training_step
 
-CASES = [
-    ("paper", 572, 1, False),
-    ("pytorch-unet", 512, 3, False),
-    ("pytorch-unet", 512, 3, True),
-]  # variant, tile, channels, bilinear
+# variant, tile, channels, bilinear
+CASES = [("paper", 572, 1, False), ("pytorch-unet", 512, 3, False), ("pytorch-unet", 512, 3, True)]
 
 
 def measure(variant, tile, channels, bilinear, base_channels, recompute, steps):

@@ -110,9 +110,8 @@ def grid_basis(tile, size):
     affine field), and its second derivative is 0 at the ends, so beyond the tile it goes on as a straight line.
     """
     spline = CubicSpline(np.arange(GRID), np.eye(GRID), bc_type="natural")
-    position = (np.arange(size) - (size - 1) / 2) * (GRID - 1) / max(1, tile - 1) + (
-        GRID - 1
-    ) / 2  # 0 .. 2 over the tile
+    # 0 .. 2 over the tile
+    position = (np.arange(size) - (size - 1) / 2) * (GRID - 1) / max(1, tile - 1) + (GRID - 1) / 2
     inside = np.clip(position, 0, GRID - 1)
     return spline(inside) + spline(inside, 1) * (position - inside)[:, None]
 
@@ -173,9 +172,8 @@ def make_tile(sample, drawn, output, settings):
 
     # Eq. 2 looks beyond the output: a cell cut off by its edge, or lying just outside, still has a border inside.
     reach = border_reach(settings.w0, settings.sigma) or 0
-    source = nearest_pixels(
-        sample.labels, deformation.coordinates(output + 2 * reach)
-    )  # rows and columns, (o + 2r, o + 2r) each
+    # rows and columns, (o + 2r, o + 2r) each
+    source = nearest_pixels(sample.labels, deformation.coordinates(output + 2 * reach))
     middle = (slice(reach, reach + output),) * 2
     source_middle = source[0][middle], source[1][middle]
     labels = sample.labels[source_middle].astype(np.int64)

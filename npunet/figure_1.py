@@ -70,9 +70,8 @@ def draw_unet(net: UNet, tile: int = 572, ax: Axes | None = None) -> Axes:
     left, right, top = -9, output.right + 15, boxes[0].height / 2 + LABEL + 1
     legend_x = right - 27
     floor = min(box.y - box.height / 2 for box in boxes) - LABEL
-    overhead = (
-        min(box.y - box.height / 2 for box in boxes if box.right > legend_x - 2) - LABEL
-    )  # what hangs over the legend
+    # what hangs over the legend
+    overhead = min(box.y - box.height / 2 for box in boxes if box.right > legend_x - 2) - LABEL
     bottom = min(floor, overhead - LEGEND_LINE * len(COLOURS)) - 1
     if ax is None:
         figure = Figure(figsize=((right - left) * INCHES, (top - bottom) * INCHES), dpi=150)

@@ -169,11 +169,8 @@ class RMSprop(Optimizer):
         value -= self.learning_rate * direction
 
     def kernel(self, square, velocity=None):
-        return (
-            "rmsprop",
-            (square, square if velocity is None else velocity),
-            (self.alpha, self.eps, self.momentum),
-        )  # not touched without momentum
+        # not touched without momentum
+        return ("rmsprop", (square, square if velocity is None else velocity), (self.alpha, self.eps, self.momentum))
 
 
 class Adam(Optimizer):

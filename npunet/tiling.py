@@ -130,9 +130,8 @@ def padded_parts(length: int, net: UNet, tile: int) -> list[Part]:
         first = start + margin if start else 0
         found.append(Part(slice(first, start + tile - margin), start, start + tile, first - start))
         start += tile - 2 * margin
-    end = (
-        length if net.options.pads_upsampled else start - (start - length) // grid * grid
-    )  # the last one ends with the image
+    # the last one ends with the image
+    end = length if net.options.pads_upsampled else start - (start - length) // grid * grid
     return [*found, Part(slice(start + margin, length), start, end, margin)]
 
 

@@ -99,9 +99,8 @@ def from_mask(mask: Array, w0: float = 10.0, sigma: float = 5.0, w_c: float | Ar
         raise InputError(
             f"a mask of shape {mask.shape} has no weight map; expected two axes (H, W), pass one section at a time"
         )
-    return weight_map(
-        xp.asarray(ndimage_module(xp).label(mask != 0)[0]), w0, sigma, w_c
-    )  # label: 4-connected by default
+    # label: 4-connected by default
+    return weight_map(xp.asarray(ndimage_module(xp).label(mask != 0)[0]), w0, sigma, w_c)
 
 
 def border_reach(w0: float, sigma: float) -> int | None:
@@ -167,9 +166,8 @@ def _squared_distance(cell):
     """Squared distance of every pixel of ``cell`` (H, W; true = cell) to the nearest true pixel, (H, W) int32."""
     xp = array_module(cell)
     height, width = cell.shape
-    rows, columns = ndimage_module(xp).distance_transform_edt(
-        ~cell, return_distances=False, return_indices=True
-    )  # (2, H, W)
+    # (2, H, W)
+    rows, columns = ndimage_module(xp).distance_transform_edt(~cell, return_distances=False, return_indices=True)
     rows = rows.astype(np.int32, copy=False) - xp.arange(height, dtype=np.int32)[:, None]
     columns = columns.astype(np.int32, copy=False) - xp.arange(width, dtype=np.int32)
     return rows * rows + columns * columns

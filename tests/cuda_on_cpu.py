@@ -148,7 +148,6 @@ def install(monkeypatch):
     monkeypatch.setattr(backend, "is_cupy", lambda x: isinstance(x, strict_array.ndarray))
     monkeypatch.setattr(cuda, "compiled", EmulatedModule)
     monkeypatch.setattr(cublas, "batched_matmul", batched_matmul)
-    monkeypatch.setattr(
-        kernels, "BLOCKS", 24
-    )  # a small GPU: what costs time here are blocks whose threads wait for each other
+    # a small GPU: what costs time here are blocks whose threads wait for each other
+    monkeypatch.setattr(kernels, "BLOCKS", 24)
     return strict_array

@@ -75,13 +75,10 @@ def test_everything_off_is_the_middle_of_the_section(tile, output):
 def test_shift_alone_copies_pixels_of_the_mirrored_section(seed):
     sample = make_sample((33, 47))
     settings = replace(NO_AUGMENTATION, shift=True)
-    image, labels, _ = draw_tile(
-        sample, 60, 40, np.random.default_rng(seed), settings
-    )  # the tile is larger than the section
-    wide, wide_labels = (
-        mirrored(sample.image, 30 + 32),
-        mirrored(sample.labels, 30 + 32),
-    )  # 32: np.pad mirrors a second time
+    # the tile is larger than the section
+    image, labels, _ = draw_tile(sample, 60, 40, np.random.default_rng(seed), settings)
+    # 32: np.pad mirrors a second time
+    wide, wide_labels = mirrored(sample.image, 30 + 32), mirrored(sample.labels, 30 + 32)
     found = [
         (top, left)
         for top in range(33 + 32 + 1)
@@ -129,9 +126,8 @@ def test_displacements_have_the_papers_spread():
     assert vectors.shape == (400, 2, 3, 3)
     assert abs(vectors.std() - 10) < 0.3 and abs(vectors.mean()) < 0.5
     field = displacement_field(vectors[0], 572)
-    np.testing.assert_allclose(
-        field[:, ::571, ::571], vectors[0][:, ::2, ::2], atol=1e-9
-    )  # grid corners on corner pixels
+    # grid corners on corner pixels
+    np.testing.assert_allclose(field[:, ::571, ::571], vectors[0][:, ::2, ::2], atol=1e-9)
 
 
 @pytest.mark.parametrize("turns", range(4))

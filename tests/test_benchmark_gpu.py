@@ -93,9 +93,8 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     found = gpu.run(Cpu(), options)
     assert list(found) == list(gpu.PARTS)
     assert not [part["error"] for part in found.values() if isinstance(part.get("error"), str)]
-    assert (
-        max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]
-    )  # NumPy against NumPy
+    # NumPy against NumPy
+    assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]
     assert found["training steps"]["error"] == 0 and found["training steps"]["error_after_moving"] == 0
     assert (
         found["full size"]["PyTorch TF32 compiled"] == {"error": "no GPU"}

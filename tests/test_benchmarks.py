@@ -80,9 +80,8 @@ def test_steps_take_turns_and_a_peer_that_fails_does_not_stop_the_others(monkeyp
     monkeypatch.setattr(side_by_side, "WARM_UP", 2)
     found = side_by_side.measure(["a", "b", "c"], "train", 188, 1, rounds=2)
     assert turns == ["a", "b", "c", "a", "b", "c", "a", "c", "a", "c"]
-    assert (
-        found["a"].times == [3.0, 4.0] and found["b"].error == "gone" and found["b"].times == []
-    )  # the warm-up does not count
+    # the warm-up does not count
+    assert found["a"].times == [3.0, 4.0] and found["b"].error == "gone" and found["b"].times == []
 
 
 def test_a_peer_without_its_program_answers_with_its_error(monkeypatch):

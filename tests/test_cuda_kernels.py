@@ -83,9 +83,8 @@ def test_batch_norm(gpu, rng, dtype, relu, n, height, width, channels):
     y, ctx = ops.batch_norm(*map(gpu.asarray, (x, scale, shift)), relu=relu)
     expected, expected_ctx = ops.batch_norm(*(array.astype("float64") for array in (x, scale, shift)), relu=relu)
     dy = rng.standard_normal(expected.shape).astype(dtype)
-    ctx = ctx._replace(
-        y=gpu.asarray(expected.astype(dtype)) if relu else None
-    )  # rounding must not decide where the ReLU is open
+    # rounding must not decide where the ReLU is open
+    ctx = ctx._replace(y=gpu.asarray(expected.astype(dtype)) if relu else None)
     found = [y, ctx.mean, ctx.variance, *ops.batch_norm_backward(gpu.asarray(dy), ctx)]
     wanted = [
         expected,

@@ -93,9 +93,8 @@ def test_generator_steps(gpu, bilinear, monkeypatch):
     }
     for name, parameter in generators[1].net.parameters.items():
         there = to_cpu(generators[0].net.parameters[name].value)
-        assert np.linalg.norm(there - parameter.value) <= 2e-3 * np.linalg.norm(parameter.value - before[name]), (
-            name
-        )  # of how far it went
+        # of how far it went
+        assert np.linalg.norm(there - parameter.value) <= 2e-3 * np.linalg.norm(parameter.value - before[name]), name
     whole = picture(3, 37, 43)[0]  # a size of its own
     np.testing.assert_allclose(generators[0].paint(whole), generators[1].paint(whole), atol=5e-3)
 

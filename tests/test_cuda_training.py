@@ -368,10 +368,8 @@ def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, m
     for batch in batches(samples, recipe, output, 0, settings, workers):
         reports.append(training_step(net, optimizer, *batch, clip=1.0, wait=False))
     if drawn_by == "gpu":
-        bases = (
-            crossings["there"].pop(1),
-            crossings["there"].pop(1),
-        )  # grid_basis of tile and output: once for all steps
+        # grid_basis of tile and output: once for all steps
+        bases = crossings["there"].pop(1), crossings["there"].pop(1)
         assert bases == (3 * 8 * 20, 3 * 8 * output)
     sample = [24 * 8] if drawn_by == "gpu" else [20**2 * 4, output**2 * 8, output**2 * 4]  # image, labels, weights
     assert crossings["there"] == 10 * sample and crossings["back"] == []

@@ -360,7 +360,6 @@ def test_real_pictures(name, images, shape, kind, most):
     data = datasets.load(SHARED / name)
     assert (len(data), data.kind, data.n_classes, data.in_channels) == (images, kind, 2, 1)
     assert all(s.labels.shape == shape for s in data.samples)
-    assert (
-        max(int(s.instances.max()) for s in data.samples) == most
-    )  # as counted with tifffile, Pillow and scipy.ndimage.label
+    # as counted with tifffile, Pillow and scipy.ndimage.label
+    assert max(int(s.instances.max()) for s in data.samples) == most
     assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.std() > 0.01 for s in data.samples)

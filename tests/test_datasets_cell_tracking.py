@@ -57,9 +57,8 @@ def test_markers_without_a_drawn_cell_make_a_frame_partly_annotated(challenge):
         root = challenge(f"01_GT/TRA/man_track00{frame}.tif", MARKERS)
     complete, partly = datasets.load(root).samples
     assert complete.ignore is None
-    np.testing.assert_array_equal(
-        partly.ignore, _boxes((1, *FIRST[1:])) == 0
-    )  # nothing is known outside the drawn cell
+    # nothing is known outside the drawn cell
+    np.testing.assert_array_equal(partly.ignore, _boxes((1, *FIRST[1:])) == 0)
     np.testing.assert_array_equal(partly.labels, _boxes((1, *FIRST[1:])))
 
 

@@ -66,9 +66,8 @@ def test_ignored_pixels_do_not_count_in_the_challenges_scores_either():
     bridge[4, 6] = True
     instances = truth * np.where(np.arange(13) < 6, 1, 2)
     merged = score(sample(truth, instances=instances), certain(found), quick=False)
-    assert merged["v_rand"] == pytest.approx(
-        2 * (2 * 20**2) / (40**2 + 2 * 20**2)
-    )  # one region of 40 for two cells of 20
+    # one region of 40 for two cells of 20
+    assert merged["v_rand"] == pytest.approx(2 * (2 * 20**2) / (40**2 + 2 * 20**2))
     assert merged["warping_error"] > 0 and merged["rand_error"] > 0 and merged["v_info"] < 1
     right = score(sample(truth, ignore=bridge, instances=instances), certain(found), quick=False)
     assert (right["v_rand"], right["v_info"], right["rand_error"], right["warping_error"], right["pixel_error"]) == (

@@ -83,9 +83,8 @@ def test_cells_from_data_to_report(folder, tmp_path, capsys):
         and scores["mean"]["true"] == 8
         and scores["mean"]["touching"] == 4
     )
-    assert scores["mean"]["seg"] == pytest.approx(
-        np.mean([row["seg"] for row in scores["per_image"]])
-    )  # four cells in each
+    # four cells in each
+    assert scores["mean"]["seg"] == pytest.approx(np.mean([row["seg"] for row in scores["per_image"]]))
     for words in (
         "SEG",
         "merged",

@@ -30,11 +30,8 @@ KNOWN_LONG_FUNCTIONS = {
 KNOWN_CIRCLES = []
 KNOWN_UPWARD = set()
 KNOWN_HIDDEN_IMPORTS = set()
-KNOWN_DEVICE_QUESTIONS = {
-    "npunet.style.direct",
-    "npunet.style.memory_needs",
-    "npunet.training",  # decides where samples lie and who draws their tiles
-}
+# decides where samples lie and who draws their tiles
+KNOWN_DEVICE_QUESTIONS = {"npunet.style.direct", "npunet.style.memory_needs", "npunet.training"}
 
 
 @functools.cache

@@ -87,9 +87,8 @@ def test_lines_against_scikit_image(seed):
 
 def test_components():
     probability = np.array([[0.9, 0.4, 0.6], [0.5, 0.51, 0.6], [0.9, 0.2, 0.0]])
-    np.testing.assert_array_equal(
-        components(probability), [[1, 0, 2], [0, 2, 2], [3, 0, 0]]
-    )  # 4-connected, strictly above
+    # 4-connected, strictly above
+    np.testing.assert_array_equal(components(probability), [[1, 0, 2], [0, 2, 2], [3, 0, 0]])
     np.testing.assert_array_equal(components(probability, 0.8), [[1, 0, 0], [0, 0, 0], [2, 0, 0]])
     np.testing.assert_array_equal(components(probability, min_size=2), [[0, 0, 1], [0, 1, 1], [0, 0, 0]])
     assert components(probability).dtype == np.int32

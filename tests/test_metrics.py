@@ -83,13 +83,10 @@ def test_rand_and_information_against_scikit_image(seed):
     in_cells = np.square(np.bincount(truth[truth > 0])).sum()
     assert metrics.rand_f_score(regions, truth) == pytest.approx(2 * both / (in_regions + in_cells), rel=1e-12)
     error, precision, recall = adapted_rand_error(truth, singles_named(regions), ignore_labels=(0,))
-    ours = (
-        (both - n) / (in_regions - n),
-        (both - n) / (in_cells - n),
-    )  # scikit-image leaves out pairs of a pixel with itself
-    assert sorted(ours) == pytest.approx(
-        sorted((precision, recall))
-    )  # which of the two is called precision is a matter of taste
+    # scikit-image leaves out pairs of a pixel with itself
+    ours = (both - n) / (in_regions - n), (both - n) / (in_cells - n)
+    # which of the two is called precision is a matter of taste
+    assert sorted(ours) == pytest.approx(sorted((precision, recall)))
     assert error == pytest.approx(1 - metrics.rand_f_score(regions, truth), abs=5e-3)
     variation = sum(variation_of_information(truth, singles_named(regions), ignore_labels=(0,)))
     shares = [np.bincount(labels[truth > 0]) / n for labels in (truth, singles_named(regions))]
@@ -109,9 +106,8 @@ def test_worked_examples():
     assert metrics.rand_f_score(split, truth) == pytest.approx(6 / 7)
     assert metrics.information_f_score(split, truth) == pytest.approx(4 / 5)
     assert metrics.rand_f_score(lost, truth) == pytest.approx(10 / 13)
-    assert metrics.information_f_score(lost, truth) == pytest.approx(
-        2 * 1 / (2 + 1)
-    )  # H(S) = 1/2 + 4/8 3 = 2 bit, I = H(T) = 1 bit
+    # H(S) = 1/2 + 4/8 3 = 2 bit, I = H(T) = 1 bit
+    assert metrics.information_f_score(lost, truth) == pytest.approx(2 * 1 / (2 + 1))
     nothing = np.zeros_like(truth)
     assert metrics.rand_f_score(truth, nothing) == metrics.information_f_score(truth, nothing) == 1
     assert metrics.information_f_score(merged, (truth > 0).astype(int)) == 1  # one cell, one region
@@ -181,9 +177,8 @@ def test_numbers_do_not_matter(name):
     measure = getattr(metrics, name)
     expected = measure(prob, truth)
     assert measure(prob, np.where(truth > 0, relabelled, 0)) == pytest.approx(expected, rel=1e-12)
-    assert measure(prob[::-1, ::-1].T, truth[::-1, ::-1].T)[0] == pytest.approx(
-        expected[0], abs=0.01
-    )  # but for ties in the flood
+    # but for ties in the flood
+    assert measure(prob[::-1, ::-1].T, truth[::-1, ::-1].T)[0] == pytest.approx(expected[0], abs=0.01)
     assert measure(prob, truth > 0) == pytest.approx(expected, rel=1e-12)  # a mask stands for its components
 
 
@@ -244,9 +239,8 @@ def test_seg_by_hand():
     assert metrics.seg(found, truth) == pytest.approx((3 / 5 + 0 + 0) / 3)
     assert metrics.seg(truth, truth) == 1
     assert metrics.seg(truth * 3, truth) == 1
-    assert metrics.seg((truth > 0) * 1, truth) == pytest.approx(
-        (4 / 7) / 3 + (2 / 7) / 3 + (1 / 7) / 3
-    )  # all merged: each matched, badly
+    # all merged: each matched, badly
+    assert metrics.seg((truth > 0) * 1, truth) == pytest.approx((4 / 7) / 3 + (2 / 7) / 3 + (1 / 7) / 3)
     assert metrics.seg(np.stack([found, truth]), np.stack([truth, truth])) == pytest.approx((3 / 5 + 3) / 6)
     assert metrics.seg([found, truth[:, :5]], [truth, truth[:, :5]]) == pytest.approx((3 / 5 + 1) / 4)
     assert math.isnan(metrics.seg(found, np.zeros_like(truth)))

@@ -67,9 +67,8 @@ def test_every_box_of_figure_1(boxes, name, side, channels):
 
 def test_figure_1_has_no_box_more(boxes):
     drawn = {name for name, _, _ in BOXES}
-    assert {
-        name for name in boxes if not name.endswith((".up", ".dropout"))
-    } == drawn  # an up-convolution fills half of the box "concat"
+    # an up-convolution fills half of the box "concat"
+    assert {name for name in boxes if not name.endswith((".up", ".dropout"))} == drawn
 
 
 def test_channels_of_every_layer_in_full(full_network):

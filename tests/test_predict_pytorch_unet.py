@@ -141,9 +141,8 @@ def test_a_network_of_three_classes_is_scored_by_its_mask_values(tmp_path, capsy
         (tmp_path / kind).mkdir()
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "images" / "a.png")
-    Image.fromarray(rng.choice([0, 200], (24, 24)).astype(np.uint8)).save(
-        tmp_path / "masks" / "a.png"
-    )  # 100 does not occur
+    # 100 does not occur
+    Image.fromarray(rng.choice([0, 200], (24, 24)).astype(np.uint8)).save(tmp_path / "masks" / "a.png")
     evaluate.main(
         ["--model", str(tmp_path / "net.pth"), "--data", str(tmp_path), "--json", str(tmp_path / "scores.json")]
     )

@@ -24,10 +24,8 @@ def test_operations_of_direct_convolution():
     net = UNet(base_channels=2, depth=1)
     found = profile.by_layer(profile.measure(net, 24, steps=1))
     first, second = 22 * 22 * 9 * 2, 20 * 20 * 9 * 2 * 2
-    assert [found["contracting.0.conv1"][way].operations for way in ("forward", "backward")] == [
-        2 * first,
-        2 * first,
-    ]  # no dx
+    # no dx
+    assert [found["contracting.0.conv1"][way].operations for way in ("forward", "backward")] == [2 * first, 2 * first]
     assert [found["contracting.0.conv2"][way].operations for way in ("forward", "backward")] == [2 * second, 4 * second]
     assert found["contracting.0.pool"]["forward"].operations == 0
 

@@ -121,9 +121,8 @@ def test_ten_losses_of_a_training(bilinear, dtype, tolerance):
         expected.append(energy.item())
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
     assert losses[-1] < 0.99 * losses[0]
-    assert (
-        relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 10 * tolerance
-    )  # with the statistics of ten batches
+    # with the statistics of ten batches
+    assert relative_error(ours.forward(x), channels_last(theirs.eval()(channels_first(x)))) < 10 * tolerance
 
 
 @pytest.mark.parametrize("old_format", [False, True])

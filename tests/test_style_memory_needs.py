@@ -89,9 +89,8 @@ def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batc
     net = Generator(16).net
     monkeypatch.setattr(objective.vgg, "device", device)
     monkeypatch.setattr(memory_needs, "WORK", 0)
-    monkeypatch.setattr(
-        memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.unet_needs.CUBLAS_BUFFERS
-    )  # what does not depend on sizes
+    # what does not depend on sizes
+    monkeypatch.setattr(memory_needs.gpu_convolution, "WORKSPACE", -memory_needs.unet_needs.CUBLAS_BUFFERS)
     shape = (192, 256)
     wanted = memory_needs.needed(objective, shape, net, batch)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: wanted)

@@ -121,9 +121,8 @@ def test_recomputation_by_hand():
     """Depth 1, tile 8, 1 -> 2 -> 2 | 4 | 2: maps of 8 x 8 and 4 x 4 pixels."""
     net = UNet(1, 2, base_channels=2, depth=1, variant="pytorch-unet", recompute=True)
     level, below = 4 * 64 * 2, 4 * 16 * 4
-    kept = (
-        4 * 64 + level + below // 2 + below + 2 * level + level + level
-    )  # input, norm2 | pool, norm2 | concat, norm2 | output
+    # input, norm2 | pool, norm2 | concat, norm2 | output
+    kept = 4 * 64 + level + below // 2 + below + 2 * level + level + level
     assert memory_needs.kept_memory(net, summary.rows(net, 8)) == kept + 4 * level
     plain = UNet(1, 2, base_channels=2, depth=1, variant="pytorch-unet")
     assert memory_needs.kept_memory(plain, summary.rows(plain, 8)) == kept + 3 * (level + below + level)

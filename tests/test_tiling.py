@@ -263,9 +263,8 @@ def padded_net(depth=2, **options):
     net = UNet(base_channels=3, depth=depth, **dict(variant="pytorch-unet", dtype="float64", seed=2) | options)
     for name, parameter in net.parameters.items():
         if name.endswith(("shift", "bias")):
-            parameter.value += np.random.default_rng(1).uniform(
-                0.1, 0.5, parameter.value.shape
-            )  # zeros beside the image are noticed
+            # zeros beside the image are noticed
+            parameter.value += np.random.default_rng(1).uniform(0.1, 0.5, parameter.value.shape)
     return net
 
 

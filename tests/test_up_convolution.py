@@ -45,9 +45,8 @@ def test_is_the_adjoint_of_the_strided_convolution(xp, rng):
     assert np.sum(to_cpu(y) * z) == pytest.approx(np.sum(x * back), rel=1e-12)
     dx, dweight, dbias = up_conv2d_backward(xp.asarray(z), ctx)
     np.testing.assert_allclose(to_cpu(dx), back, rtol=1e-12, atol=1e-13)
-    assert np.sum(to_cpu(dweight) * weight) == pytest.approx(
-        np.sum(to_cpu(y) * z), rel=1e-12
-    )  # linear in the weight as well
+    # linear in the weight as well
+    assert np.sum(to_cpu(dweight) * weight) == pytest.approx(np.sum(to_cpu(y) * z), rel=1e-12)
     assert dbias is None
 
 

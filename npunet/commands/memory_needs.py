@@ -16,9 +16,8 @@ from npunet.machine.backend import free_memory, memory_in_all
 from npunet.ops.conv_algorithms.winograd import block_size
 from npunet.unet import UNet
 
-INFERENCE_GAPS = (
-    1.7  # the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
-)
+# the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
+INFERENCE_GAPS = 1.7
 GAPS = 1.06  # of the pool's memory in a training step to what is in use, measured at 16 and 64 channels
 MEMORY_SHARE = 0.8  # of the free memory that --tile auto plans with
 BLAS_BUFFERS = 25 * 10**6  # bytes that appear with the first products and threads, measured alike

@@ -44,9 +44,8 @@ def _section(name, size, rng):
     smear = _smears(depth, rng)
     membrane = depth <= 1.4 * width + 11 * smear  # what a person would paint
 
-    grey = (
-        0.60 + 0.04 * rng.standard_normal(cells.max() + 1, dtype=np.float32)[cells]
-    )  # each cell has its own cytoplasm
+    # each cell has its own cytoplasm
+    grey = 0.60 + 0.04 * rng.standard_normal(cells.max() + 1, dtype=np.float32)[cells]
     grey += _texture(side, rng)
     _draw_mitochondria(grey, depth, rng)
     _draw_vesicles(grey, depth, rng)

@@ -231,9 +231,8 @@ def _pages_first(path, pixels, axes, for_labels):
     """
     if "Y" not in axes or "X" not in axes:
         raise InputError(f"{path}: a TIFF with axes {axes}; expected pages of rows and columns")
-    few = (
-        "C" in axes and pixels.shape[axes.index("C")] <= 4
-    )  # a stack saved in ImageJ's format without axes calls its pages C
+    # a stack saved in ImageJ's format without axes calls its pages C
+    few = "C" in axes and pixels.shape[axes.index("C")] <= 4
     channel = "S" if "S" in axes else "C" if few and not for_labels else ""
     pages = [name for name in axes if name not in "YX" + channel]
     pixels = np.transpose(pixels, [axes.index(name) for name in [*pages, "Y", "X", *channel]])

@@ -183,9 +183,8 @@ def add_convolution(graph, name, x, layer, weights, place=None):
 
 
 def add_batch_norm(graph, name, x, layer):
-    arrays = dict(
-        scale=layer.scale, shift=layer.shift, mean=layer.running_mean, variance=layer.running_variance
-    )  # in ONNX's order
+    # in ONNX's order
+    arrays = dict(scale=layer.scale, shift=layer.shift, mean=layer.running_mean, variance=layer.running_variance)
     tensors = [graph.constant(f"{name}.{key}", float32(array)) for key, array in arrays.items()]
     linear = f"{name}.linear" if layer.relu else name
     y = graph.node("BatchNormalization", linear, x, *tensors, epsilon=float(layer.eps))

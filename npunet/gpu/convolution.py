@@ -25,11 +25,8 @@ WORKSPACE = 1 << 30  # bytes for V and M together
 PRODUCT_TILE = 128  # cuBLAS computes about so many rows and columns of a product in one block
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
 LEAST_TILES = 256  # ... but no product gets fewer tiles than these
-SLAB, PIXELS, LEAST_PIXELS = (
-    16,
-    128,
-    2048,
-)  # of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
+# of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
+SLAB, PIXELS, LEAST_PIXELS = 16, 128, 2048
 
 
 class WinogradCuda:
@@ -227,9 +224,8 @@ def _weight_gradient(x, dz, shape, padding):
             "gradient_transform", padded * k, dz, dm, first, count, padded, *dz.shape[1:], tiles.down, tiles.across
         )
         du = xp.empty((36 * splits, c, k), dtype=x.dtype)
-        cublas.batched_matmul(
-            v.reshape(36 * splits, -1, c), dm.reshape(36 * splits, -1, k), du, transpose_a=True
-        )  # (C, tiles) @ (tiles, K)
+        # (C, tiles) @ (tiles, K)
+        cublas.batched_matmul(v.reshape(36 * splits, -1, c), dm.reshape(36 * splits, -1, k), du, transpose_a=True)
         KERNELS.launch("weight_gradient", c * k, du, dweight, c * k, splits, int(first > 0))
     return dweight
 

@@ -10,12 +10,8 @@ import numpy as np
 DOWN, LEFT, UP, RIGHT = (1, 0), (0, -1), (-1, 0), (0, 1)
 TURN_RIGHT = {RIGHT: DOWN, DOWN: LEFT, LEFT: UP, UP: RIGHT}
 TURN_LEFT = {after: before for before, after in TURN_RIGHT.items()}
-AHEAD = {  # pixels (left hand, right hand) ahead of a corner (y, x), which is the upper left one of pixel (y, x)
-    RIGHT: ((-1, 0), (0, 0)),
-    DOWN: ((0, 0), (0, -1)),
-    LEFT: ((0, -1), (-1, -1)),
-    UP: ((-1, -1), (-1, 0)),
-}
+# pixels (left hand, right hand) ahead of a corner (y, x), which is the upper left one of pixel (y, x)
+AHEAD = {RIGHT: ((-1, 0), (0, 0)), DOWN: ((0, 0), (0, -1)), LEFT: ((0, -1), (-1, -1)), UP: ((-1, -1), (-1, 0))}
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

@@ -49,9 +49,8 @@ def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0)
         )
     labels = components(probability, seed_threshold, min_size)
     whole = components(probability, threshold, min_size)
-    seed_numbers = np.unique(
-        np.stack([whole[labels > 0], labels[labels > 0]]), axis=1
-    )  # (2, seeds): component and number of each
+    # (2, seeds): component and number of each
+    seed_numbers = np.unique(np.stack([whole[labels > 0], labels[labels > 0]]), axis=1)
     seeds_in = np.bincount(seed_numbers[0], minlength=whole.max() + 1)
     only = np.zeros(whole.max() + 1, np.int32)
     only[seed_numbers[0]] = seed_numbers[1]

@@ -30,7 +30,6 @@ class Mask(NamedTuple):
     def keep(self, shape):
         """The mask itself, booleans of any shape, on the host."""
         size = prod(shape)
-        words = np.random.Philox(key=self.key).random_raw(
-            -(-size // 2)
-        )  # of 64 bits: two numbers, the lower half first
+        # of 64 bits: two numbers, the lower half first
+        words = np.random.Philox(key=self.key).random_raw(-(-size // 2))
         return (words.astype("<u8", copy=False).view("<u4")[:size] >= self.threshold).reshape(shape)

@@ -28,9 +28,8 @@ def count_errors(found: np.ndarray, truth: np.ndarray) -> Counter[str]:
     rows, columns = shared.coords
     found_covers = shared.data > true_sizes[rows] / 2
     true_covers = shared.data > found_sizes[columns] / 2
-    covered_by_found = np.bincount(
-        columns[found_covers], minlength=len(found_sizes)
-    )  # of each found cell: true cells it covers
+    # of each found cell: true cells it covers
+    covered_by_found = np.bincount(columns[found_covers], minlength=len(found_sizes))
     covered_by_true = np.bincount(rows[true_covers], minlength=len(true_sizes))
     true_cells, found_cells = np.flatnonzero(true_sizes[1:]) + 1, np.flatnonzero(found_sizes[1:]) + 1
     known = np.union1d(columns[found_covers], columns[true_covers])

@@ -24,9 +24,8 @@ from scipy import ndimage
 
 from npunet.metrics.threshold_sweep import measure
 
-NEIGHBOURS = [
-    (dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
-]  # bit k of a neighbourhood's code
+# bit k of a neighbourhood's code
+NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
 @measure(larger_is_better=False)
@@ -66,9 +65,8 @@ def warp(truth: np.ndarray, proposal: np.ndarray) -> np.ndarray:
         step = active // stride % 2 * 2 + active % stride % 2
         for turn in range(4):
             pixels = active[step == turn]
-            codes = np.packbits(warped[pixels[:, None] + around], axis=1, bitorder="little")[
-                :, 0
-            ]  # (pixels, 8) -> (pixels,)
+            # (pixels, 8) -> (pixels,)
+            codes = np.packbits(warped[pixels[:, None] + around], axis=1, bitorder="little")[:, 0]
             pixels = pixels[simple[codes]]
             warped[pixels] = ~warped[pixels]
             changed[pixels[:, None] + around] = True

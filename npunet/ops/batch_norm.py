@@ -119,9 +119,8 @@ def _gradient_sums(dy, x, y, mean):
         deviation *= g
         return _channel_sums(g, channels), _channel_sums(deviation, channels)
 
-    sums = sum_over_bands(
-        one_band, touches=(masked, dy, x, x) if y is None else (masked, dy, y, x, x)
-    )  # deviations: like x
+    # deviations: like x
+    sums = sum_over_bands(one_band, touches=(masked, dy, x, x) if y is None else (masked, dy, y, x, x))
     return *sums, masked
 
 

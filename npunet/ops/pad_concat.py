@@ -65,10 +65,8 @@ def pad_concat(upsampled, skip):
 
     def one_band(image, rows):
         y[image, rows, :, :skip_channels] = skip[image, rows]
-        first, last = (
-            max(rows.start, down.start),
-            min(rows.stop, down.stop),
-        )  # of these rows, those with an upsampled part
+        # of these rows, those with an upsampled part
+        first, last = max(rows.start, down.start), min(rows.stop, down.stop)
         if first < last:
             y[image, first:last, across, skip_channels:] = upsampled[image, first - top : last - top]
 

@@ -72,9 +72,8 @@ def up_conv2d(x, weight, bias=None):
 
     def one_band(image, rows):
         columns = memory.scratch("columns", (rows.stop - rows.start, width, 2, 2, outputs), x.dtype, xp)
-        xp.matmul(
-            x[image, rows].reshape(-1, channels), matrix, out=columns.reshape(-1, 4 * outputs)
-        )  # (rows*W, C) @ (C, 2*2*K)
+        # (rows*W, C) @ (C, 2*2*K)
+        xp.matmul(x[image, rows].reshape(-1, channels), matrix, out=columns.reshape(-1, 4 * outputs))
         for a in (0, 1):
             if bias is None:
                 blocks[image, rows, a] = columns[:, :, a]

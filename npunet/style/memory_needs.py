@@ -114,9 +114,8 @@ def advice(objective, shape, net, batch, memory, option="size"):
     """
     longer, ways = max(shape), []
     for size in range((longer - 1) // GRID * GRID, SMALLEST - 1, -GRID):
-        smaller = [
-            max(GRID, round(size * side / longer / GRID) * GRID) for side in shape
-        ]  # as `pictures.fitted` makes it
+        # as `pictures.fitted` makes it
+        smaller = [max(GRID, round(size * side / longer / GRID) * GRID) for side in shape]
         if needed(objective, smaller, net, batch) <= memory:
             ways.append(f"--{option} {size}")
             break

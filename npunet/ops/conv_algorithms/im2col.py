@@ -132,6 +132,5 @@ def scratch_bytes(x_shape, weight_shape, padding, itemsize):
     if kernel_is_larger(y_shape, weight_shape):
         return get_num_threads() * batch * height * width * window * itemsize
     rows = band_height(height, width * (kh * kw * c + k) * itemsize, ceil_div(LEAST_PIXELS, width))
-    return (
-        get_num_threads() * (rows * width * window + 2 * kh * kw * c * k) * itemsize
-    )  # cols; a part of dweight, its sum
+    # cols; a part of dweight, its sum
+    return get_num_threads() * (rows * width * window + 2 * kh * kw * c * k) * itemsize

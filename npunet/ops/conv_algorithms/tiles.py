@@ -101,16 +101,14 @@ class TileGrid:
         rows, columns = band.shape
         k = source.shape[4]
         half = turns.next((rows, t, m, columns, k))
-        xp.matmul(
-            at, source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3), out=half.reshape(rows, t, m, -1)
-        )  # (m, t) @ (rows, b; t, columns K)
+        # (m, t) @ (rows, b; t, columns K)
+        xp.matmul(at, source.reshape(t, t, rows, -1).transpose(2, 1, 0, 3), out=half.reshape(rows, t, m, -1))
         target = y[band.pixels]
         height, width, _ = target.shape
         whole = (height, width) == (m * rows, m * columns)  # no tile of the band reaches beyond y
         results = target if whole else turns.next((m * rows, m * columns, k))
-        xp.matmul(
-            at, half.transpose(0, 2, 3, 1, 4), out=results.reshape(rows, m, columns, m, k)
-        )  # (m, t) @ (rows, i, columns; t, K)
+        # (m, t) @ (rows, i, columns; t, K)
+        xp.matmul(at, half.transpose(0, 2, 3, 1, 4), out=results.reshape(rows, m, columns, m, k))
         if relu:
             xp.maximum(results[:height, :width], 0, out=target)
         elif not whole:
