@@ -76,34 +76,33 @@ class Dataset:
 
 
 def describe(dataset):
-    """What the data look like, as text:
-    read it before training, for wrong polarity and value range are the usual reasons for all-black predictions."""
-    samples = dataset.samples
-    lines = [
-        f"{dataset.name}: {len(samples)} images, {_sizes(samples)}, {dataset.in_channels} "
-        f"channel{'s' * (dataset.in_channels > 1)}"
-    ]
-    if not samples:
-        return lines[0]
+    """What the data look like, as text.
+
+    Read it before training: wrong polarity and value range are the usual reasons for all-black predictions.
+    """
+    channels = f"{dataset.in_channels} channel{'s' * (dataset.in_channels > 1)}"
+    lines = [f"{dataset.name}: {len(dataset.samples)} images, {_sizes(dataset.samples)}, {channels}"]
+    if dataset.samples:
+        lines += [*_grey_values(dataset.samples), *_classes(dataset), *_instances(dataset.samples)]
+    return "\n".join(lines)
+
+
+def _grey_values(samples):
     smallest, largest = min(s.image.min() for s in samples), max(s.image.max() for s in samples)
     means = [s.image.mean(dtype=np.float64) for s in samples]
-    lines.append(
-        f"  grey values {smallest:.2f} to {largest:.2f}; mean of an image {min(means):.2f} to {max(means):.2f}"
-    )
+    yield f"  grey values {smallest:.2f} to {largest:.2f}; mean of an image {min(means):.2f} to {max(means):.2f}"
     if largest < 0.1 or largest - smallest < 0.05:
-        lines.append(
+        yield (
             "  WARNING: hardly any contrast; are these masks, or dark 8-bit images? Save them as 16 bit, which is "
             "stretched."
         )
 
-    values = (
-        f"mask values {' '.join(map(str, dataset.class_values))}"
-        if dataset.class_values
-        else "mask values are instance numbers"
-    )
-    lines.append(f"  labels: {dataset.kind} ({values})")
+
+def _classes(dataset):
+    values = " ".join(map(str, dataset.class_values)) if dataset.class_values else "are instance numbers"
+    yield f"  labels: {dataset.kind} (mask values {values})"
     pixels, greys = np.zeros(dataset.n_classes), np.zeros(dataset.n_classes)
-    for sample in samples:
+    for sample in dataset.samples:
         known = slice(None) if sample.ignore is None else ~sample.ignore
         classes, grey = sample.labels[known].ravel(), sample.image.mean(axis=2)[known].ravel()
         pixels += np.bincount(classes, minlength=dataset.n_classes)
@@ -111,30 +110,24 @@ def describe(dataset):
     names = ["background / membrane", "object / cell interior"] if dataset.n_classes == 2 else [""] * dataset.n_classes
     for index, name in enumerate(names):
         grey = greys[index] / pixels[index] if pixels[index] else float("nan")
-        lines.append(
-            f"  class {index} {name}: {pixels[index] / pixels.sum():.1%} of the pixels, mean grey value {grey:.2f}"
-        )
+        yield f"  class {index} {name}: {pixels[index] / pixels.sum():.1%} of the pixels, mean grey value {grey:.2f}"
     if (pixels == 0).any():
-        lines.append(f"  WARNING: no pixel of class {', '.join(map(str, np.flatnonzero(pixels == 0)))}")
+        yield f"  WARNING: no pixel of class {', '.join(map(str, np.flatnonzero(pixels == 0)))}"
     if dataset.n_classes == 2 and pixels.all():
-        brighter = greys[1] / pixels[1] > greys[0] / pixels[0]
-        lines.append(
-            f"  polarity: objects are {'brighter' if brighter else 'darker'} than the background; a prediction shows "
-            f"them white"
-        )
+        side = "brighter" if greys[1] / pixels[1] > greys[0] / pixels[0] else "darker"
+        yield f"  polarity: objects are {side} than the background; a prediction shows them white"
 
+
+def _instances(samples):
     counts = [len(np.unique(s.instances[s.instances > 0])) for s in samples]
     sizes = np.concatenate([np.bincount(s.instances.ravel())[1:] for s in samples])
     sizes = sizes[sizes > 0]
     median = f", of {int(np.median(sizes))} pixels (median)" if sizes.size else ""
-    lines.append(f"  instances: {min(counts)} to {max(counts)} an image{median}")
+    yield f"  instances: {min(counts)} to {max(counts)} an image{median}"
     unlabelled = sum(int(s.ignore.sum()) for s in samples if s.ignore is not None)
     if unlabelled:
-        lines.append(
-            f"  {unlabelled / sum(s.labels.size for s in samples):.1%} of the pixels have no annotation and get "
-            f"weight 0"
-        )
-    return "\n".join(lines)
+        share = unlabelled / sum(s.labels.size for s in samples)
+        yield f"  {share:.1%} of the pixels have no annotation and get weight 0"
 
 
 def _sizes(samples):

@@ -53,7 +53,7 @@ def optimize_picture(objective, content, start=None, steps=100, method="lbfgs", 
 
 
 def _lbfgs(objective, targets, start, steps, learning_rate, report):
-    function = Vector(objective, targets, start.shape, start.dtype, "cpu" if isinstance(start, np.ndarray) else "gpu")
+    function = Vector(objective, targets, start.shape, start.dtype, objective.vgg.device)
     done = 0
 
     def after_step(intermediate_result):

@@ -73,91 +73,53 @@ class _Machine:
 
     def run(self):
         """Execute instructions up to STOP and return what is then on top of the stack."""
-        stack, memo = self.stack, self.memo
-        while True:
-            instruction = self.take(1)
-            match instruction:
-                # the memo
-                case pickle.BINPUT:
-                    memo[self.number("<B")] = stack[-1]
-                case pickle.LONG_BINPUT:
-                    memo[self.number("<I")] = stack[-1]
-                case pickle.BINGET:
-                    stack.append(memo[self.number("<B")])
-                case pickle.LONG_BINGET:
-                    stack.append(memo[self.number("<I")])
-                # values
-                case pickle.BININT1:
-                    stack.append(self.number("<B"))
-                case pickle.BININT2:
-                    stack.append(self.number("<H"))
-                case pickle.BININT:
-                    stack.append(self.number("<i"))
-                case pickle.LONG1:
-                    stack.append(self.long_integer())
-                case pickle.BINFLOAT:
-                    stack.append(self.number(">d"))
-                case pickle.BINUNICODE:
-                    stack.append(self.take(self.number("<I")).decode("utf-8", "surrogatepass"))
-                case pickle.SHORT_BINSTRING:
-                    stack.append(self.take(self.number("<B")).decode("latin-1"))
-                case pickle.BINSTRING:
-                    stack.append(self.take(self.number("<I")).decode("latin-1"))
-                case pickle.NONE:
-                    stack.append(None)
-                case pickle.NEWTRUE:
-                    stack.append(True)
-                case pickle.NEWFALSE:
-                    stack.append(False)
-                # containers
-                case pickle.MARK:
-                    self.marks.append(len(stack))
-                case pickle.EMPTY_TUPLE:
-                    stack.append(())
-                case pickle.TUPLE:
-                    stack.append(tuple(self.since_mark()))
-                case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
-                    self.marks.append(len(stack) - 1 - (pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3).index(instruction))
-                    stack.append(tuple(self.since_mark()))
-                case pickle.EMPTY_LIST:
-                    stack.append([])
-                case pickle.APPEND:
-                    self.marks.append(len(stack) - 1)
-                    self.extend(self.since_mark())
-                case pickle.APPENDS:
-                    self.extend(self.since_mark())
-                case pickle.EMPTY_DICT:
-                    stack.append({})
-                case pickle.SETITEM:
-                    self.marks.append(len(stack) - 2)
-                    self.set_items(self.since_mark())
-                case pickle.SETITEMS:
-                    self.set_items(self.since_mark())
-                # names and calls
-                case pickle.GLOBAL:
-                    stack.append(named(f"{self.line()}.{self.line()}"))
-                case pickle.REDUCE | pickle.NEWOBJ:
-                    arguments = stack.pop()
-                    stack.append(call(stack.pop(), arguments))
-                case pickle.BUILD:  # gives an object attributes: none of those is a weight
-                    stack.pop()
-                    if not isinstance(stack[-1], (dict, TensorView)):
-                        raise InputError(f"its pickle is damaged: it gives attributes to a {type(stack[-1]).__name__}")
-                case pickle.BINPERSID:
-                    stack.append(self.storage(stack.pop()))
-                # frame
-                case pickle.PROTO:
-                    if (protocol := self.number("<B")) > 2:
-                        raise InputError(
-                            f"is written in pickle protocol {protocol}; expected 2, which torch.save uses by itself"
-                        )
-                case pickle.STOP:
-                    return stack.pop()
-                case _:
+        while (instruction := self.take(1)) != pickle.STOP:
+            if instruction in PUSHES:
+                self.stack.append(PUSHES[instruction](self))
+            else:
+                self.change(instruction)
+        return self.stack.pop()
+
+    def change(self, instruction):
+        """Execute an instruction that does more than push one value."""
+        stack = self.stack
+        match instruction:
+            case pickle.BINPUT:
+                self.memo[self.number("<B")] = stack[-1]
+            case pickle.LONG_BINPUT:
+                self.memo[self.number("<I")] = stack[-1]
+            case pickle.MARK:
+                self.marks.append(len(stack))
+            case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
+                self.marks.append(len(stack) - 1 - (pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3).index(instruction))
+                stack.append(tuple(self.since_mark()))
+            case pickle.APPEND:
+                self.marks.append(len(stack) - 1)
+                self.extend(self.since_mark())
+            case pickle.APPENDS:
+                self.extend(self.since_mark())
+            case pickle.SETITEM:
+                self.marks.append(len(stack) - 2)
+                self.set_items(self.since_mark())
+            case pickle.SETITEMS:
+                self.set_items(self.since_mark())
+            case pickle.REDUCE | pickle.NEWOBJ:
+                arguments = stack.pop()
+                stack.append(call(stack.pop(), arguments))
+            case pickle.BUILD:  # gives an object attributes: none of those is a weight
+                stack.pop()
+                if not isinstance(stack[-1], (dict, TensorView)):
+                    raise InputError(f"its pickle is damaged: it gives attributes to a {type(stack[-1]).__name__}")
+            case pickle.PROTO:
+                if (protocol := self.number("<B")) > 2:
                     raise InputError(
-                        f"its pickle holds instruction 0x{instruction[0]:02x} at byte {self.position - 1}, "
-                        "which torch.save never writes; the file is damaged: get it again"
+                        f"is written in pickle protocol {protocol}; expected 2, which torch.save uses by itself"
                     )
+            case _:
+                raise InputError(
+                    f"its pickle holds instruction 0x{instruction[0]:02x} at byte {self.position - 1}, "
+                    "which torch.save never writes; the file is damaged: get it again"
+                )
 
     def take(self, n_bytes):
         """The next ``n_bytes`` of the program."""
@@ -224,6 +186,29 @@ class _Machine:
                 f"names storage {shown(key)} twice, with different types or sizes; it is damaged: get it again"
             )
         return storage
+
+
+PUSHES = {  # the instructions that push one value, and the value
+    pickle.NONE: lambda machine: None,
+    pickle.NEWTRUE: lambda machine: True,
+    pickle.NEWFALSE: lambda machine: False,
+    pickle.BININT1: lambda machine: machine.number("<B"),
+    pickle.BININT2: lambda machine: machine.number("<H"),
+    pickle.BININT: lambda machine: machine.number("<i"),
+    pickle.LONG1: lambda machine: machine.long_integer(),
+    pickle.BINFLOAT: lambda machine: machine.number(">d"),
+    pickle.BINUNICODE: lambda machine: machine.take(machine.number("<I")).decode("utf-8", "surrogatepass"),
+    pickle.SHORT_BINSTRING: lambda machine: machine.take(machine.number("<B")).decode("latin-1"),
+    pickle.BINSTRING: lambda machine: machine.take(machine.number("<I")).decode("latin-1"),
+    pickle.EMPTY_TUPLE: lambda machine: (),
+    pickle.EMPTY_LIST: lambda machine: [],
+    pickle.EMPTY_DICT: lambda machine: {},
+    pickle.TUPLE: lambda machine: tuple(machine.since_mark()),
+    pickle.BINGET: lambda machine: machine.memo[machine.number("<B")],
+    pickle.LONG_BINGET: lambda machine: machine.memo[machine.number("<I")],
+    pickle.GLOBAL: lambda machine: named(f"{machine.line()}.{machine.line()}"),
+    pickle.BINPERSID: lambda machine: machine.storage(machine.stack.pop()),
+}
 
 
 def checked_key(key):
