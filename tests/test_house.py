@@ -18,8 +18,8 @@ PACKAGE = ROOT / "npunet"
 # What others are still at work on; each list ends empty.
 KNOWN_LONG_FUNCTIONS = {"npunet.commands.train_options.parser", "npunet.style.options.add_painting"}
 
-# These ask for the option --device of a whole run, and not where an array lies: who draws the tiles, and how much memory
-# a run on that device needs.
+# These ask for the option --device of a whole run, and not where an array lies: who draws the tiles, and how much
+# memory a run on that device needs.
 ASK_FOR_THE_OPTION = {"npunet.style.memory_needs", "npunet.training"}
 
 
