@@ -5,13 +5,15 @@ correctness, times beside PyTorch with cuDNN, a training of some minutes.
 
 Needs CuPy and a GPU; PyTorch for the comparison; FOLDER/isbi2012 with train-volume.tif and train-labels.tif for the
 training (sections 0 to 19, scored on 20 to 23), which is left out where they are missing. All parts together stay under
---seconds (default 480): what is late is shortened or skipped, and said. Each part stands for itself: if it fails, its
-error is recorded and the next one runs. After every part the folder holds results.json, report.md and the pictures, so
-that a run that is cut off has lost nothing but its last part. Nothing is believed that was not computed here: times are
-medians, measured by events on the device after warming up.
+--seconds (default 480): what is late is shortened or skipped, and said. PyTorch's numbers come first, for without them
+no other number means much. Each part is a process of its own: after an illegal address a process can do nothing more on
+its GPU. A part writes what it found after every row, so one that fails, or is cut off, has lost its last row alone. The
+folder holds results.json, report.md and the pictures after every part. Nothing is believed that was not computed here:
+times are medians, measured by events on the device after warming up.
 """
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -24,7 +26,7 @@ import numpy as np
 
 from benchmarks.convolution import arrays, layers
 from benchmarks.gpu_profile import where_time_goes
-from benchmarks.gpu_report import isbi_picture, write
+from benchmarks.gpu_report import isbi_picture, plain, write
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, datasets, loss, ops, optimizers, tiling, training
 from npunet.commands import cli
@@ -39,9 +41,9 @@ from npunet.weight_map import class_balance
 
 FULL = dict(tile=572, base_channels=64)
 TORCH = {
+    "PyTorch TF32": "tf32",
     "PyTorch float32": "float32",
     "PyTorch float32 channels-last": "float32+channels_last",
-    "PyTorch TF32": "tf32",
     "PyTorch TF32 channels-last": "tf32+channels_last",
     "PyTorch TF32 compiled": "tf32+compile",
 }
@@ -85,6 +87,14 @@ class Gpu:
             stop.synchronize()
             found.append(self.xp.cuda.get_elapsed_time(start, stop))
         return found
+
+    def enqueued(self, step, count=20):
+        """Milliseconds of a step if the host runs ahead: ``count`` of them between one pair of events."""
+        step()
+        start = self.mark()
+        for _ in range(count):
+            step()
+        return self.between(start, self.mark()) / count
 
     def mark(self):
         """A moment in the order of the device's work."""
@@ -176,20 +186,36 @@ def operations(device, options):
             weight,
             draw(outputs),
         )
-    for name in (name for name in GPU_ALGORITHMS if can_do(name, 3, 32, 48)):
-        x, weight = image.astype("float32"), (draw((3, 3, 32, 48)) / 17).astype("float32")
-        y, _ = ops.conv2d(x.astype("float64"), weight.astype("float64"))
-        for on in (True,) if name == "tensor_cores" else (False, True):  # which knows nothing but TF32
-            device.tf32(on)
-            there, _ = ops.conv2d(device.xp.asarray(x), device.xp.asarray(weight), algorithm=name)
-            found[f"conv2d {name} {'tf32' if on else 'float32'}"] = largest_error(there, y)
+    options.keep(dict(errors=found))
+    for size, channels, outputs in ((64, 32, 48), (64, 128, 256), (30, 256, 128)):  # small and large blocks of kernels
+        size = min(size, len(image[0]))
+        for name in (name for name in GPU_ALGORITHMS if can_do(name, 3, channels, outputs)):
+            for on in (True,) if name == "tensor_cores" else (False, True):  # which knows nothing but TF32
+                device.tf32(on)
+                title = f"conv2d {name} {'tf32' if on else 'float32'} {size}x{channels}->{outputs}"
+                found |= gradients_of(device, name, title, draw, (1, size, size + 3, channels), outputs)
         device.tf32(False)
+    options.keep(dict(errors=found))
     logits, labels = draw((1, 60, 60, 3)), rng.integers(0, 3, (1, 60, 60))
     for dtype in ("float32", "float64"):
         energy, dlogits = loss.weighted_cross_entropy(logits.astype(dtype), labels)
         mine, dmine = loss.weighted_cross_entropy(device.xp.asarray(logits.astype(dtype)), device.xp.asarray(labels))
         found[f"energy {dtype}"] = max(largest_error(mine, energy), largest_error(dmine, dlogits))
     return dict(errors=found, too_large={name: error for name, error in found.items() if error > limit(name)})
+
+
+def gradients_of(device, algorithm, title, draw, shape, outputs):
+    """{title and y, dx, dweight or dbias: largest error} of one algorithm in float32 against float64 on the CPU."""
+    x, weight, bias = draw(shape), draw((3, 3, shape[3], outputs)) / (3 * shape[3] ** 0.5), draw(outputs)
+    host = [array.astype("float32") for array in (x, weight, bias)]
+    y, ctx = ops.conv2d(*(array.astype("float64") for array in host), relu=True)
+    dy = draw(y.shape).astype("float32")
+    wanted = [y, *ops.conv2d_backward(dy.astype("float64"), ctx)]
+    there, there_ctx = ops.conv2d(*map(device.xp.asarray, host), relu=True, algorithm=algorithm)
+    there_ctx = there_ctx._replace(y=device.xp.asarray(y.astype("float32")))  # rounding must not decide the ReLU
+    mine = [there, *ops.conv2d_backward(device.xp.asarray(dy), there_ctx)]
+    names = "y", "dx", "dweight", "dbias"
+    return {f"{title} {name}": largest_error(a, b) for name, a, b in zip(names, mine, wanted)}
 
 
 def can_do(name, kernel, channels, outputs):
@@ -230,54 +256,50 @@ def training_steps(device, options):
     )
 
 
-def full_size(device, options):
-    """The full training step and forward pass, npunet and PyTorch;
-    segmentation of a 512 x 512 image in one tile of 700, transfers included.
-    """
-    found, seconds = {}, options.part_seconds
-    tile, base = options.tile, options.base_channels
-    for name, on in (("npunet float32", False), ("npunet TF32", True)):
-        device.forget()
-        device.tf32(on)
-        net = UNet(base_channels=base, device=device.name)
-        optimizer = optimizers.SGD(net.parameters, LEARNING_RATE, MOMENTUM)
-        image, labels = (to_device(array, device.name) for array in data(tile))
-        weights = device.xp.ones(labels.shape, dtype="float32")
-        waited = device.times(lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0), seconds)
-        free = device.times(
-            lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False), seconds
-        )
-        optimizer.forget_gradients()
-        forward = device.times(lambda: net.forward(image), seconds / 2)
-        picture = np.random.default_rng(0).random((options.picture, options.picture, 1), dtype=np.float32)
-        whole = []
-        for _ in range(7):
-            start = time.perf_counter()
-            tiling.predict(net, picture, options.picture_tile)
-            whole.append(1e3 * (time.perf_counter() - start))
-        found[name] = dict(
-            train_ms=statistics.median(waited),
-            train_times_ms=waited,
-            train_without_waiting_ms=statistics.median(free),
-            steps_a_second=1e3 / statistics.median(waited),
-            infer_ms=statistics.median(forward),
-            segmentation_512_ms=statistics.median(whole[2:]),
-            peak_bytes=device.peak(),
-        )
-        net = optimizer = image = labels = weights = None  # before the next one is made
-    device.tf32(False)
-    device.forget()
+def peers(device, options):
+    """The full training step and forward pass of PyTorch with cuDNN; its two eager modes first, TF32 before float32."""
+    found = {}
     for name, mode in TORCH.items():
-        found[name] = torch_peer(
-            mode,
-            "steps",
-            tile,
-            base,
-            seconds,
-            min(120 if "compile" in mode else 60, options.time_left() - options.reserved),
-        )
+        limit_s = min(120 if "compile" in mode else 90, options.time_left() - options.reserved)
+        found[name] = torch_peer(mode, "steps", options.tile, options.base_channels, options.part_seconds, limit_s)
         if "train_ms" in found[name]:
             found[name]["steps_a_second"] = 1e3 / found[name]["train_ms"]
+        options.keep(found)
+    return found
+
+
+def full_size(device, options, tf32):
+    """The full training step and forward pass of npunet, and the segmentation of a 512 x 512 image in one tile of 700,
+    transfers included.
+    """
+    device.forget()
+    device.tf32(tf32)
+    seconds, found = options.part_seconds, {}
+    net = UNet(base_channels=options.base_channels, device=device.name)
+    optimizer = optimizers.SGD(net.parameters, LEARNING_RATE, MOMENTUM)
+    image, labels = (to_device(array, device.name) for array in data(options.tile))
+    weights = device.xp.ones(labels.shape, dtype="float32")
+
+    def step(wait):
+        training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=wait)
+
+    waited = device.times(lambda: step(True), seconds)
+    found["train_ms"], found["train_times_ms"] = statistics.median(waited), waited
+    found |= dict(steps_a_second=1e3 / found["train_ms"], peak_bytes=device.peak())
+    options.keep(found)
+    found["train_without_waiting_ms"] = device.enqueued(lambda: step(False))
+    options.keep(found)
+    optimizer.forget_gradients()
+    found["infer_ms"] = statistics.median(device.times(lambda: net.forward(image), seconds / 2))
+    options.keep(found)
+    picture = np.random.default_rng(0).random((options.picture, options.picture, 1), dtype=np.float32)
+    whole = []
+    for _ in range(7):
+        start = time.perf_counter()
+        tiling.predict(net, picture, options.picture_tile)
+        whole.append(1e3 * (time.perf_counter() - start))
+    found["segmentation_512_ms"] = statistics.median(whole[2:])
+    device.tf32(False)
     return found
 
 
@@ -294,6 +316,7 @@ def profile(device, options):
         found[name] = where_time_goes(
             device, net, lambda: training.training_step(net, optimizer, image, labels, weights, clip=1.0, wait=False)
         )
+        options.keep(found)
     device.tf32(False)
     return found
 
@@ -323,8 +346,8 @@ def layer_by_layer(device, options):
     forward, and forward with both gradients.
     """
     shapes = list(dict.fromkeys(layers(options.tile)))
-    # a minute for PyTorch
-    end, rows = time.perf_counter() + min(options.part_seconds * 12, options.time_left() - options.reserved - 60), []
+    end, rows = time.perf_counter() + options.time_left() - options.reserved - 60, []  # a minute for PyTorch
+    shapes = shapes[::2] + shapes[1::2]  # wide and deep ones early, should time run out
     for size, channels, outputs, kernel in shapes:
         if time.perf_counter() > end:
             rows.append(dict(layer=[size, channels, outputs, kernel], skipped="out of time"))
@@ -354,6 +377,7 @@ def layer_by_layer(device, options):
                 except Exception as error:  # this algorithm, at this size: the others go on
                     row["ms"][f"{name} {precision}"] = f"{type(error).__name__}: {error}"
         rows.append(row)
+        options.keep(dict(rows=rows, notes={}))
         device.forget()
     device.tf32(False)
     peers = {
@@ -428,31 +452,31 @@ def isbi(device, options):
 
 
 PARTS = {
-    "machine": machine,
+    "PyTorch": peers,
+    "npunet TF32": functools.partial(full_size, tf32=True),
+    "npunet float32": functools.partial(full_size, tf32=False),
     "operations": operations,
     "training steps": training_steps,
-    "full size": full_size,
+    "machine": machine,
     "profile": profile,
     "isbi": isbi,
     "layers": layer_by_layer,
 }
+WITHOUT_GPU = ("PyTorch",)  # it starts processes that use the GPU, and does not itself
 
 
-def run(device, options, parts=PARTS):
-    """All parts in turn; returns {part: what it found}."""
+def run(options, begin, parts=PARTS):
+    """All parts in turn; returns {part: what it found}. begin(name, options) does one part."""
     began, found = time.perf_counter(), {}
     options.time_left = lambda: options.seconds - (time.perf_counter() - began)
-    for place, (name, part) in enumerate(parts.items()):
+    for place, name in enumerate(parts):
         start = time.perf_counter()
-        # seconds, for the training and its scores
-        options.reserved = 60 * options.minutes + 60 if "isbi" in list(parts)[place + 1 :] else 0
+        later = list(parts)[place + 1 :]
+        options.reserved = 60 * options.minutes + 60 if "isbi" in later else 0  # for the training and its scores
         if options.time_left() < 15:
             found[name] = dict(error="skipped, out of time")
         else:
-            try:
-                found[name] = part(device, options)
-            except Exception as error:  # recorded; the next part runs
-                found[name] = dict(error=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}")
+            found[name] = begin(name, options)
         print(
             f"{name}: {time.perf_counter() - start:.0f} "
             f"s{', failed: ' + found[name]['error'] if isinstance(found[name].get('error'), str) else ''}",
@@ -460,6 +484,49 @@ def run(device, options, parts=PARTS):
         )
         write(found, options)
     return found
+
+
+def here(name, options, device, parts=PARTS):
+    """One part in this process; what it kept, and its error if it failed."""
+    kept = {}
+    options.keep = kept.update
+    try:
+        return parts[name](device, options)
+    except Exception as error:  # recorded; the next part runs
+        return kept | dict(error=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}")
+
+
+def apart(name, options, command=(sys.executable, "-m", "benchmarks.gpu")):
+    """One part in a process of its own; what it wrote until it ended, and how it ended if that was not well."""
+    path = Path(options.out) / "part.json"
+    path.unlink(missing_ok=True)
+    given = ["--alone", name, "--seconds", str(options.time_left()), "--reserved", str(options.reserved)]
+    try:
+        status = subprocess.run([*command, *options.given, *given], timeout=options.time_left() + 30).returncode
+        ended = {} if status == 0 else dict(error=f"its process ended with status {status}")
+    except subprocess.TimeoutExpired:
+        ended = dict(error="its process was late and was ended")
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    path.unlink(missing_ok=True)
+    return ended | kept
+
+
+def alone(name, options):
+    """What `apart` started: the part, whose rows go to a file as they come."""
+    began, path = time.perf_counter(), Path(options.out) / "part.json"
+    options.time_left = lambda: options.seconds - (time.perf_counter() - began)
+
+    def keep(found):
+        whole = path.with_suffix(".new")
+        whole.write_text(json.dumps(found, default=plain))
+        whole.replace(path)
+
+    options.keep = keep
+    try:
+        keep(PARTS[name](None if name in WITHOUT_GPU else Gpu(), options))
+    except Exception as error:
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        keep(kept | dict(error=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"))
 
 
 def parser():
@@ -481,12 +548,17 @@ def parser():
         default=True,
         help="Eq. 2 in full for the training: w0 = 10 and w_c (default on)",
     )
-    parse.set_defaults(part_seconds=4, probe=4096, picture=512, picture_tile=700, **FULL)
+    parse.add_argument("--part-seconds", type=float, default=4, help="for one series of a step (default 4)")
+    parse.add_argument("--alone", help=argparse.SUPPRESS)
+    parse.add_argument("--reserved", type=float, default=0, help=argparse.SUPPRESS)
+    parse.set_defaults(probe=4096, picture=512, picture_tile=700, **FULL)
     return parse
 
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    if options.alone:
+        return alone(options.alone, options)
     problem = backend.gpu_problem()
     if problem:
         raise InputError(f"benchmarks.gpu: {problem}")
@@ -497,8 +569,14 @@ def main(arguments=None):
             raise InputError(f"--parts {unknown[0]} is not known; expected some of {', '.join(PARTS)}")
         parts = {name: PARTS[name] for name in options.parts.split(",")}
     Path(options.out).mkdir(parents=True, exist_ok=True)
-    options.command = " ".join(["python -m benchmarks.gpu", *(arguments if arguments is not None else sys.argv[1:])])
-    found = run(Gpu(), options, parts)
+    options.given = list(arguments if arguments is not None else sys.argv[1:])
+    options.command = " ".join(["python -m benchmarks.gpu", *options.given])
+    warming = subprocess.Popen([sys.executable, "-c", "import torch"], stderr=subprocess.DEVNULL)  # from a cold disk
+    try:
+        warming.wait(timeout=90 if "PyTorch" in parts else 0)
+    except subprocess.TimeoutExpired:
+        pass
+    found = run(options, apart, parts)
     print((Path(options.out) / "report.md").read_text())
     return found
 

@@ -9,8 +9,8 @@ BARS = {"step over PyTorch's eager TF32": 1.25, "steps a second": 20, "512 x 512
 
 def bars(found):
     """The numbers that were promised, with what was measured: [(name, bar, value, reached)]."""
-    full, rows = found.get("full size", {}), []
-    mine, eager = full.get("npunet TF32", {}), full.get("PyTorch TF32", {})
+    peers, rows = found.get("PyTorch", {}), []
+    mine, eager = found.get("npunet TF32", {}), peers.get("PyTorch TF32", {})
     if "train_ms" in mine and "train_ms" in eager:
         ratio = mine["train_ms"] / eager["train_ms"]
         rows.append(
@@ -21,7 +21,7 @@ def bars(found):
                 ratio <= BARS["step over PyTorch's eager TF32"],
             )
         )
-        other = full.get("PyTorch float32", {})
+        other = peers.get("PyTorch float32", {})
         if "train_ms" in other:
             rows.append(
                 (
@@ -70,12 +70,15 @@ def report(found, options):
         lines += [f"## {name}", ""]
         if "error" in part and isinstance(part["error"], str):
             lines += [f"failed: {part['error']}", ""]
-        elif name == "full size":
+        if name in ("PyTorch", "npunet TF32", "npunet float32"):
+            part = part if name == "PyTorch" else {name: part}
             lines += [
                 "| | training step, ms | without waiting | forward, ms | 512 x 512, ms | steps/s | memory, GB |",
                 "|---|---|---|---|---|---|---|",
             ]
             for peer, row in part.items():
+                if not isinstance(row, dict):
+                    continue
                 if "train_ms" not in row:
                     lines.append(f"| {peer} | {row.get('error', '')} | | | | | |")
                     continue
@@ -95,7 +98,7 @@ def report(found, options):
                     + " |"
                 )
             lines.append("")
-        elif name == "profile":
+        elif name == "profile" and "error" not in part:
             for precision, row in part.items():
                 lines += [
                     f"{precision}, {row['step_ms']:.2f} ms a step",
@@ -115,7 +118,7 @@ def report(found, options):
                     ),
                     "",
                 ]
-        elif name == "layers":
+        elif name == "layers" and "rows" in part or name == "layers" and "error" not in part:
             names = sorted({key for row in part["rows"] for key in row.get("ms", {})})
             lines += [
                 "forward / forward and backward, ms",
@@ -148,11 +151,18 @@ def report(found, options):
     return "\n".join(lines)
 
 
+def plain(value):
+    """For JSON: a NumPy number as a float, anything else as its text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
 def write(found, options):
     out = Path(options.out)
-    (out / "results.json").write_text(
-        json.dumps(dict(command=options.command, parts=found), indent=1, default=float) + "\n"
-    )
+    text = json.dumps(dict(command=options.command, parts=found), indent=1, default=plain)
+    (out / "results.json").write_text(text + "\n")
     try:
         text = report(found, options)
     except Exception as error:  # the figures are what matters, and the next part is still to run

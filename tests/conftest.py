@@ -1,5 +1,5 @@
 """Fixtures for all tests: `xp`, the array module that a test runs on;
-`gpu`, on which the CUDA kernels run without one, and `rng`.
+`gpu`, on which the CUDA kernels run with and without one, and `rng`.
 """
 
 import functools
@@ -33,12 +33,41 @@ def xp(request):
     return cupy
 
 
+@pytest.fixture(params=["emulated", pytest.param("device", marks=pytest.mark.gpu)])
+def gpu(request, monkeypatch):
+    """The array module that the CUDA kernels work on: the strict stand-in for CuPy, with the kernels running on the CPU
+    (cuda_on_cpu.py); and CuPy itself, skipped with its reason where no GPU can be used.
+    """
+    if request.param == "emulated":
+        if cuda_on_cpu.COMPILER is None:
+            pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
+        return cuda_on_cpu.install(monkeypatch)
+    problem = gpu_problem_once()
+    if problem:
+        pytest.skip(problem)
+    import cupy
+
+    monkeypatch.setattr(cupy, "empty", poisoned(cupy.empty))
+    return cupy
+
+
+def poisoned(empty):
+    """`empty`, but what a kernel forgets to write is NaN, or a number that nobody would expect."""
+
+    def full(*arguments, **keywords):
+        array = empty(*arguments, **keywords)
+        array[...] = np.nan if array.dtype.kind == "f" else 0x7B
+        return array
+
+    return full
+
+
 @pytest.fixture
-def gpu(monkeypatch):
-    """The strict stand-in for CuPy, with the package's CUDA kernels at work on it (cuda_on_cpu.py)."""
-    if cuda_on_cpu.COMPILER is None:
-        pytest.skip("g++ is not on the PATH; it compiles the CUDA kernels for the CPU")
-    return cuda_on_cpu.install(monkeypatch)
+def emulated(gpu):
+    """`gpu` where a test looks into the stand-in; skipped on a device."""
+    if gpu is not strict_array:
+        pytest.skip("looks into the stand-in for CuPy")
+    return gpu
 
 
 @pytest.fixture

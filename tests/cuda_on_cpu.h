@@ -32,6 +32,9 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 struct uint3_ { unsigned x, y, z; };
 static uint3_ threadIdx, blockIdx, blockDim, gridDim;
 
+static const char* refused = nullptr;           // what a GPU would have ended the program for, or have computed wrongly
+extern "C" const char* what_was_refused() { const char* what = refused; refused = nullptr; return what; }
+
 extern "C" char __attribute__((weak)) __start_on_cpu_shared[], __attribute__((weak)) __stop_on_cpu_shared[];
 namespace on_cpu {
 struct Barrier { unsigned members, arrived, opened; };
@@ -74,6 +77,7 @@ static void turn(unsigned t) {                 // thread t runs until it waits o
     setcontext(&fibre.start);
 }
 
+static void start_of_block();
 static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool alone, const std::function<void()>& kernel) {
     gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel;
     if (!alone && fibres.size() < threads) { fibres.resize(threads); for (auto& fibre : fibres) fibre.stack.resize(1 << 16); }
@@ -82,6 +86,7 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
         if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t, 0, 0}; kernel(); } continue; }
         if (__start_on_cpu_shared) std::memset(__start_on_cpu_shared, 0xff, __stop_on_cpu_shared - __start_on_cpu_shared);
         of_block = {threads, 0, 0};
+        start_of_block();
         for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
         for (unsigned t = 0; t < threads; ++t) fibres[t].started = fibres[t].done = false;
         for (bool busy = true; busy;) {
@@ -100,7 +105,10 @@ static inline void __syncwarp() { on_cpu::wait_warp(); }
 template <typename T> static T __ldg(const T* p) { return *p; }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned long long)((unsigned __int128)a * b >> 64); }
 
-template <typename T> static T __shfl_down_sync(unsigned, T value, unsigned delta) {
+static void refuse(const char* what) { std::fprintf(stderr, "a kernel on the CPU: %s\n", what); std::fflush(stderr); refused = what; }
+
+template <typename T> static T __shfl_down_sync(unsigned mask, T value, unsigned delta) {
+    if (mask != 0xffffffffu) refuse("a shuffle without the whole warp");
     unsigned me = on_cpu::current;
     std::memcpy(on_cpu::lane_value[me], &value, sizeof value);
     on_cpu::wait_warp();
@@ -108,6 +116,29 @@ template <typename T> static T __shfl_down_sync(unsigned, T value, unsigned delt
     T result; std::memcpy(&result, on_cpu::lane_value[from], sizeof result);
     on_cpu::wait_warp();
     return result;
+}
+
+// cp.async: 16 bytes on their way from global to shared memory, or zeros. Both addresses must be multiples of 16. Nothing is there before the
+// thread that sent for it has waited for the group that it belongs to; so the copy is made as late as it may be, when the wait is over.
+namespace on_cpu {
+struct Copy { float* shared; const float* global; bool inside; unsigned group; };
+static std::vector<Copy> on_their_way[1024];   // of each thread
+static unsigned groups[1024];                  // how many each thread has closed
+}
+static inline void on_cpu_copy_four(float* shared, const float* global, bool inside) {
+    if ((unsigned long long)shared % 16 || (unsigned long long)global % 16) refuse("a copy of 16 bytes that is not aligned");
+    on_cpu::on_their_way[on_cpu::current].push_back({shared, global, inside, on_cpu::groups[on_cpu::current]});
+    for (int i = 0; i < 4; ++i) shared[i] = NAN;                              // neither the old numbers nor the new ones
+}
+static inline void on_cpu_end_of_group() { ++on_cpu::groups[on_cpu::current]; }
+static inline void on_cpu_wait_group(unsigned pending) {
+    auto& copies = on_cpu::on_their_way[on_cpu::current];
+    std::vector<on_cpu::Copy> later;
+    for (auto& copy : copies)
+        if (copy.group + pending < on_cpu::groups[on_cpu::current])
+            for (int i = 0; i < 4; ++i) copy.shared[i] = copy.inside ? copy.global[i] : 0;
+        else later.push_back(copy);
+    copies.swap(later);
 }
 
 // mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, as the PTX manual lays its operands out over the 32 lanes of a warp:
@@ -131,6 +162,7 @@ static inline void on_cpu_mma(float* d, const unsigned* a, const unsigned* b) {
     }
     on_cpu::wait_warp();
 }
+namespace on_cpu { static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } } }
 static inline unsigned on_cpu_round_tf32(float x) {                          // cvt.rna.tf32.f32: nearest, ties away from zero
     unsigned bits; std::memcpy(&bits, &x, 4); return (bits + 0x1000u) & 0xffffe000u;
 }

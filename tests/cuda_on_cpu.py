@@ -45,6 +45,34 @@ def body(source, name):
     return source[start:end]
 
 
+class Fenced:
+    """The arrays of one launch, each copied to a place of its own between fences: bytes that are NaN to whoever reads
+    them, and must be as they were afterwards. So a kernel that reads or writes beyond an array is found out.
+    """
+
+    FENCE = 4096  # bytes on either side
+
+    def __init__(self):
+        self.places = {}  # address of an array -> it, and the bytes around and of its copy
+
+    def place(self, array):
+        key = array.ctypes.data, array.nbytes
+        if key not in self.places:
+            whole = np.full(2 * self.FENCE + array.nbytes + 256, 0xFF, np.uint8)
+            start = self.FENCE + -(whole.ctypes.data + self.FENCE) % 256  # as CuPy aligns its arrays
+            whole[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+            self.places[key] = array, whole, start
+        _, whole, start = self.places[key]
+        return whole.ctypes.data + start
+
+    def bring_back(self, name):
+        for array, whole, start in self.places.values():
+            stop = start + array.nbytes
+            assert (whole[:start] == 0xFF).all() and (whole[stop:] == 0xFF).all(), f"{name} wrote beyond an array"
+            if array.flags.writeable:
+                array[...] = whole[start:stop].view(array.dtype).reshape(array.shape)
+
+
 class EmulatedModule:
     """A .cu source compiled by g++ for the CPU; get_function(name) gives what CuPy's RawModule gives."""
 
@@ -87,6 +115,7 @@ class EmulatedModule:
             )
             assert result.returncode == 0, result.stderr[:4000]
         self.library = ctypes.CDLL(str(path))
+        self.library.what_was_refused.restype = ctypes.c_char_p
 
     def get_function(self, name):
         parameters = self.signatures[name]
@@ -103,15 +132,19 @@ class EmulatedModule:
                 and grid[2] <= 65535
             )
             assert block[0] % 32 == 0, "blocks are whole warps"
+            fenced = Fenced()
             function(
                 *map(ctypes.c_int, grid),
                 ctypes.c_int(block[0]),
-                *(self._passed(name, kind, value) for (kind, _), value in zip(parameters, arguments)),
+                *(self._passed(name, kind, value, fenced) for (kind, _), value in zip(parameters, arguments)),
             )
+            fenced.bring_back(name)
+            refused = self.library.what_was_refused()
+            assert not refused, f"{name}: {refused.decode()}"
 
         return launch
 
-    def _passed(self, name, kind, value):
+    def _passed(self, name, kind, value, fenced):
         kind = kind.replace("const", "").replace("REAL", self.real).strip()
         dtypes = {
             "float": np.float32,
@@ -126,7 +159,7 @@ class EmulatedModule:
         if kind.endswith("*"):
             assert isinstance(value, strict_array.ndarray), f"{name}: {kind} got {value!r}"
             assert value.dtype == expected and value.flags.c_contiguous, f"{name}: {kind} got {value.dtype}"
-            return ctypes.c_void_p(value._data.ctypes.data)
+            return ctypes.c_void_p(fenced.place(value._data))
         assert isinstance(value, np.generic) and value.dtype == expected, f"{name}: {kind} got {value!r}"
         return {
             "float": ctypes.c_float,

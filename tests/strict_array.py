@@ -184,12 +184,21 @@ bool_, int8, int32, int64, uint8, float32, float64 = (
     np.float64,
 )
 for _name in (
-    "empty zeros ones full tanh arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum "
+    "zeros ones full tanh arange empty_like zeros_like ones_like full_like ascontiguousarray maximum minimum "
     "multiply add "
     "subtract divide exp log sqrt abs isfinite matmul dot tensordot einsum where concatenate stack take_along_axis sum "
     "mean max min argmax vdot copyto broadcast_to pad moveaxis swapaxes transpose"
 ).split():
     globals()[_name] = _function(getattr(np, _name))
+
+
+def empty(shape, dtype="float64"):
+    """Nothing that can be taken for a result: NaN, or a number that nobody would expect."""
+    data = np.empty(shape, dtype)
+    data[...] = np.nan if data.dtype.kind == "f" else 0x7B
+    return ndarray(data)
+
+
 lib = types.SimpleNamespace(
     stride_tricks=types.SimpleNamespace(
         **{name: _function(getattr(np.lib.stride_tricks, name)) for name in ("sliding_window_view", "as_strided")}

@@ -36,6 +36,9 @@ class Cpu:
         step()
         return [1e3 * (time.perf_counter() - start)]
 
+    def enqueued(self, step, count=20):
+        return self.times(step, 0)[0]
+
     def mark(self):
         return time.perf_counter()
 
@@ -90,15 +93,16 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu.cublas, "batched_matmul", lambda a, b, out: np.matmul(a, b, out=out))
     monkeypatch.setattr(gpu, "GPU_ALGORITHMS", {})
     monkeypatch.setattr(gpu, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
-    found = gpu.run(Cpu(), options)
+    found = gpu.run(options, lambda name, options: gpu.here(name, options, Cpu()))
     assert list(found) == list(gpu.PARTS)
     assert not [part["error"] for part in found.values() if isinstance(part.get("error"), str)]
     # NumPy against NumPy
     assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]
     assert found["training steps"]["error"] == 0 and found["training steps"]["error_after_moving"] == 0
     assert (
-        found["full size"]["PyTorch TF32 compiled"] == {"error": "no GPU"}
-        and found["full size"]["npunet TF32"]["train_ms"] > 0
+        found["PyTorch"]["PyTorch TF32 compiled"] == {"error": "no GPU"}
+        and found["npunet TF32"]["train_ms"] > 0
+        and found["npunet TF32"]["segmentation_512_ms"] > 0
     )
     layers, step = found["profile"]["TF32"]["layers"], found["profile"]["TF32"]["step_ms"]
     assert (
@@ -118,29 +122,61 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(options, tmp_path):
     def fails(device, options):
         raise ValueError("two\nlines")
 
-    found = gpu.run(Cpu(), options, {"first": fails, "second": lambda *_: dict(value=1.5)})
+    parts = {"first": fails, "second": lambda *_: dict(value=1.5), "late": fails}
+    begin = lambda name, options: gpu.here(name, options, Cpu(), parts)
+    found = gpu.run(options, begin, ["first", "second"])
     assert found == {"first": {"error": "ValueError: two"}, "second": {"value": 1.5}}
     assert (
         "failed: ValueError: two" in (tmp_path / "report.md").read_text()
         and "- value: 1.5" in (tmp_path / "report.md").read_text()
     )
     options.seconds = 10
-    assert gpu.run(Cpu(), options, {"late": fails}) == {"late": {"error": "skipped, out of time"}}
+    assert gpu.run(options, begin, ["late"]) == {"late": {"error": "skipped, out of time"}}
+
+
+@pytest.mark.parametrize(
+    "end, error",
+    [
+        ("os.abort()", "its process ended with status -6"),
+        ("sys.exit()", None),
+        ("time.sleep(60)", "its process was late and was ended"),
+    ],
+)
+def test_a_part_that_takes_its_process_down_keeps_its_rows(options, tmp_path, monkeypatch, end, error):
+    """As an illegal address does on a GPU: the process is lost, what it wrote is not, and the next part runs."""
+    program = tmp_path / "part.py"
+    program.write_text(
+        f"import os, sys, time\nopen({str(tmp_path / 'part.json')!r}, 'w').write('{{\"train_ms\": 5.0}}')\n{end}\n"
+    )
+    options.given, options.reserved, options.time_left = [], 0, lambda: -25.0
+    found = gpu.apart("npunet TF32", options, (sys.executable, str(program)))
+    assert found == dict(train_ms=5.0) | ({} if error is None else dict(error=error))
+    assert not (tmp_path / "part.json").exists()
+
+
+def test_a_part_alone_writes_each_row(options, tmp_path, monkeypatch):
+    def part(device, options):
+        options.keep(dict(first=1))
+        raise ValueError("illegal address")
+
+    monkeypatch.setattr(gpu, "Gpu", Cpu)
+    monkeypatch.setitem(gpu.PARTS, "machine", part)
+    gpu.main(["--alone", "machine", "--seconds", "100", "--out", str(tmp_path)])
+    assert json.loads((tmp_path / "part.json").read_text()) == {"first": 1, "error": "ValueError: illegal address"}
 
 
 def test_a_report_that_fails_stops_nothing(options, tmp_path):
-    found = gpu.run(Cpu(), options, {"layers": lambda *_: dict(unexpected=1), "next": lambda *_: dict(value=2)})
+    parts = {"layers": lambda *_: dict(unexpected=object()), "next": lambda *_: dict(value=2)}
+    found = gpu.run(options, lambda name, options: gpu.here(name, options, Cpu(), parts), parts)
+    found["layers"]["unexpected"] = str(found["layers"]["unexpected"])  # what is no number is written as text
     assert list(found) == ["layers", "next"] and json.loads((tmp_path / "results.json").read_text())["parts"] == found
     assert (tmp_path / "report.md").read_text() == "no report: KeyError: 'rows'; results.json has everything"
 
 
 def test_what_was_promised_is_compared_with_what_was_measured():
     found = {
-        "full size": {
-            "npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0),
-            "PyTorch TF32": dict(train_ms=10.0),
-            "PyTorch float32": dict(train_ms=11.0),
-        },
+        "PyTorch": {"PyTorch TF32": dict(train_ms=10.0), "PyTorch float32": dict(train_ms=11.0)},
+        "npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0),
         "isbi": dict(scores=dict(v_rand=0.98)),
     }
     assert [(name, reached) for name, _, _, reached in gpu_report.bars(found)] == [
@@ -150,7 +186,7 @@ def test_what_was_promised_is_compared_with_what_was_measured():
         ("512 x 512 ms", False),
         ("v_rand", True),
     ]
-    assert gpu_report.bars({}) == [] and gpu_report.bars({"full size": {"error": "x"}}) == []
+    assert gpu_report.bars({}) == [] and gpu_report.bars({"PyTorch": {"error": "x"}}) == []
 
 
 def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):
@@ -179,8 +215,8 @@ def test_a_peer_that_is_late_is_believed_as_far_as_it_came(monkeypatch):
 def test_the_peers_leave_time_for_the_training(options, monkeypatch):
     monkeypatch.setattr(gpu, "write", lambda found, options: None)
     options.minutes, options.seconds, seen = 2.5, 480, []
-    part = lambda device, options: seen.append((options.reserved, round(options.time_left() / 10))) or {}  # noqa: E731
-    gpu.run(Cpu(), options, {"full size": part, "isbi": part, "layers": part})
+    begin = lambda name, options: seen.append((options.reserved, round(options.time_left() / 10))) or {}
+    gpu.run(options, begin, ["PyTorch", "isbi", "layers"])
     assert seen == [(210, 48), (0, 48), (0, 48)]
 
 
@@ -204,7 +240,7 @@ def test_a_part_that_is_not_known(monkeypatch):
         gpu.main(["--parts", "speed"])
 
 
-def test_the_profile_counts_every_launch(gpu, monkeypatch):
+def test_the_profile_counts_every_launch(gpu, emulated, monkeypatch):
     """On a clock that ticks once at each look, a layer's time is the number of looks within;
     afterwards nothing is left of the wrapping.
     """

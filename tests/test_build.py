@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 
@@ -19,6 +18,8 @@ from lessons.build.solutions.mistakes import MISTAKES, mistaken
 from npunet import augmentation, loss, ops, tiling
 from npunet.metrics import rand_f_score
 from npunet.weight_map import weight_map
+
+nbformat = pytest.importorskip("nbformat", reason="notebooks are read with nbformat; pip install nbformat")
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "lessons" / "build"

@@ -75,7 +75,7 @@ def test_how_tiles_are_shared_out(count, c, k, splits):
     assert algorithms.products(count, c, k) == splits
 
 
-def test_the_transforms_are_those_of_the_cpu(gpu):
+def test_the_transforms_are_those_of_the_cpu(gpu, emulated):
     """Each one-dimensional transform, on unit vectors, is the matrix of winograd.py."""
     source = algorithms.KERNELS.source
     wanted = {

@@ -171,7 +171,7 @@ def test_a_label_that_is_no_class_makes_the_energy_nan(gpu):
 
 @each_dtype
 @pytest.mark.parametrize("energy, classes", [(loss.binary_cross_entropy, 1), (loss.dice_loss, 1), (loss.dice_loss, 3)])
-def test_the_other_energies_do_not_wait(gpu, rng, monkeypatch, dtype, energy, classes):
+def test_the_other_energies_do_not_wait(gpu, emulated, rng, monkeypatch, dtype, energy, classes):
     """As on the CPU, and the host asks for nothing on the way; so a label that is no class gives NaN."""
     logits, labels = rng.standard_normal((1, 9, 8, classes)).astype(dtype), rng.integers(0, 2, (1, 9, 8))
     weights = (rng.random(labels.shape) > 0.3).astype("float32")

@@ -51,7 +51,7 @@ def test_vgg_there_and_back(gpu, rng):
 
 
 @pytest.mark.parametrize("bilinear", [True, False])
-def test_generator_steps(gpu, bilinear, monkeypatch):
+def test_generator_steps(gpu, emulated, bilinear, monkeypatch):
     """Three steps on either device; on the way nothing comes to the host but the terms of the loss."""
     generators = [Generator(8, 2, bilinear=bilinear, device=device, seed=4) for device in ("gpu", "cpu")]
     places = gpu.asarray, np.asarray

@@ -331,7 +331,7 @@ def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch
 
 
 @pytest.fixture
-def crossings(gpu, monkeypatch):
+def crossings(gpu, emulated, monkeypatch):
     """What crosses the bus from now on:
     bytes of each array that goes to the device, and how each result comes back or is waited for.
     """

@@ -5,8 +5,9 @@ import asyncio
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="notebooks are read with nbformat; pip install nbformat")
 
 ROOT = Path(__file__).parents[1]
 LESSONS = ROOT / "lessons"

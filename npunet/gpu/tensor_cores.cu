@@ -46,19 +46,23 @@ __device__ __forceinline__ void mma_tf32(float* d, const unsigned* a, const unsi
 // Four floats from global to shared memory, or zeros, in the background; `arrived` waits for all but the newest `pending` groups.
 __device__ __forceinline__ void copy_four(float* shared, const float* global, bool inside) {
 #if defined(NPUNET_ON_CPU)
-    for (int i = 0; i < 4; ++i) shared[i] = inside ? global[i] : 0;
+    on_cpu_copy_four(shared, global, inside);
 #elif __CUDA_ARCH__ >= 800
     unsigned address = (unsigned)__cvta_generic_to_shared(shared);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(inside ? 16 : 0));
 #endif
 }
 __device__ __forceinline__ void end_of_group() {
-#if !defined(NPUNET_ON_CPU) && __CUDA_ARCH__ >= 800
+#if defined(NPUNET_ON_CPU)
+    on_cpu_end_of_group();
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;");
 #endif
 }
 template <int pending> __device__ __forceinline__ void arrived() {
-#if !defined(NPUNET_ON_CPU) && __CUDA_ARCH__ >= 800
+#if defined(NPUNET_ON_CPU)
+    on_cpu_wait_group(pending);
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(pending));
 #endif
     __syncthreads();                                           // what this thread copied is there; now everybody's is

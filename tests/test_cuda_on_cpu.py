@@ -1,0 +1,83 @@
+"""What the emulation of CUDA must see: mistakes that a GPU answers with an error, with garbage, or with silence."""
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+from npunet.gpu import convolution
+from npunet.machine.backend import to_cpu
+
+PROBES = """
+#define COPIES 1
+extern "C" __global__ void copied(const float* x, float* y, int offset, int waits) {
+    __shared__ __align__(16) float slab[2][128 + 4];
+    on_cpu_copy_four(slab[0] + 4 * threadIdx.x + offset, x + 4 * threadIdx.x, true);
+    on_cpu_end_of_group();
+    on_cpu_copy_four(slab[1] + 4 * threadIdx.x, x, false);
+    if (waits != 1) on_cpu_end_of_group();
+    if (waits) on_cpu_wait_group(1);
+    __syncthreads();
+    for (int i = 0; i < 4; ++i) y[4 * threadIdx.x + i] = slab[0][4 * threadIdx.x + i + offset];
+}
+extern "C" __global__ void shuffled(const float* x, float* y, unsigned int mask) {
+    y[threadIdx.x] = __shfl_down_sync(mask, x[threadIdx.x], 1);
+}
+extern "C" __global__ void beyond(const float* x, float* y, int read, int write) {
+    if (threadIdx.x < 4) y[threadIdx.x] = x[threadIdx.x];
+    if (threadIdx.x == 0) y[0] = x[read];
+    if (threadIdx.x == 0) y[write] = 1;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def probes():
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("g++ is not on the PATH")
+    return cuda_on_cpu.EmulatedModule(PROBES, ("-DREAL=float",))
+
+
+def run(probes, name, size, *numbers):
+    xp = cuda_on_cpu.strict_array
+    x, y = xp.asarray(np.arange(size, dtype="float32")), xp.empty((size,), dtype="float32")
+    probes.get_function(name)((1, 1, 1), (32, 1, 1), (x, y, *numbers))
+    return to_cpu(y)
+
+
+@pytest.mark.parametrize("waits, arrived", [(2, True), (1, False), (0, False)])
+def test_a_copy_is_there_after_the_wait_for_its_group(probes, waits, arrived):
+    """waits 1: the second group is never closed, so a wait for all but one waits for nothing; 0: no wait at all."""
+    found = run(probes, "copied", 128, np.int32(0), np.int32(waits))
+    assert np.array_equal(found, np.arange(128)) if arrived else np.isnan(found).all()
+
+
+def test_copies_of_16_bytes_are_aligned(probes):
+    with pytest.raises(AssertionError, match="copied: a copy of 16 bytes that is not aligned"):
+        run(probes, "copied", 128, np.int32(2), np.int32(2))
+
+
+def test_shuffles_name_the_whole_warp(probes):
+    assert run(probes, "shuffled", 32, np.uint32(0xFFFFFFFF))[0] == 1
+    with pytest.raises(AssertionError, match="a shuffle without the whole warp"):
+        run(probes, "shuffled", 32, np.uint32(0x0000FFFF))
+
+
+def test_arrays_have_fences(probes):
+    assert list(run(probes, "beyond", 4, np.int32(1), np.int32(3))) == [1, 1, 2, 3]
+    assert np.isnan(run(probes, "beyond", 4, np.int32(-2), np.int32(3))[0])  # what lies there is no number
+    with pytest.raises(AssertionError, match="beyond wrote beyond an array"):
+        run(probes, "beyond", 4, np.int32(1), np.int32(4))
+
+
+def test_what_is_not_written_is_not_a_number(emulated):
+    assert np.isnan(to_cpu(emulated.empty((3,), dtype="float32"))).all()
+
+
+def test_the_real_kernel_without_its_wait_is_found_out(emulated, monkeypatch, rng):
+    source = convolution.TENSOR_CORES.source
+    late = source.replace("on_cpu_wait_group(pending);", "")
+    assert late != source
+    monkeypatch.setitem(convolution.TENSOR_CORES.__dict__, "source", late)
+    x, weight = (emulated.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 5, 4, 16), (3, 3, 16, 16)))
+    y = convolution.TENSOR_CORES_TF32.forward(x, weight, None, 0, False)
+    assert np.isnan(to_cpu(y)).all()
