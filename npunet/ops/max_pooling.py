@@ -76,18 +76,28 @@ def max_pool2d_backward(dy, ctx, dskip=None):
 
     def one_band(image, rows):
         both = slice(2 * rows.start, 2 * rows.stop)
+        best, gradient = (
+            xp.stack([band, band], axis=2) for band in (y[image, rows], dy[image, rows])
+        )  # (rows, W//2, 2, C)
         unclaimed = xp.ones(y[image, rows].shape, bool)  # windows whose winner has not been met yet
-        dskips = [None] * 4 if dskip is None else _corners(dskip[image, both])
-        for corner, dcorner, dskip_corner in zip(_corners(x[image, both]), _corners(dx[image, both]), dskips):
-            wins = corner == y[image, rows]
-            wins &= unclaimed
-            xp.multiply(dy[image, rows], wins, out=dcorner)
-            if dskip_corner is not None:
-                dcorner += dskip_corner
-            unclaimed ^= wins
+        for row in (0, 1):  # each as pairs of pixels, so that NumPy's loops run along the whole row
+            wins = _pairs(x[image, both], row) == best
+            for column in (0, 1):
+                wins[:, :, column] &= unclaimed
+                unclaimed ^= wins[:, :, column]
+            target = _pairs(dx[image, both], row)
+            xp.multiply(gradient, wins, out=target)
+            if dskip is not None:
+                target += _pairs(dskip[image, both], row)
 
     each_band(one_band, touches=(y, dy, x, dx) if dskip is None else (y, dy, x, dx, dskip))
     return dx
+
+
+def _pairs(x, row):
+    """The pixels of one image (H, W, C) that lie in this row, 0 or 1, of a window: (H // 2, W // 2, 2, C), a view."""
+    height, width, channels = x.shape
+    return x[row : height // 2 * 2 : 2, : width // 2 * 2].reshape(height // 2, width // 2, 2, channels)
 
 
 def _corners(x):

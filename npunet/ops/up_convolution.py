@@ -10,8 +10,8 @@ matrix of its own. The blocks do not overlap, so an up-convolution is four matri
 
     y[n, 2i+a, 2j+b, :] = x[n, i, j, :] @ weight[a, b] + bias
 
-or one, x @ matrix, with the four side by side, matrix (C, 2*2*K), and a rearrangement of its columns (a, b, k)
-into blocks of pixels. Backward, by the chain rule, with the blocks of dy rearranged into such columns again:
+or one, x @ matrix, with the four side by side, matrix (C, 2*2*K), whose columns (a, b, k) are the blocks of pixels.
+Backward, by the chain rule, with the blocks of dy rearranged into such columns:
 
     dx = columns @ matrix^T          dmatrix = x^T @ columns          dbias = dy summed over all pixels
 
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
-from npunet.machine.bands import ceil_div, each_band, matmul, sum_over_bands
+from npunet.machine.bands import ceil_div, each, matmul, row_bands, sum_over, sum_over_bands
 from npunet.machine.shapes import check_gradient
 
 FEWEST_PIXELS = 512  # of a band: the matrix is read again for each
@@ -66,21 +66,19 @@ def up_conv2d(x, weight, bias=None):
     xp = array_module(x)
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
-    matrix = _as_matrix(weight)
     y = memory.empty((n, 2 * height, 2 * width, outputs), x.dtype, xp)
     blocks = y.reshape(n, height, 2, width, 2, outputs)  # the same memory
 
-    def one_band(image, rows):
-        columns = memory.scratch("columns", (rows.stop - rows.start, width, 2, 2, outputs), x.dtype, xp)
-        # (rows*W, C) @ (C, 2*2*K)
-        xp.matmul(x[image, rows].reshape(-1, channels), matrix, out=columns.reshape(-1, 4 * outputs))
-        for a in (0, 1):
-            if bias is None:
-                blocks[image, rows, a] = columns[:, :, a]
-            else:
-                xp.add(columns[:, :, a], bias, out=blocks[image, rows, a])  # (rows, W, 2, K)
+    def one_part(part):
+        (image, rows), (a, b) = part
+        pixels = x[image, rows]  # (rows, W, C)
+        product = memory.scratch("product", (*pixels.shape[:2], outputs), x.dtype, xp)
+        xp.matmul(pixels.reshape(-1, channels), weight[a, b], out=product.reshape(-1, outputs))  # (rows*W, C) @ (C, K)
+        xp.add(product, 0 if bias is None else bias, out=blocks[image, rows, a, :, b])
 
-    each_band(one_band, touches=(x, y, y), fewest=ceil_div(FEWEST_PIXELS, width))  # columns: as large as y
+    few = n * height * width <= FEWEST_PIXELS  # then only the taps are shared among threads
+    bands = [(image, slice(None)) for image in range(n)] if few else row_bands((x, y), ceil_div(FEWEST_PIXELS, width))
+    each(one_part, [(band, tap) for band in bands for tap in TAPS], x)
     return y, UpConvolutionContext(x, weight, bias is not None)
 
 
@@ -91,6 +89,9 @@ def up_conv2d_backward(dy, ctx):
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
     check_gradient("up_conv2d_backward", dy, (n, 2 * height, 2 * width, outputs), x.dtype)
+    if n * height * width <= FEWEST_PIXELS:
+        dx, dweight, dbias = _backward_by_taps(dy, x, weight)
+        return dx, dweight, dbias if has_bias else None
     columns = memory.empty((n, height, width, 2, 2, outputs), dy.dtype, xp)
 
     def one_band(image, rows):
@@ -106,6 +107,23 @@ def up_conv2d_backward(dy, ctx):
     matmul(x.reshape(-1, channels).T, columns, dmatrix)  # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
     return dx, dweight, dbias[0] if has_bias else None
+
+
+def _backward_by_taps(dy, x, weight):
+    """dx, dweight, dbias for few pixels, where putting the taps of a large kernel side by side costs too much."""
+    xp = array_module(dy)
+    n, height, width, channels = x.shape
+    pixels, dweight = x.reshape(-1, channels), xp.empty(weight.shape, dy.dtype)
+    blocks = dy.reshape(n, height, 2, width, 2, -1)
+
+    def one_tap(tap):
+        a, b = tap
+        dtap = xp.ascontiguousarray(blocks[:, :, a, :, b]).reshape(len(pixels), -1)  # (N*H*W, K)
+        xp.matmul(pixels.T, dtap, out=dweight[a, b])  # (C, N*H*W) @ (N*H*W, K)
+        return dtap @ weight[a, b].T, dtap.sum(axis=0)  # (N*H*W, K) @ (K, C)
+
+    dx, dbias = sum_over(one_tap, TAPS, dy)
+    return dx.reshape(x.shape), dweight, dbias
 
 
 def _as_matrix(weight):
