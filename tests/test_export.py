@@ -21,7 +21,7 @@ from npunet.export.yaml_text import to_yaml
 from npunet.files import images
 
 EXTRA = 'needs the extra "formats": pip install "npunet[formats]"'
-NETWORKS = {  # name: options, and whether the package is made with a 16-bit picture
+NETWORKS = {  # name: options, and whether the package is made with a 16-bit picture; bilinear has float16 weights
     "paper": (dict(base_channels=4, depth=3, input_mean=0.4, input_std=0.3), False),
     "padded": (dict(base_channels=4, depth=2, variant="padded"), True),
     "bilinear": (
@@ -45,7 +45,8 @@ def packages(tmp_path_factory):
     for name, (options, sixteen_bit) in NETWORKS.items():
         net, path = UNet(**options, seed=1), folder / f"{name}.zip"
         image = picture_16_bit(folder) if sixteen_bit else None
-        bioimageio.save_package(net, path, authors=["A. Person"], licence="CC-BY-4.0", image=image)
+        weights = "float16" if name == "bilinear" else "float32"
+        bioimageio.save_package(net, path, authors=["A. Person"], licence="CC-BY-4.0", image=image, weights=weights)
         found[name] = net, path
     return found
 
