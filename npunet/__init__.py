@@ -19,6 +19,8 @@ ELSEWHERE = {  # names that are not modules of the top level, and where they are
     "InputError": "npunet.errors",
     "checkpoint": "npunet.files",
     "images": "npunet.files",
+    "read_image": "npunet.files.images",
+    "write_labels": "npunet.files.images",
 }
 __all__ = [
     "InputError",
@@ -36,10 +38,12 @@ __all__ = [
     "ops",
     "optimizers",
     "plain",
+    "read_image",
     "style",
     "tiling",
     "training",
     "weight_map",
+    "write_labels",
 ]
 __version__ = "0.1.0"
 

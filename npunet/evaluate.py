@@ -7,6 +7,11 @@
                                                                  defines
                      them (`npunet.metrics`), each at its best threshold of 0, 0.1 .. 1, which is one for all images
 
+Where masks number cells, the challenge's scores are left out (--challenge brings them back), and cells are scored as
+the network's file says they are cut: AP at IoU 0.5 to 0.9 (`npunet.metrics.matching`), SEG, and how many are true,
+found, merged, split, missed and invented. For all images together there are precision, recall, Dice and IoU of each
+class and the confusion matrix.
+
 The predicted class is 1 where its probability is above 0.5 for two classes, otherwise the most likely one. Images are
 seen at the scale of the training run, and predictions are enlarged before they are scored. Pixels without annotation
 (sample.ignore) do not count: they are left out of the first four, and are background in both truth and prediction for
@@ -14,14 +19,21 @@ the others.
 """
 
 import argparse
+from dataclasses import dataclass
 
-from npunet import datasets, tiling
-from npunet.commands import cli, memory_needs, ranges
+import numpy as np
+
+from npunet import datasets, metrics, tiling
+from npunet.commands import cli, evaluation_report, memory_needs, ranges
+from npunet.commands.cell_scores import AP_NAMES, COUNTS, score_cells
 from npunet.commands.run_folder import trained_scale, training_config
-from npunet.commands.scoring import mean_scores, predict_samples, score_samples
+from npunet.commands.scoring import classes_scored, mean_scores, predict_samples, score_samples
 from npunet.errors import InputError
 from npunet.files.whole_file import write_json
+from npunet.instances.cutting import Cutting, cutting_of
 from npunet.unet import UNet
+
+OF_CELLS = ("seg", *AP_NAMES, "ap_mean", *COUNTS)  # what the cells of an image add to its scores
 
 
 def choose_samples(dataset, held_out, config):
@@ -47,10 +59,14 @@ def choose_samples(dataset, held_out, config):
 def table(names, scores, mean):
     """The scores as text: a line for each image and one for the mean."""
     columns = list(mean)
+    columns += [name for name in ("seg", "ap50", *COUNTS[:-1]) if name in scores[0]]
     width = max(map(len, [*names, "mean"]))
     lines = [f"{'image':<{width}}  " + "  ".join(columns)]
     for name, row in [*zip(names, scores), ("mean", mean)]:
-        lines.append(f"{name:<{width}}  " + "  ".join(f"{row[column]:{len(column)}.4f}" for column in columns))
+        words = [
+            f"{row[column]:{len(column)}{'d' if column in COUNTS else '.4f'}}" for column in columns if column in row
+        ]
+        lines.append(f"{name:<{width}}  " + "  ".join(words))
     lines.insert(-1, "-" * len(lines[0]))
     return "\n".join(lines)
 
@@ -67,16 +83,11 @@ def main(arguments=None):
     config = training_config(options.model)
     dataset = datasets.load(options.data, labels=options.labels, class_values=class_values_of(net, config))
     samples, which = choose_samples(dataset, options.held_out, config)
-    scores, thresholds = scored(options, net, samples)
-    mean, names = mean_scores(scores), [sample.name for sample in samples]
+    found = scored(options, net, samples, of_cells=dataset.kind == "instances")
     seen = f", seen at a scale of {options.scale:g}" if options.scale != 1 else ""
     print(f"{options.model} on {dataset.name}: {which}{seen}")
-    print(table(names, scores, mean))
-    print("best thresholds: " + ", ".join(f"{name} {threshold:g}" for name, threshold in thresholds.items()))
-    if options.json:
-        rows = [{"name": name} | row for name, row in zip(names, scores)]
-        write_report(options.json, report(options, which, mean=mean, thresholds=thresholds, per_image=rows))
-        print(f"scores written to {options.json}")
+    print_scores(found)
+    write_scores(options, which, found)
 
 
 def class_values_of(net, config):
@@ -87,8 +98,32 @@ def class_values_of(net, config):
     return known
 
 
-def scored(options, net, samples):
-    """Scores and thresholds of `scoring.score_samples`, with a progress bar."""
+@dataclass
+class Found:
+    """What came of the samples: scores of each and of all, and what pictures need."""
+
+    samples: list
+    probabilities: list  # of the classes that are scored
+    rows: list
+    mean: dict
+    thresholds: dict  # of the challenge's scores
+    matrix: np.ndarray  # confusion of the classes
+    cutting: Cutting | None = None
+    cells: dict | None = None  # scores of all cells together
+    numbers: list | None = None  # (H, W) cells of each sample
+
+    @property
+    def names(self):
+        return [sample.name for sample in self.samples]
+
+    @property
+    def order(self):
+        """Indices of the samples, the worst first."""
+        return evaluation_report.worst_first(self.rows)
+
+
+def scored(options, net, samples, of_cells):
+    """A `Found`, with a progress bar. of_cells: the masks number cells."""
     longest = round(options.scale * max(max(sample.labels.shape) for sample in samples))
     if options.tile == "auto":
         options.tile = memory_needs.tile_for_inference(net, longest)
@@ -98,8 +133,50 @@ def scored(options, net, samples):
             bar.update()
 
         with memory_needs.out_of_memory(net, options.tile, covering=longest):
-            probabilities = predict_samples(net, samples, options.tile, options.augment, predicted, options.scale)
-        return score_samples(samples, probabilities, progress=lambda name: bar.set_description(f"scoring {name}"))
+            predictions = predict_samples(net, samples, options.tile, options.augment, predicted, options.scale)
+        probabilities = classes_scored(net, predictions)
+        quick = of_cells and not options.challenge
+        rows, thresholds = score_samples(
+            samples, probabilities, quick, progress=lambda name: bar.set_description(f"scoring {name}")
+        )
+    matrix = evaluation_report.class_matrix(samples, probabilities)
+    found = Found(samples, probabilities, rows, mean_scores(rows), thresholds, matrix)
+    cutting = cutting_of(net)
+    if of_cells and isinstance(cutting, Cutting):
+        of_each, found.cells, found.numbers = score_cells(cutting, samples, predictions)
+        found.cutting = cutting
+        found.rows = [row | {name: cells[name] for name in OF_CELLS} for row, cells in zip(rows, of_each, strict=True)]
+    return found
+
+
+def print_scores(found):
+    """The tables: images, classes, cells; and which images to look at."""
+    print(table(found.names, found.rows, found.mean))
+    if found.thresholds:
+        print("best thresholds: " + ", ".join(f"{name} {value:g}" for name, value in found.thresholds.items()))
+    print("\n" + evaluation_report.classes_table(found.matrix))
+    if found.cells:
+        print("\n" + evaluation_report.cells_table(found.cells, found.cutting))
+    print("worst images first: " + ", ".join(found.names[index] for index in found.order[:5]))
+
+
+def write_scores(options, which, found):
+    """The files that were asked for: JSON, CSV, pictures."""
+    if options.json:
+        rows = [{"name": name} | row for name, row in zip(found.names, found.rows)]
+        classes = {name: values.tolist() for name, values in metrics.class_scores(found.matrix).items()}
+        scores = dict(mean=found.mean, thresholds=found.thresholds, classes=classes, confusion=found.matrix.tolist())
+        cells = {"cells": found.cells, "cutting": found.cutting.as_dict()} if found.cells else {}
+        worst = [found.names[index] for index in found.order]
+        write_report(options.json, report(options, which, **scores, **cells, per_image=rows, worst_first=worst))
+        print(f"scores written to {options.json}")
+    if options.csv:
+        evaluation_report.write_csv(options.csv, found.names, found.rows, found.order)
+        print(f"a line for each image, the worst first, written to {options.csv}")
+    if options.pictures:
+        arguments = found.samples, found.probabilities, found.numbers, found.order
+        written = evaluation_report.write_pictures(options.pictures, *arguments)
+        print(f"{len(written)} pictures, the worst image first, written to {options.pictures}/")
 
 
 def report(options, which, **found):
@@ -135,6 +212,13 @@ def parser():
         help="what the masks hold (default auto)",
     )
     parse.add_argument("--json", help="also write the scores to this file", metavar="FILE")
+    parse.add_argument("--csv", help="also write a line for each image to this file, the worst first", metavar="FILE")
+    parse.add_argument("--pictures", help="also draw the ten worst images into this folder", metavar="DIR")
+    parse.add_argument(
+        "--challenge",
+        action="store_true",
+        help="the ISBI challenge's scores also where masks number cells, for which they were not made",
+    )
     cli.add_tile_and_scale(parse)
     cli.add_device(parse)
     cli.add_augment(parse)

@@ -25,22 +25,18 @@ result to rounding with up-convolutions, and nearly so with bilinear upsampling,
 differently over a tile than over the image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from npunet import geometry, loss
 from npunet.errors import InputError
 from npunet.machine.backend import to_cpu, to_device
-
-if TYPE_CHECKING:
-    from npunet.unet import UNet
+from npunet.variants import Network
 
 
-def default_tile(net: UNet) -> int:
+def default_tile(net: Network) -> int:
     """572, the paper's tile, or the valid size of this network that is nearest to it;
     1024 for padded ones, whose tiles overlap by 192.
     """
@@ -65,7 +61,7 @@ class AxisPlan(NamedTuple):
         return [slice(start, start + self.stride) for start in range(0, last, self.stride)] + [slice(last, length)]
 
 
-def plan_axis(length: int, net: UNet, tile: int) -> AxisPlan:
+def plan_axis(length: int, net: Network, tile: int) -> AxisPlan:
     """How to cover `length` pixels with tiles of at most `tile`: as few as possible, and of those the smallest (512:
     2 x 444).
 
@@ -99,7 +95,7 @@ class Part(NamedTuple):
     skipped: int  # pixels of its output before those that are kept
 
 
-def parts(length: int, net: UNet, tile: int) -> list[Part]:
+def parts(length: int, net: Network, tile: int) -> list[Part]:
     """The `Part` of every tile along an axis of `length` pixels. Raises InputError for a tile that cannot be used."""
     if net.options.padding:
         return padded_parts(length, net, tile)
@@ -108,7 +104,7 @@ def parts(length: int, net: UNet, tile: int) -> list[Part]:
     return [Part(kept, kept.start - border, kept.start - border + plan.tile, 0) for kept in plan.pieces(length)]
 
 
-def padded_parts(length: int, net: UNet, tile: int) -> list[Part]:
+def padded_parts(length: int, net: Network, tile: int) -> list[Part]:
     """`parts` for a padded network:
     the whole axis if the tile is as large, else overlapping tiles on the pooling grid.
     """
@@ -135,7 +131,7 @@ def padded_parts(length: int, net: UNet, tile: int) -> list[Part]:
     return [*found, Part(slice(start + margin, length), start, end, margin)]
 
 
-def count_tiles(shape: tuple[int, ...], net: UNet, tile: int = 572) -> int:
+def count_tiles(shape: tuple[int, ...], net: Network, tile: int = 572) -> int:
     """Number of tiles that `predict_tiles` yields for an image of this (H, W, ...)."""
     return len(parts(shape[0], net, tile)) * len(parts(shape[1], net, tile))
 
@@ -183,7 +179,7 @@ def symmetries(square: bool) -> list[tuple[Callable, Callable]]:
 
 
 def predict_tiles(
-    net: UNet, image: np.ndarray, tile: int = 572, augment: bool = False
+    net: Network, image: np.ndarray, tile: int = 572, augment: bool = False
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yields (rows, columns, probabilities) for tile after tile, row by row;
     every pixel of the image comes exactly once.
@@ -196,7 +192,7 @@ def predict_tiles(
     return tile_by_tile(net, image, tile, lambda piece: predict_piece(net, piece, augment))
 
 
-def tile_by_tile(net: UNet, image: np.ndarray, tile: int, apply: Callable) -> Iterator:
+def tile_by_tile(net: Network, image: np.ndarray, tile: int, apply: Callable) -> Iterator:
     """Yields (rows, columns, what apply makes of the tile) over an image of any size (§1, Fig. 2).
 
     apply: a tile (n, m) or (n, m, C) of a size that is valid for the network -> (n', m', K), the part that it knows.
@@ -215,7 +211,7 @@ def _within(part):
     return slice(part.skipped, part.skipped + part.kept.stop - part.kept.start)
 
 
-def predict_piece(net: UNet, piece: np.ndarray, augment: bool = False) -> np.ndarray:
+def predict_piece(net: Network, piece: np.ndarray, augment: bool = False) -> np.ndarray:
     """One forward pass and soft-max: (n, m) or (n, m, C) of valid size -> (n', m', K) float32 on the CPU;
     K = net.n_labels.
 
@@ -233,7 +229,7 @@ def predict_piece(net: UNet, piece: np.ndarray, augment: bool = False) -> np.nda
 
 
 def predict(
-    net: UNet,
+    net: Network,
     image: np.ndarray,
     tile: int = 572,
     *,

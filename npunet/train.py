@@ -10,8 +10,9 @@ import statistics
 import sys
 import time
 
-from npunet import datasets
+from npunet import datasets, geometry
 from npunet.commands import cli, memory_needs, ranges, scaling
+from npunet.commands.choose_cutting import first_cutting, tuning_samples
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import evaluate
 from npunet.commands.session import Session, evaluation_tile
@@ -26,6 +27,7 @@ from npunet.commands.train_options import (
     parser,
     recipe_of,
 )
+from npunet.datasets.heads import with_head
 from npunet.errors import InputError
 from npunet.files import checkpoint
 from npunet.machine import threads
@@ -35,6 +37,7 @@ from npunet.weight_map import with_gaps
 
 # --minutes: steps that are timed; the share of the time that is planned for, the rest is for checkpoints and pictures
 TIMED_STEPS, SHARE_OF_TIME = 5, 0.95
+LARGEST_PADDED = 512  # the tile of padded variants, unless it is given or the images are smaller
 
 
 def main(arguments=None):
@@ -62,6 +65,7 @@ def new_run(given):
     RunFolder.check_free(options["out"])
     # 2. The data: what they look like is printed, and the last images are held out.
     dataset, training, held_out = read_data(options)
+    follow_images(options, given, dataset, loaded)
     if options["epochs"]:
         options["steps"] = options["epochs"] * -(-len(training) // options["batch"])
     # 3. The network, a tile that fits, and the memory that a step needs.
@@ -76,7 +80,8 @@ def new_run(given):
     # 5. The folder.
     with RunFolder(options["out"]).reserved() as run:
         run.create(configuration(options, net, dataset, held_out))
-        yield Session(run, net, optimizer, training, held_out, options, {"step": 0, "best": -1.0})
+        progress = {"step": 0, "best": -1.0}
+        yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
 
 
 @contextlib.contextmanager
@@ -101,6 +106,8 @@ def resumed_run(path, given):
         how = dict(device=options["device"], recompute=options["recompute"])
         net = checkpoint.build(UNet, config["network"], run.path / "config.json", **how)
         net.mask_values = list(dataset.class_values) if dataset.class_values else None
+        if dataset.kind == "instances":
+            net.cutting = first_cutting(training.samples, options["head"]).as_dict()
         prepare(options, net, training)
         optimizer = make_optimizer(recipe_of(options), net.parameters)
         progress = run.restore("newest.npz", net, optimizer)
@@ -112,7 +119,7 @@ def resumed_run(path, given):
         with run.writing():
             run.go_on_from(progress["step"])
         print(f"going on from step {progress['step']}")
-        yield Session(run, net, optimizer, training, held_out, options, progress)
+        yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
 
 
 def new_options(given):
@@ -127,8 +134,9 @@ def new_options(given):
     loaded = UNet.load(options["load"]) if options["load"] else None
     if loaded:
         options |= {name: loaded.config.get(name, False) for name in LOADED} | given
+        options |= {"head": loaded.cutting.get("head", "mask")} if loaded.cutting and "head" not in given else {}
     if "tile" not in given and VARIANTS[options["variant"]].padding:
-        options["tile"] = 512
+        options["tile"] = LARGEST_PADDED
     check(options)
     return options, loaded
 
@@ -136,7 +144,7 @@ def new_options(given):
 def read_data(options):
     """(data set, training images, held-out images), each a Dataset; prints what they look like.
 
-    Touching cells get their gaps in the training images only.
+    Touching cells get their gaps, and all cells the classes of another head than the mask, in the training images only.
     """
     if options["threads"]:
         threads.set_num_threads(options["threads"])
@@ -145,7 +153,30 @@ def read_data(options):
     print(datasets.describe(dataset))
     if gap := gap_of(options, dataset):
         training.samples = [with_gaps(sample, gap) for sample in training.samples]
-    return dataset, training, held_out
+    training = with_head(training, options["head"])
+    return dataclasses.replace(dataset, n_classes=training.n_classes), training, held_out
+
+
+def follow_images(options, given, dataset, loaded):
+    """Without --tile: the smallest that covers the images, but at most the paper's 572. Without --depth too: fewer
+    poolings where the images are smaller than what the paper's four lose at the border, 184 pixels.
+    """
+    padding = VARIANTS[options["variant"]].padding
+    if "tile" in given:
+        return
+    longest = max(max(sample.labels.shape) for sample in dataset.samples)
+    if "depth" not in given and not loaded and not padding:
+        while options["depth"] > 1 and geometry.border_lost(options["depth"]) > longest:
+            options["depth"] -= 1
+    largest = LARGEST_PADDED if padding else geometry.nearest_valid_size(options["tile"], options["depth"])
+    options["tile"] = min(largest, geometry.input_size_for(longest, options["depth"], padding))
+
+
+def tuning_of(dataset, held_out):
+    """The training images as they were, on which a cutting into cells is chosen; [] where nobody numbered cells."""
+    if dataset.kind != "instances":
+        return []
+    return tuning_samples(dataset.samples[: len(dataset) - len(held_out)])
 
 
 def prepare(options, net, training):

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from npunet import geometry
+from npunet import geometry, tiling
 from npunet.errors import InputError
-from npunet.files import formats
+from npunet.files import formats, images
 from npunet.layers import (
     BatchNorm,
     Convolution,
@@ -266,9 +266,8 @@ class UNet:
         return self._held("statistics")
 
     def _held(self, kind):
-        return {
-            f"{place}.{name}": x for place, layer in self.layers.items() for name, x in getattr(layer, kind).items()
-        }
+        layers = self.layers.items()
+        return {f"{place}.{name}": x for place, layer in layers for name, x in getattr(layer, kind).items()}
 
     @property
     def n_labels(self) -> int:
@@ -280,13 +279,14 @@ class UNet:
         return sum(parameter.value.size for parameter in self.parameters.values())
 
     def output_size(self, size: int) -> int:
-        """Side of the output for a side of the input of this network.
-
-        Raises InputError, with what would fit, if it does not.
-        """
+        """Side of the output for a side of the input. Raises InputError, with what would fit, if it does not fit."""
         if self.options.padding:
             return geometry.padded_output_size(size, self.depth, whole=self.options.pads_upsampled)
         return geometry.output_size(size, self.depth)
+
+    def predict(self, image: np.ndarray, tile: int | None = None, augment: bool = False) -> np.ndarray:
+        """Class probabilities of an image of any size and type (§1): (H, W) or (H, W, C) -> (H, W, K) float32."""
+        return tiling.predict(self, images.as_floats(image), tile or tiling.default_tile(self), augment=augment)
 
     def save(self, path: str | Path) -> None:
         """Write the network to one file, whole or not at all: .npz, .onnx, .pth or .safetensors (docs/formats.md)."""

@@ -5,13 +5,28 @@
 
 import numbers
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from npunet.errors import InputError
-from npunet.machine.backend import free_memory
+from npunet.machine.backend import Array, free_memory
+
+
+class Network(Protocol):
+    """What tiling asks of a network; `npunet.UNet` has it all."""
+
+    in_channels: int
+    n_labels: int  # classes that it tells apart
+    depth: int  # poolings: tiles stand at multiples of 2^depth
+    options: "Variant"
+    dtype: np.dtype
+    device: str
+
+    def forward(self, x: Array, train: bool = False) -> Array: ...
+
+    def output_size(self, size: int) -> int: ...
 
 
 @dataclass(frozen=True)

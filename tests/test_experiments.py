@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, metrics, train
-from npunet.commands import choose_cutting, train_options
+from npunet.commands import cell_pictures, cell_scores, choose_cutting, train_options
 from npunet.datasets import Sample
 from npunet.experiments import __main__ as command
-from npunet.experiments import cells, recipes, report, report_pictures, running
+from npunet.experiments import recipes, report, running
 from npunet.files import images
 from npunet.instances.cutting import Cutting
 
@@ -244,7 +244,7 @@ def test_cutting_is_chosen_so_that_touching_cells_part(rng):
     probability = likely(sample.instances, between=0.65)
     cutting, score = choose_cutting.choose_cutting([sample], [probability])
     assert cutting.threshold < 0.65 <= cutting.seed_threshold and score > 0.95
-    rows, totals, found = cells.score_cells(cutting, [sample], [probability])
+    rows, totals, found = cell_scores.score_cells(cutting, [sample], [probability])
     assert (
         totals["merged"],
         totals["split"],
@@ -254,7 +254,7 @@ def test_cutting_is_chosen_so_that_touching_cells_part(rng):
         totals["touching"],
     ) == (0, 0, 0, 0, 4, 2)
     assert totals["seg"] == metrics.seg(found[0], sample.instances) > 0.95 and totals["iou"] == 1
-    merged = cells.score_cells(Cutting(0.5, 0.5, 1), [sample], [probability])[1]
+    merged = cell_scores.score_cells(Cutting(0.5, 0.5, 1), [sample], [probability])[1]
     assert (
         merged["merged"] == 1
         and merged["seg"] < 0.8
@@ -270,8 +270,8 @@ def test_invented_cells_count_in_the_choice(rng):
     probability = likely(sample.instances)
     probability[19:29, 19:29] = 0.45, 0.55  # larger than the smallest size, 66 pixels
     cutting, _ = choose_cutting.choose_cutting([sample], [probability])
-    assert cells.score_cells(cutting, [sample], [probability])[1]["invented"] == 0
-    assert cells.score_cells(Cutting(0.5, 0.5, 1), [sample], [probability])[1]["invented"] == 1
+    assert cell_scores.score_cells(cutting, [sample], [probability])[1]["invented"] == 0
+    assert cell_scores.score_cells(Cutting(0.5, 0.5, 1), [sample], [probability])[1]["invented"] == 1
 
 
 def test_cells_without_annotation_are_left_out(rng):
@@ -287,8 +287,8 @@ def test_cells_without_annotation_are_left_out(rng):
 
 def test_found_cells_have_the_colours_of_true_ones():
     truth, found = np.array([[1, 1, 2, 2, 0, 0]]), np.array([[4, 4, 4, 2, 0, 3]])
-    assert report_pictures.in_colours_of(found, truth).tolist() == [[1, 1, 1, 2, 0, 3]]
-    assert len(np.unique(report_pictures.palette(60).round(3), axis=0)) == 61
+    assert cell_pictures.in_colours_of(found, truth).tolist() == [[1, 1, 1, 2, 0, 3]]
+    assert len(np.unique(cell_pictures.palette(60).round(3), axis=0)) == 61
 
 
 def test_numbers_for_people():

@@ -9,12 +9,16 @@ network's own predictions there:
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from npunet import metrics
+from npunet.commands.scoring import predict_samples
 from npunet.datasets.dataset import Sample
-from npunet.instances.cutting import Cutting
+from npunet.files import checkpoint
+from npunet.instances.cutting import Cutting, cutting_of
+from npunet.unet import UNet
 
 GRIDS = {  # of each head: thresholds of the depth, and seed thresholds beside the threshold itself
     "mask": ((0.3, 0.4, 0.5, 0.6), (0.7, 0.85, 0.95)),
@@ -29,14 +33,34 @@ def tuning_samples(training: Sequence[Sample]) -> list[Sample]:
     return list(training[:: max(1, -(-len(training) // TUNING_IMAGES))])
 
 
+def first_cutting(samples: Sequence[Sample], head: str) -> Cutting:
+    """A cutting before anything is trained: the middle of the grid, and the sizes of the training cells."""
+    thresholds, seeds = GRIDS[head]
+    return Cutting(thresholds[2], seeds[1], smallest_size(samples), head)
+
+
+def keep_cutting(path: Path, tuning: Sequence[Sample], tile: int, device: str) -> tuple[Cutting, float]:
+    """Choose the cutting of the network in a file of a run, and write it into the file's header."""
+    entries = checkpoint.load(path)
+    net = UNet.load(path, device=device)
+    cutting, score = choose_cutting(tuning, predict_samples(net, tuning, tile), cutting_of(net).head)
+    entries["header"]["cutting"] = cutting.as_dict()
+    checkpoint.save(path, entries)
+    return cutting, score
+
+
+def smallest_size(samples: Sequence[Sample]) -> int:
+    """Half the size that 95 % of these cells exceed, in pixels."""
+    sizes = np.concatenate([np.bincount(sample.instances.ravel())[1:] for sample in samples])
+    sizes = sizes[sizes > 0]
+    return max(1, int(np.quantile(sizes, 0.05) / 2)) if sizes.size else 1
+
+
 def choose_cutting(
     samples: Sequence[Sample], probabilities: Sequence[np.ndarray], head: str = "mask"
 ) -> tuple[Cutting, float]:
     """The `Cutting` that does best on these samples, which should be training ones, and its score there."""
-    sizes = np.concatenate([np.bincount(sample.instances.ravel())[1:] for sample in samples])
-    sizes = sizes[sizes > 0]
-    min_size = max(1, int(np.quantile(sizes, 0.05) / 2)) if sizes.size else 1
-    thresholds, seeds = GRIDS[head]
+    min_size, (thresholds, seeds) = smallest_size(samples), GRIDS[head]
     candidates = [
         Cutting(threshold, seed, min_size, head)
         for threshold in thresholds

@@ -6,6 +6,8 @@ import threading
 
 from tqdm import tqdm
 
+from npunet.commands.cli import progress_bar
+
 
 class Interruptible:
     """Steps that Ctrl-C (or SIGTERM) ends after the one that is being done; a second Ctrl-C ends at once.
@@ -22,14 +24,8 @@ class Interruptible:
         if threading.current_thread() is threading.main_thread():  # Python gives signals to no other thread
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self.request_stop)
-        self.bar = tqdm(
-            total=total,
-            initial=done,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=0.5,
-            bar_format="{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}",
-        )
+        form = "{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}"
+        self.bar = progress_bar(total=total, initial=done, unit="step", mininterval=0.5, bar_format=form)
 
     def stop_listening(self):
         """Close the bar, and give the signals back to whoever had them."""

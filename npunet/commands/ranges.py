@@ -53,6 +53,7 @@ RANGES = {
     "size": PIXELS,
     "style_size": PIXELS,
     "gap": Range(0, 1000),
+    "patience": Range(1, 10**6),
     "rotation": Range(0, 10**6),
     "elastic": Range(0, 10**4),
     "grey": Range(0, 100),

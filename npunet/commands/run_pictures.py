@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from npunet.files.whole_file import written_whole
 
@@ -10,11 +11,11 @@ LOSS_NAMES = {
     "cross-entropy": "weighted cross-entropy (Eq. 1)",
     "cross-entropy+dice": "weighted cross-entropy (Eq. 1) + Dice loss",
 }
-LOSS_COLOUR, SCORE_COLOUR = "#4C72B0", "#DD8452"
+LOSS_COLOUR, UNSEEN_COLOUR, SCORE_COLOUR = "#4C72B0", "#1B2A49", "#DD8452"
 
 
 def loss_curve(path, records, loss="cross-entropy"):
-    """Write the loss of every step, its running mean, and the held-out scores, from the records of metrics.jsonl.
+    """Write the loss of every step, its running median, and the held-out loss and scores, from metrics.jsonl.
 
     loss: one of training.LOSSES, which is what the axis is labelled with.
     """
@@ -25,10 +26,16 @@ def loss_curve(path, records, loss="cross-entropy"):
     axes = figure.add_subplot()
     axes.plot(steps, losses, color=LOSS_COLOUR, alpha=0.3, linewidth=0.8, label="loss of each step")
     window = max(1, len(losses) // 20)
-    if len(losses) >= 2 * window:
-        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        axes.plot(steps[window - 1 :], smooth, color=LOSS_COLOUR, linewidth=2, label=f"mean of {window} steps")
+    if len(losses) >= 2 * window:  # a median does not jump where a single step does
+        smooth = np.median(np.lib.stride_tricks.sliding_window_view(losses, window), axis=1)
+        axes.plot(steps[window - 1 :], smooth, color=LOSS_COLOUR, linewidth=2, label=f"median of {window} steps")
+    unseen = [(record["step"], record["held_out_loss"]) for record in records if record.get("held_out_loss")]
+    if unseen:
+        axes.plot(*zip(*unseen, strict=True), "^-", color=UNSEEN_COLOUR, markersize=4, label="held-out, unweighted")
     axes.set(xlabel="step", ylabel=LOSS_NAMES[loss], yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     lines, labels = axes.get_legend_handles_labels()
     if scores:

@@ -15,6 +15,7 @@ from npunet import metrics, tiling
 from npunet.commands import scaling
 from npunet.errors import InputError
 from npunet.files import images
+from npunet.instances.cutting import cutting_of
 
 CHALLENGE = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
 
@@ -28,7 +29,7 @@ def evaluate(net, samples, tile=572, *, quick=False, augment=False, progress=Non
     progress       called as progress(samples done, samples in all)
     Raises InputError if there is no sample or one does not fit the network.
     """
-    probabilities = predict_samples(net, samples, tile, augment, progress)
+    probabilities = classes_scored(net, predict_samples(net, samples, tile, augment, progress))
     return mean_scores(score_samples(samples, probabilities, quick)[0]), probabilities
 
 
@@ -51,6 +52,24 @@ def predict_samples(net, samples, tile=572, augment=False, progress=None, scale=
         if progress is not None:
             progress(len(probabilities), len(samples))
     return probabilities
+
+
+def classes_scored(net, probabilities):
+    """The probabilities whose classes are scored: where a network for cells tells depths apart, cell and no cell."""
+    cutting = cutting_of(net) if net.cutting else None
+    if cutting is None or cutting.head == "mask":
+        return probabilities
+    return [cutting.foreground(p) for p in probabilities]
+
+
+def held_out_loss(samples, probabilities):
+    """Mean of -log p(true class) over all annotated pixels: Eq. 1 without weights, of images not trained on."""
+    total, pixels = 0.0, 0
+    for sample, probability in zip(samples, probabilities, strict=True):
+        of_truth = np.take_along_axis(probability, sample.labels[..., None], axis=2)[..., 0][~sample.ignored]
+        total -= float(np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).sum(dtype=np.float64))
+        pixels += of_truth.size
+    return total / pixels if pixels else float("nan")
 
 
 def score_samples(samples, probabilities, quick=False, progress=None):

@@ -6,8 +6,9 @@ import time
 from tqdm import tqdm
 
 from npunet import tiling
+from npunet.commands.choose_cutting import keep_cutting
 from npunet.commands.interrupt import Interruptible
-from npunet.commands.scoring import evaluate, mean_dice
+from npunet.commands.scoring import evaluate, held_out_loss, mean_dice
 from npunet.commands.train_options import augmentation_settings, recipe_of
 from npunet.errors import InputError
 from npunet.machine.backend import peak_memory, steps_ahead
@@ -34,9 +35,9 @@ def evaluation_tile(net, tile):
 class Session(Interruptible):
     """One call of the command: the loop over steps with its evaluations and checkpoints."""
 
-    def __init__(self, run, net, optimizer, training, held_out, options, progress):
+    def __init__(self, run, net, optimizer, training, held_out, options, progress, tuning=()):
         self.run, self.net, self.optimizer, self.options, self.progress = run, net, optimizer, options, progress
-        self.training, self.held_out = training.samples, held_out.samples
+        self.training, self.held_out, self.tuning = training.samples, held_out.samples, tuning
         self.recipe = recipe_of(options)
         self.plateau = Plateau(**progress.get("plateau", {}))
         self.settings = augmentation_settings(options, training)
@@ -57,6 +58,7 @@ class Session(Interruptible):
                 f"{self.run.path}"
             )
             return False
+        self.choose_cuttings()
         self.report()
         return True
 
@@ -80,6 +82,8 @@ class Session(Interruptible):
                 break
             if due:
                 self.evaluate()
+                if self.has_stood_still():
+                    break
 
     def step(self, step, batch):
         """One step; returns its loss and gradient norm, on a GPU as an array that need not be computed yet."""
@@ -125,16 +129,34 @@ class Session(Interruptible):
         if self.recipe.schedule == "plateau":
             self.plateau.report(mean_dice(self.held_out, probabilities))
             self.progress["plateau"] = vars(self.plateau)
-        self.run.record(step=self.progress["step"], held_out=scores)
+        loss = held_out_loss(self.held_out, probabilities)
+        self.run.record(step=self.progress["step"], held_out=scores, held_out_loss=loss)
         tqdm.write(
             f"step {self.progress['step']}: held-out "
             + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
         )
         if scores["mean_iou"] > self.progress["best"]:
             self.progress["best"] = scores["mean_iou"]
-            self.run.save_network("best.npz", self.net, self.optimizer, self.progress)
+            self.net.save(self.run.path / "best.npz")  # without the optimiser's state, two thirds of the file
         self.save_newest()
         self.run.draw(self.recipe.loss, self.held_out, probabilities)
+
+    def has_stood_still(self):
+        """Whether --patience evaluations in a row have brought no new best."""
+        patience = self.options["patience"]
+        scores = [record["held_out"]["mean_iou"] for record in self.run.records if "held_out" in record]
+        if patience is None or len(scores) - 1 - scores.index(max(scores)) < patience:
+            return False
+        tqdm.write(f"stopped early: no new best in {patience} evaluations; --resume {self.run.path} goes on")
+        return True
+
+    def choose_cuttings(self):
+        """Choose on training images how cells are cut, for both networks, and write it into their files."""
+        for name in ("newest.npz", "best.npz") if self.tuning else ():
+            if (self.run.path / name).exists():
+                tile = evaluation_tile(self.net, self.recipe.tile)
+                cutting, score = keep_cutting(self.run.path / name, self.tuning, tile, self.net.device)
+                print(f"{name}: cells are cut by {cutting} (SEG {score:.3f} on {len(self.tuning)} training images)")
 
     def save_newest(self):
         self.run.save_network("newest.npz", self.net, self.optimizer, self.progress)

@@ -1,5 +1,6 @@
 """The network that training starts with: drawn at random, or with the weights of another one (--load)."""
 
+from npunet.commands.choose_cutting import first_cutting
 from npunet.commands.train_options import grey_statistics
 from npunet.errors import InputError
 from npunet.files import checkpoint
@@ -35,6 +36,8 @@ def new_network(options, dataset, training, loaded=None):
         recompute=options["recompute"],
     )
     net.mask_values = list(dataset.class_values) if dataset.class_values else None
+    if dataset.kind == "instances":
+        net.cutting = first_cutting(training.samples, options["head"]).as_dict()
     if loaded:
         checkpoint.fill_network(net, checkpoint.network_entries(loaded), options["load"])
     return net

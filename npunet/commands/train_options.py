@@ -17,6 +17,7 @@ from npunet import geometry
 from npunet.augmentation import Settings
 from npunet.commands import ranges
 from npunet.commands.cli import TF32_HELP, tile_size
+from npunet.datasets.heads import HEADS
 from npunet.errors import InputError
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
@@ -44,6 +45,8 @@ DEFAULTS = dict(
     tf32=False,
     minutes=None,
     gap=None,
+    head="mask",
+    patience=None,
 )
 LOADED = ("variant", "bilinear", "base_channels", "depth")  # options that a file of weights decides
 DEFAULTS |= {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
@@ -59,7 +62,7 @@ def augmentation_settings(options, dataset):
     """The Settings of the options; w_c of Eq. 2 is counted over all training images."""
     values = {name: options[name] for name in AUGMENTATION}
     if values["w0"] is None:
-        values["w0"] = Settings().w0 if dataset.kind == "instances" else 0.0
+        values["w0"] = Settings().w0 if has_gaps(options, dataset) else 0.0
     class_weights = None
     if options["class_balance"]:
         balance = class_balance(
@@ -73,7 +76,12 @@ def augmentation_settings(options, dataset):
 
 def gap_of(options, dataset):
     """Pixels that each of two touching cells gives up for training."""
-    return options["gap"] if options["gap"] is not None else int(dataset.kind == "instances")
+    return options["gap"] if options["gap"] is not None else int(has_gaps(options, dataset))
+
+
+def has_gaps(options, dataset):
+    """Whether a gap of background is what parts touching cells: other heads have classes of their own for that."""
+    return dataset.kind == "instances" and options["head"] == "mask"
 
 
 def grey_statistics(samples):
@@ -90,6 +98,7 @@ CHOICES = {
     "loss": LOSSES,
     "schedule": SCHEDULES,
     "labels": ("auto", "binary", "instances", "classes"),
+    "head": tuple(HEADS),
     "device": ("cpu", "gpu", "auto"),
 }
 
@@ -145,9 +154,9 @@ def parser():
     option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
     option(
         "tile",
-        "side of the input tile in pixels; valid are 12 (mod 16) from 188 on; any with padded variants (default 512); "
-        "auto: the "
-        "smallest whose output covers the images, or the largest that fits into the memory",
+        "side of the input tile in pixels; valid are 12 (mod 16) from 188 on, any with padded variants; auto: the "
+        "smallest whose output covers the images, or the largest that fits into the memory. Without it auto, but at "
+        "most 572 (512 with padded variants)",
         type=tile_size,
         metavar="TILE|auto",
     )
@@ -187,9 +196,20 @@ def parser():
         "otherwise 0)",
         type=int,
     )
+    option(
+        "head",
+        "what the classes are where masks number the cells: mask, cell or not (the paper's); border, a class for the "
+        "outer pixels of a cell; depth, three classes of depth",
+        choices=CHOICES["head"],
+    )
     option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
     option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
     option("labels", "what the masks hold", choices=CHOICES["labels"])
+    option(
+        "patience",
+        "stop early, after so many evaluations in a row whose held-out mean IoU was no new best (default never)",
+        type=int,
+    )
     option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
     option("seed", "of weights, dropout and augmentation", type=int)
     option("device", "where to compute", choices=CHOICES["device"])

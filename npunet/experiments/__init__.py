@@ -2,6 +2,5 @@
 
 recipes.py    what each experiment is: data, training options, the paper's figures, what differs; and the ablations
 running.py    training through npunet.train (or going on with it), probabilities and scores of the held-out images
-cells.py      the scores of the cells that were found
 report.py     the report, in Markdown      drawing.py    its pictures
 """

@@ -58,6 +58,8 @@ CUTTING = (
 CELLS = (
     Figure("iou", "IoU of the mask"),
     Figure("dice", "Dice of the mask"),
+    Figure("ap50", "AP at IoU 0.5"),
+    Figure("ap_mean", "AP, mean of IoU 0.5 to 0.9"),
     Figure("seg_touching", "SEG of touching cells"),
     Figure("seg_components", "SEG of plain components", None, "connected components above 1/2, no watershed"),
     Figure("merged", "merged: walls missing"),

@@ -12,13 +12,13 @@ import numpy as np
 import scipy
 
 from npunet.commands import train_options
+from npunet.commands.cell_scores import AP_NAMES, COUNTS
 from npunet.experiments import report_pictures
 from npunet.experiments.recipes import ablation_title
 from npunet.experiments.running import arguments_of, name_of
 from npunet.files.whole_file import write_text
 from npunet.machine import backend
 
-COUNTS = ("merged", "split", "missed", "invented", "true", "found", "touching")
 NOT_IN_COMMAND = (
     "out",
     "load",
@@ -171,7 +171,7 @@ def scores_table(experiment, outcome):
 
 
 def rows_table(outcome):
-    names = list(outcome.rows[0])
+    names = [name for name in outcome.rows[0] if name not in AP_NAMES[1:]]
     return table(
         ["image", *(name.replace("_", " ") for name in names)],
         [

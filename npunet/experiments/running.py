@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npunet import datasets, train
-from npunet.commands import cli, scaling, scoring, session, train_options
+from npunet.commands import cell_scores, cli, scaling, scoring, session, train_options
 from npunet.commands.choose_cutting import choose_cutting, tuning_samples
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.datasets import named
 from npunet.errors import InputError
-from npunet.experiments import cells
 from npunet.experiments.recipes import CHECKPOINT
 from npunet.files import schema
 from npunet.files.whole_file import write_json
-from npunet.instances.cutting import Cutting
+from npunet.instances.cutting import Cutting, cutting_of
 from npunet.unet import UNet
 
 
@@ -116,12 +115,13 @@ def arguments_of(options):
     return words
 
 
-def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
+def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True, choose=True):
     """Score the network of a run folder on the images that it held out: an `Outcome`.
 
     Raises InputError if there is no such run.
 
-    Probabilities are means over the eight rotated and mirrored versions (§4) unless symmetries is false.
+    Probabilities are means over the eight rotated and mirrored versions (§4) unless symmetries is false. choose: the
+    cutting into cells is chosen for them; else the one that training chose is taken, as npunet.predict does.
     """
     run, config = RunFolder.reopen(folder, OF_TRAINING)
     path = run.path / CHECKPOINT
@@ -153,15 +153,25 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True):
         seconds=0.0,
     )
     if experiment.cells:
-        tuning = tuning_samples(training)
-        predicted = _predict(net, tuning, tile, symmetries, "training images, to choose thresholds")
-        outcome.cutting, outcome.cutting_score = choose_cutting(tuning, predicted)
-        outcome.rows, outcome.mean, outcome.found = cells.score_cells(outcome.cutting, held_out, outcome.probabilities)
-    else:
-        outcome.rows, outcome.thresholds = scoring.score_samples(held_out, outcome.probabilities)
-        outcome.mean = scoring.mean_scores(outcome.rows)
+        outcome.cutting = cutting_of(net)
+        if choose or not net.cutting:
+            tuning = tuning_samples(training)
+            predicted = _predict(net, tuning, tile, symmetries, "training images, to choose thresholds")
+            outcome.cutting, outcome.cutting_score = choose_cutting(tuning, predicted, outcome.cutting.head)
+    score_outcome(outcome, net)
     outcome.seconds = time.perf_counter() - start
     return outcome
+
+
+def score_outcome(outcome, net):
+    """Put the scores of the probabilities into the outcome: of cells, if it has a cutting."""
+    if outcome.cutting:
+        found = cell_scores.score_cells(outcome.cutting, outcome.samples, outcome.probabilities)
+        outcome.rows, outcome.mean, outcome.found = found
+        outcome.probabilities = scoring.classes_scored(net, outcome.probabilities)
+    else:
+        outcome.rows, outcome.thresholds = scoring.score_samples(outcome.samples, outcome.probabilities)
+        outcome.mean = scoring.mean_scores(outcome.rows)
 
 
 def _predict(net, samples, tile, symmetries, what):

@@ -27,6 +27,7 @@ __all__ = [
     "EXTENSIONS",
     "TIFF",
     "ImageStack",
+    "as_floats",
     "is_grey",
     "open_image",
     "read_image",
@@ -89,6 +90,15 @@ def read_image(path):
     InputError.
     """
     return list(open_image(path))
+
+
+def as_floats(image):
+    """An array (H, W) or (H, W, C) as the network takes it: floats as they are; other types by the rule for files."""
+    image = np.asarray(image)
+    if image.dtype.kind == "f":
+        return image
+    low, high = _value_range(image[None], "the image")
+    return np.clip((image.astype(np.float64) - low) / ((high - low) or 1), 0, 1).astype(np.float32)
 
 
 def read_labels(path):

@@ -1,0 +1,78 @@
+"""npunet.report: one HTML file about a run on one's own images, with scores, pictures and commands."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npunet import InputError, report, train
+from npunet.files import images
+
+
+def make_data(root, numbered):
+    rng, (y, x) = np.random.default_rng(1), np.mgrid[:40, :40]
+    for number in range(4):
+        cells = np.zeros((40, 40), np.int32)
+        for k, (v, u) in enumerate([(10, 9), (10, 24), (29, 12), (28, 30)], start=1):
+            cells[(np.hypot(y - v, x - u) < 6) & (cells == 0)] = k if numbered else 1
+        images.write_labels(root / "masks" / f"<{number}>.tif", cells)
+        grey = np.clip(0.2 + 0.6 * (cells > 0) + rng.normal(0, 0.02, y.shape), 0, 1)
+        images.write_image(root / "images" / f"<{number}>.png", grey)
+    return root
+
+
+def run_of(tmp_path, numbered):
+    data = make_data(tmp_path / "my data", numbered)
+    kind = "instances" if numbered else "binary"
+    options = ["--base-channels", "2", "--depth", "1", "--tile", "44", "--threads", "1", "--labels", kind]
+    train.main(["--data", str(data), "--out", str(tmp_path / "run"), "--steps", "4", "--held-out", "2", *options])
+    return tmp_path / "run"
+
+
+class Checker(html.parser.HTMLParser):
+    """Every tag is closed in its turn."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_one_file_with_everything(tmp_path, numbered, capsys):
+    run = run_of(tmp_path, numbered)
+    report.main([str(run), "--title", "Mine & <yours>"])
+    text = (run / "report.html").read_text()
+    checker = Checker()
+    checker.feed(text)
+    assert not checker.open and "Mine &amp; &lt;yours&gt;" in text and "&lt;2&gt;" in text and "<2>" not in text
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == 1 + 2 * (1 + numbered)
+    for picture in pictures:
+        assert np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).std() > 1
+    words = ("python -m npunet.train", "--depth 1", "python -m npunet.predict", "4 steps", "Curves", "worst first")
+    for word in words + (("SEG", "AP at IoU 0.5", "merged", "true cells", "cut by") if numbered else ("mean IoU",)):
+        assert word in text, word
+    assert str(tmp_path) not in text and 'src="http' not in text  # no paths of the machine, nothing to fetch
+    assert str(run / "report.html") in capsys.readouterr().out
+
+
+def test_no_pictures_of_the_data(tmp_path):
+    run = run_of(tmp_path, True)
+    report.main([str(run), "--no-pictures", "--out", str(tmp_path / "r.html")])
+    assert (tmp_path / "r.html").read_text().count("data:image/png") == 1
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(InputError, match="expected the --out folder"):
+        report.main([str(tmp_path)])
