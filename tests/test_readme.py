@@ -4,8 +4,11 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from npunet import UNet, instances, write_labels
+from npunet.files.images import read_labels
 from npunet.ops import relu
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +31,21 @@ def test_its_program_runs(tmp_path, monkeypatch):
     height, width, _ = names["image"].shape
     assert names["probabilities"].shape == (height, width, 2)
     assert (tmp_path / "mine.npz").exists() and names["energy"] > 0
+
+
+def test_its_program_for_cells_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = UNet(base_channels=1, depth=1)
+    net.output.bias.value[...] = 0, 0.1  # all is one cell
+    net.output.weight.value[...] = 0
+    net.cutting = instances.Cutting(min_size=2).as_dict()
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    net.save("runs/mine/best.npz")
+    write_labels("field.tif", np.arange(600, dtype=np.int32).reshape(20, 30))
+    names = {}
+    exec(compile(PROGRAMS[2], "README.md", "exec"), names)
+    assert names["probabilities"].shape == (20, 30, 2) and names["cells"].min() == 1 == len(names["rows"])
+    assert read_labels("cells.tif")[0].all() and (tmp_path / "cells.csv").read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/DESIGN.md"])

@@ -5,7 +5,7 @@ network's own predictions there:
 
     threshold, seed_threshold    all pairs of a small grid are tried; the best has the highest SEG if every invented
                                  cell counts as one more cell with IoU 0
-    min_size                     half the size that 95 % of the training cells exceed
+    min_size                     the size that 95 % of the training cells exceed, or half of it
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from npunet.unet import UNet
 
 GRIDS = {  # of each head: thresholds of the depth, and seed thresholds beside the threshold itself
     "mask": ((0.3, 0.4, 0.5, 0.6), (0.7, 0.85, 0.95)),
-    "border": ((0.2, 0.25, 0.3, 0.35), (0.5, 0.6, 0.7, 0.8)),
+    "border": ((0.25, 0.3, 0.35, 0.4), (0.6, 0.7, 0.8, 0.9)),
     "depth": ((0.1, 0.15, 0.2, 0.25), (0.35, 0.45, 0.55, 0.65)),
 }
 TUNING_IMAGES = 10  # training images, evenly spread, that are enough to choose on
@@ -60,9 +60,10 @@ def choose_cutting(
     samples: Sequence[Sample], probabilities: Sequence[np.ndarray], head: str = "mask"
 ) -> tuple[Cutting, float]:
     """The `Cutting` that does best on these samples, which should be training ones, and its score there."""
-    min_size, (thresholds, seeds) = smallest_size(samples), GRIDS[head]
+    half, (thresholds, seeds) = smallest_size(samples), GRIDS[head]
     candidates = [
         Cutting(threshold, seed, min_size, head)
+        for min_size in (half, 2 * half)
         for threshold in thresholds
         for seed in (threshold, *seeds)
         if seed >= threshold
