@@ -34,7 +34,7 @@ lint: $(VENV)/.ready
 
 types: $(VENV)/.ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(RUN) -m mypy npunet
+	$(RUN) -m mypy
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("npunet needs Python 3.11 or newer, found %s at %s; try: make PYTHON=python3.11 ..." % (sys.version.split()[0], sys.executable))'

@@ -66,7 +66,7 @@ def _class_planes(logits):
     return array_module(logits).moveaxis(logits, -1, 0).copy()
 
 
-def weighted_cross_entropy_definition(logits, labels, weights):
+def weighted_cross_entropy_definition(logits: Array, labels: Array, weights: Array) -> float:
     """Eq. 1 as loops over pixels, in Python floats; the loss alone."""
     energy, pixels = 0.0, 0
     for pixel in array_module(logits).ndindex(labels.shape):
@@ -154,7 +154,7 @@ def dice_loss(logits: Array, labels: Array, weights: Array | None = None) -> tup
     return energy, xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
 
 
-def energy_of_classes(energy, labels, classes):
+def energy_of_classes(energy: Array, labels: Array, classes: int) -> Array:
     """energy itself, if all labels are classes; raises InputError if not. (On a GPU it is NaN then.)"""
     check_classes(labels, classes)
     return energy
@@ -163,7 +163,7 @@ def energy_of_classes(energy, labels, classes):
 energy_of_classes = by_device(energy_of_classes, gpu_loss.energy_of_classes)
 
 
-def check_classes(labels, classes):
+def check_classes(labels: Array, classes: int) -> None:
     """Raises InputError if a label is not one of 0 .. classes - 1."""
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise InputError(
@@ -172,7 +172,7 @@ def check_classes(labels, classes):
         )
 
 
-def check_shapes(logits, labels, weights):
+def check_shapes(logits: Array, labels: Array, weights: Array | None) -> None:
     """Raises InputError unless labels and weights have the shape of the pixels of the logits."""
     if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
         raise InputError(

@@ -17,6 +17,8 @@ formulas are PyTorch's.
 With momentum 0.99 a constant gradient moves p by eta * g / (1 - 0.99) = 100 eta g each step in the end.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npunet.gpu import by_device
@@ -40,9 +42,9 @@ def gradient_norm(parameters: dict) -> float:
 class Optimizer:
     """parameters: the dict of `UNet.parameters`. `learning_rate` may be changed between steps."""
 
-    slots = ()  # names of the running arrays kept for each parameter
+    slots: tuple[str, ...] = ()  # names of the running arrays kept for each parameter
 
-    def __init__(self, parameters, learning_rate, weight_decay=0.0):
+    def __init__(self, parameters: dict, learning_rate: float, weight_decay: float = 0.0) -> None:
         self.parameters, self.learning_rate, self.weight_decay, self.steps = parameters, learning_rate, weight_decay, 0
         self.scale = 1.0  # factor for gradients: less than 1 where they are clipped, 0 after one that was not finite
         self.arrays = {
@@ -61,12 +63,12 @@ class Optimizer:
         self.learning_rate = float(self.learning_rate)  # a NumPy float64 would promote float32 arrays
         return update([parameter.grad for parameter in self.parameters.values()], self, energy, clip)
 
-    def take_back(self):
+    def take_back(self) -> None:
         """Forget the last step, which was not finite and changed nothing; the next one counts again."""
         self.steps -= 1
         self.scale = 1.0
 
-    def forget_gradients(self):
+    def forget_gradients(self) -> None:
         """Lets go of all gradients, which the next backward pass fills again:
         their memory serves for feature maps meanwhile.
         """
@@ -90,7 +92,7 @@ class Optimizer:
             grad = grad + self.weight_decay * value
         self.update(value, grad, *slots)
 
-    def state(self):
+    def state(self) -> tuple[dict[str, np.ndarray], int]:
         """All that must be saved to go on: {"slot/parameter": NumPy array}, and the number of steps.
 
         On the CPU these are the live arrays, not copies: write them out, or copy them, before the next step.
@@ -99,7 +101,7 @@ class Optimizer:
             f"{slot}/{name}": to_cpu(array) for slot, arrays in self.arrays.items() for name, array in arrays.items()
         }, self.steps
 
-    def restore(self, state, steps):
+    def restore(self, state: dict[str, np.ndarray], steps: int) -> None:
         """Go on from what `state` returned. Raises KeyError or ValueError if it belongs to other parameters."""
         for slot, arrays in self.arrays.items():
             for name, array in arrays.items():
@@ -107,12 +109,13 @@ class Optimizer:
         self.steps = steps
 
 
-def update(gradients, optimizer, energy, clip):
+def update(gradients: Sequence[Array], optimizer: Optimizer, energy: Array | None, clip: float) -> Array | None:
     """The body of `Optimizer.step`: norm, clipping, and the update of each parameter."""
     report, scale = None, 1.0
     if energy is not None:
-        report = np.array([float(energy), gradient_norm(optimizer.parameters)])
-        scale = optimizer.scale = _scale(optimizer.scale, *report.tolist(), clip)
+        norm = gradient_norm(optimizer.parameters)
+        scale = optimizer.scale = _scale(optimizer.scale, float(energy), norm, clip)
+        report = np.array([float(energy), norm])
     if scale == 0:
         return report
     for (name, parameter), gradient in zip(optimizer.parameters.items(), gradients):
@@ -137,38 +140,48 @@ class SGD(Optimizer):
 
     slots = ("velocity",)
 
-    def __init__(self, parameters, learning_rate, momentum=0.99, weight_decay=0.0):
+    def __init__(
+        self, parameters: dict, learning_rate: float, momentum: float = 0.99, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(parameters, learning_rate, weight_decay)
         self.momentum = momentum
 
-    def update(self, value, grad, velocity):
+    def update(self, value: Array, grad: Array, velocity: Array) -> None:
         velocity *= self.momentum
         velocity += grad
         value -= self.learning_rate * velocity
 
-    def kernel(self, velocity):
+    def kernel(self, velocity: Array) -> tuple[str, tuple, tuple]:
         return "sgd", (velocity,), (self.momentum,)
 
 
 class RMSprop(Optimizer):
     """Divides by a running root mean square of the gradient (Tieleman and Hinton 2012)."""
 
-    def __init__(self, parameters, learning_rate, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0):
+    def __init__(
+        self,
+        parameters: dict,
+        learning_rate: float,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
         self.slots = ("square", "velocity") if momentum else ("square",)
         super().__init__(parameters, learning_rate, weight_decay)
         self.alpha, self.eps, self.momentum = alpha, eps, momentum
 
-    def update(self, value, grad, square, velocity=None):
+    def update(self, value: Array, grad: Array, square: Array, velocity: Array | None = None) -> None:
         square *= self.alpha
         square += (1 - self.alpha) * grad * grad
         direction = grad / (array_module(value).sqrt(square) + self.eps)
-        if self.momentum:
+        if velocity is not None:
             velocity *= self.momentum
             velocity += direction
             direction = velocity
         value -= self.learning_rate * direction
 
-    def kernel(self, square, velocity=None):
+    def kernel(self, square: Array, velocity: Array | None = None) -> tuple[str, tuple, tuple]:
         # not touched without momentum
         return ("rmsprop", (square, square if velocity is None else velocity), (self.alpha, self.eps, self.momentum))
 
@@ -178,11 +191,19 @@ class Adam(Optimizer):
 
     slots = ("mean", "square")
 
-    def __init__(self, parameters, learning_rate, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    def __init__(
+        self,
+        parameters: dict,
+        learning_rate: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(parameters, learning_rate, weight_decay)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def update(self, value, grad, mean, square):
+    def update(self, value: Array, grad: Array, mean: Array, square: Array) -> None:
         mean *= self.beta1
         mean += (1 - self.beta1) * grad
         square *= self.beta2
@@ -190,7 +211,7 @@ class Adam(Optimizer):
         mean_scale, square_scale = 1 / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
         value -= self.learning_rate * mean_scale * mean / (array_module(value).sqrt(square_scale * square) + self.eps)
 
-    def kernel(self, mean, square):
+    def kernel(self, mean: Array, square: Array) -> tuple[str, tuple, tuple]:
         return (
             "adam",
             (mean, square),

@@ -5,9 +5,10 @@ import inspect
 
 import pytest
 
-TYPED = (
-    "unet layers variants geometry tiling weight_map initialization gradient_check figure_1 metrics style.vgg".split()
-)
+TYPED = """
+    unet layers variants geometry tiling weight_map initialization gradient_check figure_1 metrics style.vgg ops loss
+    optimizers
+""".split()
 
 
 def public(module):

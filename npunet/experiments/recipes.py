@@ -2,6 +2,7 @@
 its data, its training, the paper's figures and why ours are others (§4, Tables 1 and 2).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from npunet import geometry
@@ -182,7 +183,7 @@ class Ablation:
     """One thing changed. change: options of npunet.train -> the ones that differ."""
 
     title: str
-    change: callable
+    change: Callable[[dict], dict]
 
 
 def padded(options):

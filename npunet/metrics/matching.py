@@ -13,6 +13,7 @@ Science Bowl, "at least" in StarDist's).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,6 @@ def average_precision(
 
     found, truth    (H, W) cell numbers, or lists of them. The mean over all thresholds is the array's mean.
     """
-    if isinstance(found, np.ndarray) and found.ndim == 2:
-        found, truth = [found], [truth]
-    return precision_of_counts(sum(match_counts(f, t, thresholds) for f, t in zip(found, truth, strict=True)))
+    one_image = isinstance(found, np.ndarray) and found.ndim == 2
+    pairs: list[Any] = [(found, truth)] if one_image else list(zip(found, truth, strict=True))
+    return precision_of_counts(np.sum([match_counts(f, t, thresholds) for f, t in pairs], axis=0))

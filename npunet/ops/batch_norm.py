@@ -45,7 +45,7 @@ class BatchNormContext(NamedTuple):
     eps: float
 
 
-def batch_norm_definition(x, scale, shift, eps=1e-5):
+def batch_norm_definition(x: Array, scale: Array, shift: Array, eps: float = 1e-5) -> Array:
     """The formulas as loops over pixels and channels, with the statistics of the batch."""
     xp = array_module(x)
     n, height, width, channels = x.shape
@@ -61,7 +61,16 @@ def batch_norm_definition(x, scale, shift, eps=1e-5):
     return y
 
 
-def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=False):
+def batch_norm(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    mean: Array | None = None,
+    variance: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> tuple[Array, BatchNormContext]:
     """x (N, H, W, C), scale and shift (C,) -> y like x, ctx.
 
     mean and variance (C,) are those of the batch unless given: running statistics, to apply a network; or those of an
@@ -69,7 +78,7 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     """
     xp = array_module(x)
     n, height, width, channels = x.shape
-    if mean is None:
+    if mean is None or variance is None:
         mean, variance = _moments(x)
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
@@ -86,7 +95,7 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
 
 
-def batch_norm_backward(dy, ctx):
+def batch_norm_backward(dy: Array, ctx: BatchNormContext) -> tuple[Array, Array, Array]:
     """dy (N, H, W, C) -> dx like x, dscale (C,), dshift (C,)."""
     x, y, scale, mean, variance, eps = ctx
     check_gradient("batch_norm_backward", dy, x.shape, x.dtype)

@@ -24,7 +24,7 @@ a convolution of dy with the flipped kernel and padding kh - 1 - p (a "full" con
 How the sums are computed is the choice of an algorithm in conv_algorithms/; all give the same numbers up to rounding.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from npunet.errors import InputError
 from npunet.gpu import by_device
@@ -33,7 +33,7 @@ from npunet.machine.backend import Array, array_module
 from npunet.machine.shapes import check_gradient, output_shape
 from npunet.ops.conv_algorithms import ALGORITHMS, GPU_ALGORITHMS, choose
 
-KNOWN = ALGORITHMS | GPU_ALGORITHMS
+KNOWN: dict[str, Any] = ALGORITHMS | GPU_ALGORITHMS
 best = by_device(
     lambda x, weight, padding: choose(x.shape, weight.shape, padding),
     lambda x, weight, padding: gpu_convolution.choose(x.shape, weight.shape, padding, x.dtype),
@@ -53,7 +53,7 @@ class ConvolutionContext(NamedTuple):
     algorithm: str
 
 
-def conv2d_definition(x, weight, bias, padding=0):
+def conv2d_definition(x: Array, weight: Array, bias: Array, padding: int = 0) -> Array:
     """The definition as loops over every output number, tap and input channel."""
     _, height, width, _ = x.shape
     xp, y_shape = array_module(x), output_shape(x.shape, weight.shape, padding)
@@ -68,7 +68,9 @@ def conv2d_definition(x, weight, bias, padding=0):
     return y
 
 
-def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
+def conv2d(
+    x: Array, weight: Array, bias: Array | None = None, *, padding: int = 0, relu: bool = False, algorithm: str = "auto"
+) -> tuple[Array, ConvolutionContext]:
     """Convolution of x (N, H, W, C) with weight (kh, kw, C, K), kh and kw odd, stride 1, zeros beyond the border.
 
     bias is (K,) or None; with ``relu`` the result is max(0, convolution + bias). All arrays have one dtype, float32 or
@@ -83,7 +85,9 @@ def conv2d(x, weight, bias=None, *, padding=0, relu=False, algorithm="auto"):
     return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
 
 
-def conv2d_backward(dy, ctx, need_dx=True):
+def conv2d_backward(
+    dy: Array, ctx: ConvolutionContext, need_dx: bool = True
+) -> tuple[Array | None, Array, Array | None]:
     """dx (N, H, W, C), dweight (kh, kw, C, K), dbias (K,) from dy (N, H', W', K);
     the derivation is at the top of this file.
 
@@ -96,7 +100,7 @@ def conv2d_backward(dy, ctx, need_dx=True):
     return dx, dweight, dbias if ctx.has_bias else None
 
 
-def check(x, weight, bias, padding, algorithm):
+def check(x: Array, weight: Array, bias: Array | None, padding: int, algorithm: str) -> None:
     """Raises InputError, with one line, if these are not arguments of conv2d."""
     if x.ndim != 4 or weight.ndim != 4:
         raise InputError(

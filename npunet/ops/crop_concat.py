@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from npunet.errors import InputError
 from npunet.machine import memory
-from npunet.machine.backend import array_module
+from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band
 from npunet.machine.shapes import check_gradient
 
@@ -31,7 +31,7 @@ class CropConcatContext(NamedTuple):
     dtype: object
 
 
-def crop_concat_definition(upsampled, skip):
+def crop_concat_definition(upsampled: Array, skip: Array) -> Array:
     """The formula as loops over every element of y."""
     xp = array_module(upsampled)
     n, height, width, channels = upsampled.shape
@@ -45,7 +45,7 @@ def crop_concat_definition(upsampled, skip):
     return y
 
 
-def crop_concat(upsampled, skip):
+def crop_concat(upsampled: Array, skip: Array) -> tuple[Array, CropConcatContext]:
     """upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) -> y (N, H, W, C + Cs), ctx.
 
     Raises InputError if the skip is smaller than the upsampled map.
@@ -68,7 +68,7 @@ def crop_concat(upsampled, skip):
     return y, CropConcatContext(channels, y.shape, skip.shape, window, y.dtype)
 
 
-def crop_concat_backward(dy, ctx):
+def crop_concat_backward(dy: Array, ctx: CropConcatContext) -> tuple[Array, Array]:
     """dy (N, H, W, C + Cs) -> dupsampled (N, H, W, C), dskip (N, Hs, Ws, Cs)."""
     channels, y_shape, skip_shape, window, dtype = ctx
     check_gradient("crop_concat_backward", dy, y_shape, dtype)

@@ -12,11 +12,13 @@ the element's place. So CPU and GPU get the same bits, and forward leaves nothin
 number, drawn from the network's generator.
 """
 
-from npunet.machine.backend import array_module
+import numpy as np
+
+from npunet.machine.backend import Array, array_module
 from npunet.machine.philox import Mask
 
 
-def dropout_definition(x, keep, rate):
+def dropout_definition(x: Array, keep: Array, rate: float) -> Array:
     """The formula as loops, for a given mask `keep` of booleans."""
     y = x.copy()
     for index in array_module(x).ndindex(x.shape):
@@ -24,13 +26,13 @@ def dropout_definition(x, keep, rate):
     return y
 
 
-def dropout(x, rate, rng):
+def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Mask]:
     """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
     mask = Mask.drawn(rate, rng)
     return dropout_backward(x, mask), mask
 
 
-def dropout_backward(dy, ctx):
+def dropout_backward(dy: Array, ctx: Mask) -> Array:
     """dy like y -> dx like x."""
     scale = dy.dtype.type(1 / (1 - ctx.rate))
     return dy * (array_module(dy).asarray(ctx.keep(dy.shape)) * scale)

@@ -29,7 +29,7 @@ class MaxPoolingContext(NamedTuple):
     y: Array
 
 
-def max_pool2d_definition(x):
+def max_pool2d_definition(x: Array) -> tuple[Array, Array]:
     """The definition as loops; returns y and the position of the winner in its window, 0 to 3."""
     xp = array_module(x)
     n, height, width, channels = x.shape
@@ -44,7 +44,7 @@ def max_pool2d_definition(x):
     return y, winner
 
 
-def max_pool2d(x):
+def max_pool2d(x: Array) -> tuple[Array, MaxPoolingContext]:
     """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
     xp = array_module(x)
     n, height, width, channels = x.shape
@@ -60,7 +60,7 @@ def max_pool2d(x):
     return y, MaxPoolingContext(x, y)
 
 
-def max_pool2d_backward(dy, ctx, dskip=None):
+def max_pool2d_backward(dy: Array, ctx: MaxPoolingContext, dskip: Array | None = None) -> Array:
     """dy (N, H // 2, W // 2, C) -> dx (N, H, W, C).
 
     dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from npunet.errors import InputError
 from npunet.machine import memory
-from npunet.machine.backend import array_module
+from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band
 from npunet.machine.shapes import check_gradient
 
@@ -31,7 +31,7 @@ class PadConcatContext(NamedTuple):
     dtype: object
 
 
-def pad_concat_definition(upsampled, skip):
+def pad_concat_definition(upsampled: Array, skip: Array) -> Array:
     """The formula as loops over every element of y."""
     xp = array_module(upsampled)
     _, height, width, channels = upsampled.shape
@@ -46,7 +46,7 @@ def pad_concat_definition(upsampled, skip):
     return y
 
 
-def pad_concat(upsampled, skip):
+def pad_concat(upsampled: Array, skip: Array) -> tuple[Array, PadConcatContext]:
     """upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) -> y (N, Hs, Ws, Cs + C), ctx.
 
     Raises InputError if the skip is smaller than the upsampled map.
@@ -74,7 +74,7 @@ def pad_concat(upsampled, skip):
     return y, PadConcatContext(skip_channels, y.shape, down, across, y.dtype)
 
 
-def pad_concat_backward(dy, ctx):
+def pad_concat_backward(dy: Array, ctx: PadConcatContext) -> tuple[Array, Array]:
     """dy (N, Hs, Ws, Cs + C) -> dupsampled (N, H, W, C), dskip (N, Hs, Ws, Cs)."""
     skip_channels, y_shape, down, across, dtype = ctx
     check_gradient("pad_concat_backward", dy, y_shape, dtype)

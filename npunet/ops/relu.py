@@ -18,7 +18,7 @@ class ReLUContext(NamedTuple):
     y: Array
 
 
-def relu_definition(x):
+def relu_definition(x: Array) -> Array:
     """The formula as loops over (N, H, W, C)."""
     y = x.copy()
     for index in array_module(x).ndindex(x.shape):
@@ -27,13 +27,13 @@ def relu_definition(x):
     return y
 
 
-def relu(x):
+def relu(x: Array) -> tuple[Array, ReLUContext]:
     """x of any shape -> y of the same shape and dtype, ctx. NaN stays NaN."""
     y = array_module(x).maximum(x, 0)
     return y, ReLUContext(y)
 
 
-def relu_backward(dy, ctx):
+def relu_backward(dy: Array, ctx: ReLUContext) -> Array:
     """dy like y -> dx like x."""
     check_gradient("relu_backward", dy, ctx.y.shape, ctx.y.dtype)
     return dy * (ctx.y > 0)

@@ -16,7 +16,7 @@ class TanhContext(NamedTuple):
     y: Array
 
 
-def tanh_definition(x):
+def tanh_definition(x: Array) -> Array:
     """The formula as loops, by exponentials."""
     y = x.copy()
     for index in array_module(x).ndindex(x.shape):
@@ -25,13 +25,13 @@ def tanh_definition(x):
     return y
 
 
-def tanh(x):
+def tanh(x: Array) -> tuple[Array, TanhContext]:
     """x of any shape -> y of the same shape and dtype, ctx."""
     y = array_module(x).tanh(x)
     return y, TanhContext(y)
 
 
-def tanh_backward(dy, ctx):
+def tanh_backward(dy: Array, ctx: TanhContext) -> Array:
     """dy like y -> dx like x."""
     check_gradient("tanh_backward", dy, ctx.y.shape, ctx.y.dtype)
     return dy * (1 - ctx.y * ctx.y)

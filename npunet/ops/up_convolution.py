@@ -39,7 +39,7 @@ class UpConvolutionContext(NamedTuple):
     has_bias: bool
 
 
-def up_conv2d_definition(x, weight, bias):
+def up_conv2d_definition(x: Array, weight: Array, bias: Array) -> Array:
     """The formula as loops over every pixel, tap and pair of channels."""
     xp = array_module(x)
     n, height, width, _ = x.shape
@@ -54,7 +54,7 @@ def up_conv2d_definition(x, weight, bias):
     return y
 
 
-def up_conv2d(x, weight, bias=None):
+def up_conv2d(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, UpConvolutionContext]:
     """x (N, H, W, C), weight (2, 2, C, K), bias (K,) or None -> y (N, 2H, 2W, K), ctx.
 
     Raises InputError if the shapes do not belong together.
@@ -82,7 +82,7 @@ def up_conv2d(x, weight, bias=None):
     return y, UpConvolutionContext(x, weight, bias is not None)
 
 
-def up_conv2d_backward(dy, ctx):
+def up_conv2d_backward(dy: Array, ctx: UpConvolutionContext) -> tuple[Array, Array, Array | None]:
     """dy (N, 2H, 2W, K) -> dx (N, H, W, C), dweight (2, 2, C, K), dbias (K,) or None."""
     x, weight, has_bias = ctx
     xp = array_module(dy)

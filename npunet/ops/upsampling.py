@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npunet.machine import memory
-from npunet.machine.backend import array_module
+from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import cached, each_band
 from npunet.machine.shapes import check_gradient
 
@@ -34,7 +34,7 @@ class UpsamplingContext(NamedTuple):
     dtype: np.dtype
 
 
-def upsample2d_definition(x):
+def upsample2d_definition(x: Array) -> Array:
     """The rule pixel by pixel: the four neighbours in x of each pixel of y, weighted by nearness."""
     xp = array_module(x)
     n, height, width, channels = x.shape
@@ -48,19 +48,19 @@ def upsample2d_definition(x):
     return y
 
 
-def interpolation_matrix(size):
+def interpolation_matrix(size: int) -> np.ndarray:
     """R (2 size, size) float64: row j holds the shares of the pixels in pixel j of twice as many."""
     position = np.arange(2 * size) * ((size - 1) / (2 * size - 1))
     return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(size)))
 
 
-def upsample2d(x):
+def upsample2d(x: Array) -> tuple[Array, UpsamplingContext]:
     """x (N, H, W, C) -> y (N, 2H, 2W, C), ctx."""
     y = _two_products(interpolation_matrix(x.shape[1]), x, interpolation_matrix(x.shape[2]))
     return y, UpsamplingContext(x.shape, x.dtype)
 
 
-def upsample2d_backward(dy, ctx):
+def upsample2d_backward(dy: Array, ctx: UpsamplingContext) -> Array:
     """dy (N, 2H, 2W, C) -> dx (N, H, W, C)."""
     n, height, width, channels = ctx.shape
     check_gradient("upsample2d_backward", dy, (n, 2 * height, 2 * width, channels), ctx.dtype)

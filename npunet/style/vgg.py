@@ -182,7 +182,8 @@ class VGG:
         xp = array_module(image)
         mean, std = (xp.asarray(np.array(values, self.dtype)) for values in (MEAN, STD))
         x = (image.astype(self.dtype, copy=False) - mean) / std
-        features, kept = {}, []
+        features: dict[str, Array] = {}
+        kept: list = []
         for name, _ in chain(self.kind):
             if len(features) == len(names):
                 break
@@ -193,10 +194,10 @@ class VGG:
                         f"pictures of {height} x {width} pixels are too small for {', '.join(layers)}; give larger ones"
                     )
                 x, ctx = ops.max_pool2d(x)
+                kept.append((name, ctx))
             else:
                 x, _ = ops.conv2d(x, *self.weights[name], padding=1, relu=True)
-                ctx = x
-            kept.append((name, ctx))
+                kept.append((name, x))
             if name in names:
                 features[names[name]] = x
         self.context = kept if train else None
@@ -213,7 +214,7 @@ class VGG:
                 "backward"
             )
         kept, self.context = self.context, None
-        gradients = dict(zip(self.checked(gradients), gradients.values(), strict=True))
+        gradients = dict(zip(self.checked(list(gradients)), gradients.values(), strict=True))
         xp, dx = array_module(next(iter(gradients.values()))), None
         while kept:
             name, ctx = kept.pop()  # each map's memory is free again as soon as it has been used
