@@ -1,6 +1,5 @@
 """How a check calls the reader's function: on copies, with a time limit, and with every accident explained."""
 
-import signal
 import time
 import traceback
 from contextlib import contextmanager
@@ -8,7 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+from lessons.accidents import ADVICE, Accident, TooLong, shapes_that_meet, time_limit
 from lessons.compare import Comparison, Wrong, report, same_dtype, unchanged
+from lessons.verdicts import WEAK, commonest, explaining_all
+
+NOT_SQUARE = "right for square images, wrong for others: are rows and columns exchanged somewhere?"
+CHANNELS = "right where as many channels go out as come in, wrong otherwise: are they exchanged somewhere?"
+IMAGES = "right for one image, wrong for several: the first axis counts the images"
+
+
+def tags_of(shape, outputs=None):
+    """What is special about arguments of that shape (N, H, W, C), for Check."""
+    found = [IMAGES] if shape[0] > 1 else []
+    found += [NOT_SQUARE] if shape[1] != shape[2] else []
+    return (*found, *([CHANNELS] if outputs not in (None, shape[3]) else []))
+
 
 LIMIT = 20  # seconds for one call: an endless loop must not hang the check
 UNIT = 0.002  # seconds that `machine_unit` takes on the machine on which the budgets were set, two idle cores
@@ -17,9 +30,12 @@ UNIT = 0.002  # seconds that `machine_unit` takes on the machine on which the bu
 class Check:
     """The checks of a step call this object, one case after the other, the smallest first; then `verdict`."""
 
-    def __init__(self, name, function, read, other=None):
-        """name of the function, the function itself, where it is derived; other(name): another one of the reader's."""
-        self.name, self.function, self.read, self.other = name, function, read, other
+    def __init__(self, name, function, read, other=None, probe=None):
+        """name of the function, the function itself, where it is derived; other(name): another one of the reader's.
+
+        probe(check) finds out what the function does, in words, where no diagnosis is certain.
+        """
+        self.name, self.function, self.read, self.other, self.probe = name, function, read, other, probe
         code = getattr(function, "__code__", None)
         self.folder = Path(code.co_filename).parent if code else None  # errors are shown where they happened there
         self.comparisons, self.errors, self.tags = [], [], {}
@@ -69,17 +85,29 @@ class Check:
             return
         sentence = explaining_all(self.comparisons, wrong)
         if sentence:
-            first = next(c for c in wrong if c.shows(c.mistakes.get(sentence)) and c.fits("", c.mistakes[sentence]))
+            first = next(c for c in wrong if c.shows(c.mistakes.get(sentence)) and c.fits(c.mistakes[sentence]))
             raise Wrong(report(first.lines, sentence, self.read))
         special = self.only_special(wrong)
-        if self.errors and (special or not wrong):
+        if self.errors:
             case, accident = self.errors[0]
-            raise Wrong(report(accident.lines, special or accident.advice, self.read))
-        shown, sentence = commonest(wrong)
+            raise Wrong(report(accident.lines, special or self.probed() or accident.advice, self.read))
+        shown, kind, sentence = commonest(wrong)
         if special:
             more = wrong[0].general()[1]
             shown, sentence = wrong[0], f"{special}. There: {more}" if more else special
+        elif kind in WEAK:
+            sentence = self.probed() or sentence
         raise Wrong(report(shown.lines, sentence, self.read))
+
+    def probed(self):
+        """What the probe says, or None; whatever happens in it."""
+        if self.probe is None:
+            return None
+        try:
+            with time_limit(LIMIT), np.errstate(all="ignore"):
+                return self.probe(self)
+        except Exception:
+            return None
 
     def only_special(self, wrong):
         """What the wrong cases have in common that no right one has, or None."""
@@ -93,7 +121,7 @@ class Check:
     def call(self, case, arguments):
         """The result of the reader's function on copies of the arguments, which must stay as they are."""
         given = [copied(value) for value in arguments.values()]
-        with self.explained(case):
+        with self.explained(case), nothing_by_chance():
             found = self.function(*given)
         for (name, before), after in zip(arguments.items(), given):
             inner = before.items() if isinstance(before, dict) else [(None, before)]
@@ -149,45 +177,30 @@ class Check:
             if frames:
                 place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
                 lines.append(f"  where        {place}: {frames[-1].line or ''}".rstrip())
-            advice = next((advice for word, advice in ADVICE if word in text), "read the error and look at that line")
+            found = (advice for word, advice in ADVICE if word in text)
+            advice = shapes_that_meet(text) or next(found, "read the error and look at that line")
             raise Accident(lines, advice) from None
 
     def fail(self, first_line, diagnosis):
         raise Wrong(report([first_line], diagnosis, self.read))
 
 
-def explaining_all(comparisons, wrong):
-    """The sentence of the known mistake that agrees with every case, the right ones too; else with most wrong ones."""
-    best, best_score = None, 0
-    for sentence in dict.fromkeys(sentence for c in wrong for sentence in c.mistakes):
-        fits = against = missed = 0
-        for c in comparisons:
-            result = c.mistakes.get(sentence)
-            agrees = c.fits(sentence, result)
-            if agrees is None:
-                continue
-            fits += agrees and c.wrong and c.shows(result)
-            against += not agrees
-            missed += not agrees and c.wrong
-        score = fits - 0.5 * (against - missed) - 0.9 * missed + (1000 if fits and not against else 0)
-        if fits and score > best_score:
-            best, best_score = sentence, score
-    return best
+@contextmanager
+def nothing_by_chance():
+    """np.empty gives NaN meanwhile: memory used before may hold the right numbers of another call."""
+    usual = np.empty, np.empty_like
 
+    def filled(array):
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
 
-def commonest(wrong):
-    """(comparison, sentence): the general diagnosis that most of the wrong cases have, where it is found first."""
-    found = [(c, *c.general()) for c in wrong]
-    kinds = [kind for _, kind, sentence in found if sentence]
-    for c in reversed(wrong):
-        if not kinds or len(set(kinds)) > 1:
-            both = c.two_mistakes()
-            if both:
-                return c, both
-    if not kinds:
-        return wrong[0], None
-    most = max(kinds, key=kinds.count)
-    return next((c, sentence) for c, kind, sentence in found if kind == most and sentence)
+    np.empty = lambda *a, **k: filled(usual[0](*a, **k))
+    np.empty_like = lambda *a, **k: filled(usual[1](*a, **k))
+    try:
+        yield
+    finally:
+        np.empty, np.empty_like = usual
 
 
 def copied(value):
@@ -214,55 +227,3 @@ def machine_unit():
             total += a @ b
         best = min(best, time.perf_counter() - started)
     return best
-
-
-class TooLong(Exception):
-    """The time is up."""
-
-
-class Accident(Wrong):
-    """An error in the reader's function."""
-
-    def __init__(self, lines, advice):
-        super().__init__(report(lines, advice))
-        self.lines, self.advice = lines, advice
-
-
-@contextmanager
-def time_limit(seconds):
-    """Raises TooLong in the main thread after that many seconds; does nothing where the system has no such clock."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_):
-        raise TooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-ADVICE = [
-    ("broadcast", "two arrays of different shapes meet. Print both shapes before that line; axes are (N, H, W, C)"),
-    ("matmul", "the inner sizes of a matrix product differ: (..., C) @ (C, K). Is a .T missing, or one too many?"),
-    ("not aligned", "the inner sizes of a matrix product differ: (..., C) @ (C, K). Is a .T missing, or one too many?"),
-    ("out of bounds", "an index runs past the end of an axis: count the positions once more"),
-    ("out of range", "an index runs past the end: count the positions once more"),
-    ("read-only", "it tries to write into something that belongs to the caller"),
-    ("reshape", "the number of elements does not fit the new shape: which axes are joined?"),
-    ("cast", "an array of integers or truth values cannot take floats in place"),
-    ("unpack", "another number of values than expected comes out of the right-hand side"),
-    ("positional argument", "the arguments of the form must stay: number and order"),
-    ("is not defined", "a name is misspelt, or its import is missing"),
-    ("NoneType", "a function that was called gave None back: is there a `return`?"),
-    ("subscriptable", "a number, a function or None is indexed like an array"),
-    ("division by zero", "a count is 0 here: what should happen then?"),
-    ("overflow", "exp of a large number: subtract the largest first"),
-    ("invalid value", "0 / 0, inf - inf, or the log of a negative number"),
-    ("divide by zero", "log of 0, or a division by 0"),
-]

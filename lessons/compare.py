@@ -39,6 +39,7 @@ class Comparison:
     def __init__(self, name, got, expected, mistakes, factors, axes, case, rtol):
         self.expected = np.asarray(expected)
         self.mistakes, self.factors, self.axes, self.rtol, self.case = mistakes, factors, axes, rtol, case
+        self.name = name
         self.lines = [f"{name} is wrong" + (f": {case}" if case else "")]
         self.strange = not_an_array(got)
         self.got = None if self.strange else np.asarray(got)
@@ -52,7 +53,7 @@ class Comparison:
             if self.wrong:
                 self.lines += first_wrong(name, self.got, self.expected, self.places)
 
-    def fits(self, sentence, result):
+    def fits(self, result):
         """Is `result`, that of a mistake, what came back? None if that says nothing here."""
         if result is None or self.got is None:
             return None
@@ -65,7 +66,7 @@ class Comparison:
     def known(self):
         """The sentence of the first mistake that gives exactly this, or None."""
         for sentence, result in self.mistakes.items():
-            if self.shows(result) and self.fits(sentence, result):
+            if self.shows(result) and self.fits(result):
                 return sentence
         return None
 

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 from lessons.build import answers
+from lessons.build.checks import probes, probes_of_pictures
 from lessons.build.course import BY_NAME, STEPS
 from lessons.checking import Check
 from lessons.compare import Wrong
 
+PROBES = vars(probes) | vars(probes_of_pictures)  # by the name of the function
 FOLDER = Path(__file__).parents[1] / "my_unet"
 
 
@@ -74,7 +76,8 @@ def one(step, get, results):
     if missing:
         return "waits", f"for {', '.join(missing[:3])}" + (" and others" if missing[3:] else "")
     try:
-        check = Check(step.name, get(step.file, step.name), step.read, lambda name: get(BY_NAME[name].file, name))
+        others = lambda name: get(BY_NAME[name].file, name)
+        check = Check(step.name, get(step.file, step.name), step.read, others, PROBES.get(step.name))
         step.check(check)
         check.verdict()
     except NotImplementedError as empty:

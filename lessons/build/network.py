@@ -38,6 +38,8 @@ def random_parameters(base_channels, depth, rng):
 FORWARD = {  # what `forward` does wrong on purpose
     "no_relu": "the ReLU after the 3x3 convolutions is missing",
     "no_relu_second": "the ReLU after the second 3x3 convolution of each level is missing",
+    "no_relu_first": "the ReLU after the first 3x3 convolution of each level is missing",
+    "up_twice": "the upsampled map is joined with itself; the skip of its level belongs there",
     "relu_after_up": "a ReLU after the up-convolution: in Fig. 1 only 3x3 convolutions have one",
     "relu_at_the_end": "a ReLU after the last, 1x1 convolution: the logits may be negative",
     "skip_first": "the skip comes first in the concatenation; the upsampled map should",
@@ -64,6 +66,7 @@ def forward(x, parameters, depth, mistake=None):
     def convolution(x, name, relu=True):
         y = oracles.conv2d(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
         relu = relu and mistake != "no_relu" and not (mistake == "no_relu_second" and name.endswith("conv2"))
+        relu = relu and not (mistake == "no_relu_first" and name.endswith("conv1"))
         kept[name] = x, y, relu
         return np.maximum(y, 0) if kept[name][2] else y
 
@@ -83,7 +86,7 @@ def forward(x, parameters, depth, mistake=None):
         x = oracles.up_conv(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
         x = np.maximum(x, 0) if mistake == "relu_after_up" else x
         channels = x.shape[3]
-        x = oracles.crop_concat(x, skips[level])
+        x = oracles.crop_concat(x, x if mistake == "up_twice" else skips[level])
         if mistake == "skip_first":
             x = np.concatenate([x[..., channels:], x[..., :channels]], axis=3)
         x = convolution(x, f"expansive.{level}.conv1")

@@ -125,14 +125,18 @@ def energy(logits, labels, weights):
 
 
 def distances(instances, power=2):
-    """(d1, d2) of every pixel: to the nearest and the second nearest cell; power 1 measures along rows and columns."""
+    """(d1, d2) of every pixel: to the nearest and the second nearest cell.
+
+    power 2 is a straight line; for mistakes: 1 along rows and columns, 0 the larger of the two.
+    """
     cells = [np.argwhere(instances == label) for label in np.unique(instances) if label != 0]
     d1, d2 = np.full(instances.shape, np.inf), np.full(instances.shape, np.inf)
     for y, x in np.ndindex(instances.shape):
         found = []
         for cell in cells:
             dy, dx = np.abs(cell[:, 0] - y).astype(float), np.abs(cell[:, 1] - x).astype(float)
-            found.append(float((dy + dx).min() if power == 1 else np.sqrt(dy * dy + dx * dx).min()))
+            lengths = {2: np.sqrt(dy * dy + dx * dx), 1: dy + dx, 0: np.maximum(dy, dx)}[power]
+            found.append(float(lengths.min()))
         found = [*sorted(found), np.inf, np.inf]
         d1[y, x], d2[y, x] = found[:2]
     return d1, d2

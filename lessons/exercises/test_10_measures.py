@@ -43,6 +43,7 @@ def test_split_and_merge():
                 (both - lone) / in_cells,
                 (both - lone) / max(in_regions - lone, 1),
             ),
+            "the numerator is not squared: n pixels make n^2 pairs": (n / in_cells, n / in_regions),
             "missing pixels count in neither numerator": ((both - lone) / in_cells, (both - lone) / in_regions),
             "missing pixels are missing in the truth's sum, too; cells keep all their pixels": (
                 both / sum_of_found(proposal),

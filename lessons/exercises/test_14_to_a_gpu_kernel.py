@@ -72,6 +72,7 @@ def source_mistakes(small, large, expected):
         "the crop is the last rows and columns of the skip; its middle is wanted": definition(small, large, False),
         "c - channels is the channel within the skip": with_strides(skip_width, whole, minus=0),
         "a row of the skip has skip_width columns, not width": with_strides(width, whole),
+        "a row of the skip has skip_width columns, not width ": with_strides(width, width * skip_height),
         "an image of the skip has skip_height rows, not height": with_strides(skip_width, height * skip_width),
         "the left margin of the crop is forgotten": with_strides(skip_width, whole, across=0),
         "the upper margin of the crop is forgotten": with_strides(skip_width, whole, down=0),

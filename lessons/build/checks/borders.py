@@ -74,20 +74,33 @@ def map_mistakes(instances, w0, sigma):
             + (instances > 0) * w0 * np.exp(-(total**2) / (2 * sigma**2)),
             "distances along rows and columns, |dy| + |dx|; here they are straight lines, sqrt(dy^2 + dx^2)": 1
             + term(-((m1 + m2) ** 2) / (2 * sigma**2)),
+            "distances are the larger of |dy| and |dx|; here they are straight lines, sqrt(dy^2 + dx^2)": 1
+            + term(-(sum(oracles.distances(instances, power=0)) ** 2) / (2 * sigma**2)),
             "squared distances are added: the root is missing": 1 + term(-((d1**2 + d2**2) ** 2) / (2 * sigma**2)),
             "distances are one too small: a pixel beside a cell has distance 1": 1
             + term(-((np.maximum(d1 - 1, 0) + np.maximum(d2 - 1, 0)) ** 2) / (2 * sigma**2)),
             "the two cells with the smallest numbers count; it should be the two nearest": by_number(
                 instances, w0, sigma
             ),
+            "the two nearest pixels of any cell; the nearest pixels of two cells are meant": 1
+            + term(-(two_pixels(instances) ** 2) / (2 * sigma**2)) * np.isfinite(d2),
             "d2 is the distance to the farthest cell; the second nearest counts": 1
-            + term(-((d1 + farthest(instances)) ** 2) / (2 * sigma**2)),
+            + term(-((d1 + farthest(instances)) ** 2) / (2 * sigma**2)) * np.isfinite(d2),
             "distances to the middle of each cell; the nearest pixel of the cell counts": by_middle(
                 instances, w0, sigma
             ),
             "one cell is enough for a border here; without a second one d2 is infinite and the weight 1": 1
             + term(-((d1 + np.where(np.isinf(d2), 0, d2)) ** 2) / (2 * sigma**2)) * (np.isfinite(d1)),
         }
+
+
+def two_pixels(instances):
+    """The sum of the distances to the two nearest pixels of cells, whichever cell they are in."""
+    points = np.argwhere(instances > 0)
+    if len(points) < 2:
+        return np.full(instances.shape, np.inf)
+    grid = np.stack(np.indices(instances.shape), axis=-1)[..., None, :]
+    return np.sort(np.sqrt(((grid - points) ** 2).sum(axis=-1)), axis=-1)[..., :2].sum(axis=-1)
 
 
 def farthest(instances):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lessons.build import oracles
+from lessons.checking import tags_of
 
 Y = ("image", "row", "column", "channel")
 W = ("row of the kernel", "column of the kernel", "channel in", "channel out")
@@ -26,11 +27,10 @@ CASES = {
     "a kernel of 2 x 4": ((1, 5, 7, 2), (2, 4), 3),
 }
 SHAPES = "right for kernels of 3 x 3, wrong for others: take the size from the arguments, do not write 3"
-IMAGES = "right for one image, wrong for two: the first axis counts the images"
 
 
-def tags(x_shape, kernel):
-    return ((SHAPES,) if kernel != (3, 3) else ()) + ((IMAGES,) if x_shape[0] > 1 else ())
+def tags(x_shape, weight_shape):
+    return ((SHAPES,) if weight_shape[:2] != (3, 3) else ()) + tags_of(x_shape, weight_shape[3])
 
 
 FAST = arrays(9, (1, 100, 100, 8), (3, 3), 8)
@@ -48,7 +48,7 @@ def check_conv2d(check):
             {"x": x, "weight": weight, "bias": bias},
             oracles.conv2d(x, weight, bias),
             forward_mistakes(x, weight, bias),
-            tags=tags(x.shape, weight.shape[:2]),
+            tags=tags(x.shape, weight.shape),
             axes=Y,
             factors={"elements of the kernel": weight[..., 0].size},
         )
@@ -80,6 +80,10 @@ def forward_mistakes(x, weight, bias):
         "channels in and channels out of the weight are exchanged": conv(x, weight.transpose(0, 1, 3, 2), bias)
         if weight.shape[2] == weight.shape[3]
         else None,
+        "the axes of the windows and of the weight are flattened in different orders": conv(
+            x, weight.reshape(weight.shape[2], kh, kw, -1).transpose(1, 2, 0, 3), bias
+        ),
+        "the bias of the first channel is added to all": conv(x, weight, 0 * bias + bias[0]),
         "the bias is forgotten": conv(x, weight, 0 * bias),
         "the bias is subtracted": conv(x, weight, -bias),
         "the bias is added once for each place of the kernel": conv(x, weight, kh * kw * bias),
@@ -118,7 +122,7 @@ def check_conv2d_input_gradient(check):
             {"dy": dy, "weight": weight},
             oracles.conv2d_gradients(dy, x, weight)[0],
             input_mistakes(dy, x, weight),
-            tags=tags(x.shape, weight.shape[:2]),
+            tags=tags(x.shape, weight.shape),
             outputs=("dx",),
             axes=Y,
         )
@@ -179,7 +183,7 @@ def check_conv2d_weight_gradient(check):
             {"dy": dy, "x": x},
             oracles.conv2d_gradients(dy, x, weight)[1:],
             weight_mistakes(dy, x, weight),
-            tags=tags(x.shape, weight.shape[:2]),
+            tags=tags(x.shape, weight.shape),
             outputs=("dweight", "dbias"),
             axes=(W, ("channel out",)),
             factors=counts(dy),
@@ -208,6 +212,10 @@ def weight_mistakes(dy, x, weight):
     first = oracles.conv2d_gradients(dy[:1], x[:1], weight)[1:]
     return {
         "the kernel's gradient is flipped: place (u, v) collects x[i + u, j + v] dy[i, j]": (dweight[::-1, ::-1], None),
+        "the axes are flattened in another order than they are put back": (
+            dweight.transpose(2, 0, 1, 3).reshape(dweight.shape),
+            None,
+        ),
         "dy is read backwards: place (u, v) collects x[i + u, j + v] dy[i, j]": (turned, None),
         "rows and columns of the kernel are exchanged": (dweight.transpose(1, 0, 2, 3) if square else None, None),
         "channels in and channels out are exchanged": (dweight.transpose(0, 1, 3, 2) if channels else None, None),

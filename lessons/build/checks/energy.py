@@ -42,6 +42,9 @@ def softmax_mistakes(a):
             / e.sum(axis=2, keepdims=True),
             "the sum runs over the columns; it belongs over the last axis, the classes": small
             / small.sum(axis=2, keepdims=True),
+            "sum and maximum run over the rows; they belong over the last axis, the classes": along(a, 1),
+            "sum and maximum run over the columns; they belong over the last axis, the classes": along(a, 2),
+            "sum and maximum run over the images; they belong over the last axis, the classes": along(a, 0),
             "the sum runs over the pixels; it belongs over the last axis, the classes": small
             / small.sum(axis=(0, 1, 2), keepdims=True),
             "the largest score of each class is subtracted; each pixel subtracts its own largest": np.exp(
@@ -65,6 +68,11 @@ def softmax_mistakes(a):
             )
             * 1.0,
         }
+
+
+def along(a, axis):
+    e = np.exp(a - a.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
 
 
 def softmax_by(a):
@@ -121,10 +129,11 @@ def energy_mistakes(logits, labels, weights, loss, dlogits):
     p = softmax_by(logits)
     q = (labels[..., None] == np.arange(logits.shape[-1])) * 1.0
     w, pixels, images = weights[..., None], labels.size, len(labels)
-    log_p = np.log((p * q).sum(axis=-1))
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_p = (q * shifted).sum(axis=-1) - np.log(np.exp(shifted).sum(axis=-1))
     other = (p * np.roll(q, 1, axis=-1)).sum(axis=-1)
     classes = logits.shape[-1]
-    total = np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
+    total = np.exp(shifted).sum(axis=-1)
     return {
         "the sign: Eq. 1 is printed without its minus, the energy is positive": (-loss, None),
         "a sum over the pixels; here it is their mean, for loss and gradient": (loss * pixels, dlogits * pixels),
@@ -134,6 +143,7 @@ def energy_mistakes(logits, labels, weights, loss, dlogits):
         ),
         "the weights are forgotten": (-log_p.mean(), (p - q) / pixels),
         "the weights of the gradient are forgotten": (None, (p - q) / pixels),
+        "the weights multiply the scores; they belong in front of the logarithm": weighted_scores(logits, q, w),
         "the weights are squared, or used twice": (-(weights**2 * log_p).mean(), w**2 * (p - q) / pixels),
         "the logarithm has base 2; Eq. 1 has the natural one": (loss / np.log(2), None),
         "the logarithm has base 10; Eq. 1 has the natural one": (loss / np.log(10), None),
@@ -148,10 +158,16 @@ def energy_mistakes(logits, labels, weights, loss, dlogits):
             -(w * np.log(p)).sum(axis=-1).mean(),
             None,
         ),
+        "one against the rest, q log p + (1 - q) log(1 - p), over all classes; Eq. 1 has log p of the label": (
+            -(w * (q * np.log(p) + (1 - q) * np.log(1 - p))).sum(axis=-1).mean(),
+            None,
+        ),
+        "the labels are off by one": shifted_labels(logits, labels, weights, -1),
+        "the labels are off by one ": shifted_labels(logits, labels, weights, 1),
         "a mean over the classes as well": (loss / classes, dlogits / classes),
         "divided by the number of images only": (loss * pixels / images, dlogits * pixels / images),
         "log of 0: write log p as a difference, a - max - log(sum exp(a - max))": (
-            -(weights * log_p).mean(),
+            -(weights * np.log((p * q).sum(axis=-1))).mean(),
             None,
         ),
         "a small number is added before log, or p is clipped: write log p as a difference instead": (
@@ -163,6 +179,16 @@ def energy_mistakes(logits, labels, weights, loss, dlogits):
             None,
         ),
     } | gradient_mistakes(logits, p, q, w, dlogits)
+
+
+def shifted_labels(logits, labels, weights, by):
+    """Eq. 1 with the next class in the place of each label."""
+    return oracles.energy(np.clip(logits, -300, 300), (labels + by) % logits.shape[-1], weights)
+
+
+def weighted_scores(logits, q, w):
+    p = softmax_by(w * logits)
+    return -np.log((p * q).sum(axis=-1)).mean(), (p - q) / w.size
 
 
 def gradient_mistakes(logits, p, q, w, dlogits):

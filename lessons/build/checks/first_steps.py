@@ -23,6 +23,15 @@ def spread(check, name, shape, up, array):
     incoming = channels if up else kh * kw * channels
     expected, found, noise = np.sqrt(2 / incoming), array.std(), 4 / np.sqrt(array.size)
     first = f"initial_weights: standard deviation {found:.5f}, expected {expected:.5f}: {name}"
+    if np.count_nonzero(array == array.max()) > 1 and len(np.unique(array)) > 0.3 * array.size:
+        check.fail(
+            first, f"numbers beyond {array.max() / expected:.3g} standard deviations are cut off; a Gaussian has them"
+        )
+    if len(np.unique(array)) < 0.99 * array.size:
+        check.fail(
+            f"initial_weights: {len(np.unique(array))} different numbers for {array.size} weights: {name}",
+            "numbers repeat: draw one for every weight, rng.standard_normal(shape)",
+        )
     if abs(found / expected - 1) > noise:
         taps = kh * kw
         guesses = {
@@ -46,7 +55,7 @@ def spread(check, name, shape, up, array):
         }
         close = {s: abs(np.log(found / g)) for s, g in guesses.items()} if found > 0 else {}
         best = min(close, key=close.get, default=None)
-        check.fail(first, best if best and close[best] < 1.5 * noise else "N = kh kw C counts what one output adds up")
+        check.fail(first, best if best and close[best] < 1.5 * noise else as_if(found, incoming))
     if abs(array.mean()) > 5 * expected / np.sqrt(array.size):
         check.fail(f"initial_weights: mean {array.mean():.5f}, expected 0: {name}", "the Gaussian has mean 0")
     kurtosis = np.mean((array / found) ** 4)
@@ -55,6 +64,12 @@ def spread(check, name, shape, up, array):
     halves = array.reshape(-1, outputs)
     if abs(np.corrcoef(halves[:, 0], halves[:, 1])[0, 1]) > 0.9:
         check.fail(f"initial_weights: two output channels are equal: {name}", "draw a number for every weight")
+
+
+def as_if(found, incoming):
+    return (
+        f"that is sqrt(2 / N) for N = {2 / found**2:.4g}; one output adds up N = {incoming} products" if found else "0"
+    )
 
 
 def check_momentum_step(check):
@@ -182,6 +197,13 @@ def adam_mistakes(p, g, m, s, t, rate, beta1, beta2, eps):
             "the corrections have 1 - beta, without the power t": step(
                 mean / (1 - beta1), np.sqrt(square / (1 - beta2)) + eps
             ),
+            "S is corrected with beta1; it has beta2": step(big, np.sqrt(square / (1 - beta1**t)) + eps),
+            "M is corrected with beta2; it has beta1": step(mean / (1 - beta2**t), np.sqrt(large) + eps),
+            "the corrections multiply; they divide by 1 - beta^t": step(
+                mean * (1 - beta1**t), np.sqrt(square * (1 - beta2**t)) + eps
+            ),
+            "the step is made with the old m and s": step(m / (1 - beta1**t), np.sqrt(s / (1 - beta2**t)) + eps),
+            "the learning rate is forgotten": (p - big / (np.sqrt(large) + eps), mean, square),
             "the root is forgotten": step(big, large + eps),
             "eps is under the root; it belongs behind it": step(big, np.sqrt(large + eps)),
             "eps is forgotten": step(big, np.sqrt(large)),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lessons.build import oracles
+from lessons.checking import tags_of
 
 AXES = ("image", "row", "column", "channel")
 
@@ -82,7 +83,7 @@ def check_max_pool(check):
     examples = {"the example of the form": example}
     examples |= {case: shuffled(seed, shape) for seed, (case, shape) in enumerate(POOLED.items())}
     for case, x in examples.items():
-        check(case, {"x": x}, oracles.max_pool(x)[0], pool_mistakes(x), axes=AXES)
+        check(case, {"x": x}, oracles.max_pool(x)[0], pool_mistakes(x), axes=AXES, tags=tags_of(x.shape))
     x = np.random.default_rng(3).standard_normal((1, 200, 200, 8))
     check.keeps_float32({"x": x})
     how = "No loop over pixels: x[:, 0::2, 0::2] is the first corner of all windows at once"
@@ -104,11 +105,23 @@ def pool_mistakes(x):
         "only the first and the last of the four are looked at": np.maximum(first, fourth),
         "the last corner of each window is not looked at": np.maximum(np.maximum(first, second), third),
         "the windows overlap: the stride is 2": np.max(slides, axis=0),
+        "the windows begin one row too late": oracles.max_pool(np.roll(x, -1, axis=1))[0],
+        "the windows begin one column too late": oracles.max_pool(np.roll(x, -1, axis=2))[0],
+        "the windows begin one row and one column too late": oracles.max_pool(np.roll(x, -1, axis=(1, 2)))[0],
+        "positions instead of values: argmax gives the place of the largest, max the largest": np.argmax(
+            [first, second, third, fourth], axis=0
+        ),
         "never below 0: the largest of four negative numbers is negative": np.maximum(oracles.max_pool(x)[0], 0),
         "absolute values are compared": oracles.max_pool(np.abs(x))[0],
         "the largest over all channels as well": np.broadcast_to(
             oracles.max_pool(x)[0].max(axis=3, keepdims=True), first.shape
         ),
+        "the largest is taken over wrong axes: of (n, H/2, 2, W/2, 2, c) the two of length 2 are meant": x.reshape(
+            n, height // 2, 2, width // 2, 2, channels
+        ).max(axis=(2, 3)),
+        "the largest is taken over wrong axes: of (n, H/2, 2, W/2, 2, c) those of length 2 are meant": x.reshape(
+            n, height // 2, 2, width // 2, 2, channels
+        ).max(axis=(1, 3)),
         "halves of the image meet, not neighbours: pixel 2i and 2i + 1 share a window": np.max(
             x.reshape(n, 2, height // 2, 2, width // 2, channels), axis=(1, 3)
         ),
@@ -138,6 +151,7 @@ def check_max_pool_gradient(check):
             gradient_mistakes(dy, x),
             outputs=("dx",),
             axes=AXES,
+            tags=tags_of(x.shape),
         )
     dy, x = rng.standard_normal((1, 100, 100, 8)), np.maximum(rng.standard_normal((1, 200, 200, 8)), 0)
     check.keeps_float32({"dy": dy, "x": x}, ("dx",))
@@ -158,6 +172,8 @@ def gradient_mistakes(dy, x):
         "ties: equal pixels share dy; the first should get all of it": gradient(dy, x, "shared"),
         "ties: the last of the equal pixels gets dy; the first should": gradient(dy, x, "last"),
         "ties: the first going down the columns wins; rows go first (reading order)": by_column,
+        "only the largest of the whole image gets its dy; every window of four has a largest": repeated
+        * (x == x.max(axis=(1, 2), keepdims=True)),
         "ties among zeros get nothing; the first of four zeros is a maximum, too": right * (x > 0),
         "all four pixels get dy; only the largest should": repeated,
         "all four get a quarter, the gradient of a mean": repeated / 4,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lessons.build import oracles
+from lessons.checking import tags_of
 
 AXES = ("image", "row", "column", "channel")
 W = ("row of the kernel", "column of the kernel", "channel in", "channel out")
@@ -30,7 +31,8 @@ def check_up_conv(check):
     examples |= {case: arrays(seed, *sizes)[:3] for seed, (case, sizes) in enumerate(UP.items())}
     for case, (x, weight, bias) in examples.items():
         arguments = {"x": x, "weight": weight, "bias": bias}
-        check(case, arguments, oracles.up_conv(x, weight, bias), up_mistakes(x, weight, bias), axes=AXES)
+        tags = tags_of(x.shape, weight.shape[3])
+        check(case, arguments, oracles.up_conv(x, weight, bias), up_mistakes(x, weight, bias), axes=AXES, tags=tags)
     x, weight, bias, _ = arrays(9, (1, 60, 60, 16), 8)
     arguments = {"x": x, "weight": weight, "bias": bias}
     check.keeps_float32(arguments)
@@ -57,12 +59,21 @@ def up_mistakes(x, weight, bias):
             x, np.broadcast_to(weight[:1, :1], weight.shape), bias
         ),
         "divided by 4: nothing is averaged here, every output pixel has one product": up(x, weight / 4, bias),
+        "all four weights are added up for every place of the block; each place has its own": up(
+            x, np.broadcast_to(weight.sum(axis=(0, 1)), weight.shape), bias
+        ),
+        "a convolution slides over the upsampled image; here every output pixel has one product": slid(x, weight, bias),
         "zeros between the pixels: only one of four output pixels is written": right * at_first_place(right.shape),
         "a reshape without a transpose before it: the block's axes must stand beside height and width": blocks_mixed(
             x, weight, bias
         ),
         "a ReLU is in it; the paper's up-convolution has none": np.maximum(right, 0),
     }
+
+
+def slid(x, weight, bias):
+    y = np.pad(x.repeat(2, axis=1).repeat(2, axis=2), [(0, 0), (0, 1), (0, 1), (0, 0)])
+    return oracles.conv2d(y, weight, bias)
 
 
 def at_first_place(shape):
@@ -88,6 +99,7 @@ def check_up_conv_gradients(check):
             outputs=("dx", "dweight", "dbias"),
             axes=(AXES, W, ("channel out",)),
             factors=up_counts(dy),
+            tags=tags_of(x.shape, weight.shape[3]),
         )
     x, weight, _, dy = arrays(9, (1, 60, 60, 16), 8)
     arguments = {"dy": dy, "x": x, "weight": weight}
@@ -156,6 +168,7 @@ def check_crop_concat(check):
             oracles.crop_concat(upsampled, skip),
             concat_mistakes(upsampled, skip),
             axes=AXES,
+            tags=tags_of(skip.shape, upsampled.shape[3]),
         )
     check.keeps_float32({"upsampled": upsampled, "skip": skip})
 
@@ -173,6 +186,9 @@ def places(small, large):
         ),
         ("the crop is shifted by one row and column", min(down, down // 2 + 1), min(across, across // 2 + 1)),
         ("the crop is shifted by one row and column", max(0, down // 2 - 1), max(0, across // 2 - 1)),
+        ("the margin of the rows is used for the columns, too", down // 2, min(down // 2, across)),
+        ("the margin of the columns is used for the rows, too", min(across // 2, down), across // 2),
+        ("the margins of rows and columns are exchanged", min(across // 2, down), min(down // 2, across)),
         ("the crop begins at a quarter of the rest: Hs - H is halved twice", down // 4, across // 4),
     ]
 
@@ -240,6 +256,10 @@ def concat_gradient_mistakes(dy, channels, large):
         ),
         "the two halves of the channels are exchanged: the first belong to upsampled, the rest to the skip": (
             dy[..., channels:],
+            None,
+        ),
+        "the channels are cut in two at the wrong place: the first `channels` belong to upsampled": (
+            dy[..., : large[3]],
             None,
         ),
         "what upsampled gets is all of dy: only its own channels belong to it": (dy, None),

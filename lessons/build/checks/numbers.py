@@ -47,6 +47,7 @@ def rand_mistakes(regions, truth):
 
     both, in_regions, in_cells, n = sums(regions, truth)
     split, merge = both / in_cells, both / in_regions
+    lone = int(((regions == 0) & (truth > 0)).sum())
     background = sums(regions, truth, alone=False)
     everything = sums(regions, truth, alone=False, foreground=False)
     counted = (regions > 0) & (truth > 0)
@@ -66,13 +67,21 @@ def rand_mistakes(regions, truth):
                 *background
             ),
             "pixels that the proposal calls background are left out; each is a region of its own": two(*ignored),
+            "background pixels of the truth count, too; only its cells should ": two(
+                *sums(regions, truth, foreground=False)
+            ),
+            "pixels that the proposal calls background are missing from both sums: each is together with itself": two(
+                both - lone, in_regions - lone, in_cells
+            ),
             "the pairs of the lone pixels are missing in the numerator: each is together with itself": two(
-                both - int(((regions == 0) & (truth > 0)).sum()), in_regions, in_cells
+                both - lone, in_regions, in_cells
             ),
             "pairs together in both / pairs together in the truth: only half of the score (splits)": split,
             "pairs together in both / pairs together in the proposal: only half of the score (mergers)": merge,
             "the mean of the two scores; V_rand is their harmonic mean": (split + merge) / 2,
             "the geometric mean of the two scores; V_rand is their harmonic mean": np.sqrt(split * merge),
+            "divided by the larger of the two sums; their mean is meant": both / max(in_regions, in_cells, 1),
+            "divided by the smaller of the two sums; their mean is meant": both / max(min(in_regions, in_cells), 1),
             "the 2 is forgotten: the denominator is the mean of the two sums": both / (in_regions + in_cells),
             "the error 1 - V_rand, not the score": 1 - two(both, in_regions, in_cells),
             "pairs of a pixel with itself are left out; n pixels make n^2 pairs here": two(

@@ -106,7 +106,7 @@ MISTAKES = {
             "    n, h, w, c = x.shape\n    return x.reshape(n, 2, h // 2, 2, w // 2, c).max(axis=(1, 3))\n    first, second",
             "halves of the image",
         ),
-        ("    return np.maximum(np.maximum(first", "    return np.maximum(0, 0) + np.maximum(0, np.maximum(first", "x"),
+        ("np.maximum(third, fourth)", "third", "last corner of each window is not looked at"),
         (
             "    first, second",
             "    y = np.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, x.shape[3]))\n"
@@ -243,7 +243,7 @@ MISTAKES = {
             "(abs(rows - row) + abs(columns - column)) ** 2",
             "rows and columns",
         ),
-        ("np.nonzero(instances == 0)", "np.nonzero(instances >= 0)", "laid on the cells"),
+        ("np.nonzero(instances == 0)", "np.nonzero(instances >= 0)", "pixels of a cell should have weight 1"),
         ("weights = np.ones(instances.shape)", "weights = np.zeros(instances.shape)", "w_c = 1"),
         (
             "for label in np.unique(instances) if label != 0]",
@@ -253,8 +253,8 @@ MISTAKES = {
         ("w0 * np.exp(-", "np.exp(-", "w0 is forgotten"),
         (
             "np.minimum(second, np.maximum(nearest, distance))",
-            "np.maximum(nearest, np.where(np.isinf(second), 0, second))\n        second = np.where(label == cells[0], np.inf, np.maximum(second, distance))",
-            ".",
+            "np.where(np.isinf(second), np.maximum(nearest, distance), np.maximum(second, distance))",
+            "farthest",
         ),
     ],
     "initial_weights": [
@@ -315,9 +315,9 @@ MISTAKES = {
             "skip|broadcast|concatenat|match",
         ),
         (
-            "x = crop_concat(x, skips[level])",
-            "x = crop_concat(skips[level][:, :x.shape[1], :x.shape[2]], x)",
-            "skip comes first|.",
+            "skips.append(x)",
+            'skips.append(kept[f"contracting.{level}.conv2"][0])',
+            "after the first convolution of its level",
         ),
         (
             'return conv2d(x, parameters["output.weight"], parameters["output.bias"]), kept',
@@ -413,10 +413,10 @@ MISTAKES = {
         (
             "in_both = (table**2).sum() + alone\n    in_regions = (table.sum(axis=1) ** 2).sum() + alone",
             "in_both = (table**2).sum()\n    in_regions = (table.sum(axis=1) ** 2).sum()",
-            ".",
+            "missing from both sums",
         ),
         ("    table[0] = 0\n", "    alone = 0\n", "one region"),
-        ("inside = truth > 0", "inside = truth >= 0", "background|."),
+        ("inside = truth > 0", "inside = truth >= 0", "background pixels of the truth count"),
         ("return float(2 * in_both", "return float(in_both", "2 is forgotten"),
         (
             "return float(2 * in_both / (in_regions + in_cells))",
@@ -437,7 +437,7 @@ MISTAKES = {
     "f23": [
         ("m[1] - m[2] - m[3]]", "m[1] - m[2] + m[3]]", "sign of the fourth product"),
         ("m[1] - m[2] - m[3]]", "m[1] + m[2] - m[3]]", "sign of the third product"),
-        ("(g[0] + g[1] + g[2]) / 2", "(g[0] + g[1] + g[2])", "halves|."),
+        ("(g[0] + g[1] + g[2]) / 2", "(g[0] + g[1] + g[2])", "1.5 d1 g1"),
         ("(d[2] - d[1])", "(d[1] - d[2])", "wrong way round"),
         (
             "    m = [",

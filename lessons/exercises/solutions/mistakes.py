@@ -34,7 +34,11 @@ MISTAKES = {
         ("x[:, 1::2, 1::2]) / 4", "x[:, 1::2, 1::2])", "divide by 4"),
         ("x[:, 1::2, 1::2]) / 4", "x[:, 1::2, 1::2]) / 2", "divided by 2"),
         ("= dy / 4", "= dy", "every pixel gets all"),
-        ("for row in (0, 1):", "for row in (0,):", "."),
+        (
+            "np.empty(ctx, dy.dtype)\n    for row in (0, 1):",
+            "np.zeros(ctx, dy.dtype)\n    for row in (0,):",
+            "every odd row|last row",
+        ),
         (
             "    dx = np.empty(ctx, dy.dtype)",
             "    return np.tile(dy, (1, 2, 2, 1)) / 4\n    dx = np.empty(ctx, dy.dtype)",
@@ -149,7 +153,7 @@ MISTAKES = {
             "other order",
         ),
         ("in_both = (shared**2).sum() + singles", "in_both = (shared**2).sum()", "numerator|left out"),
-        ("in_both = (shared**2).sum() + singles", "in_both = shared.sum() + singles", "."),
+        ("(shared**2).sum() + singles\n", "shared.sum() + singles\n", "the numerator is not squared"),
         (
             "in_cells = (np.bincount(truth[truth > 0]) ** 2).sum()",
             "in_cells = (shared.sum(axis=1) ** 2).sum()",
@@ -200,7 +204,7 @@ MISTAKES = {
             "(m - means) / channels, (s - deviations) / channels",
             "2 of the squares",
         ),
-        ("(dm + ds * centred / s)", "(ds * centred / s) + 0 * dm", "gradient of the means"),
+        ("(dm + ds * centred / s)", "((ds * centred / s) + 0 * dm)", "gradient of the means"),
         ("(dm + ds * centred / s)", "(dm + ds * centred)", "not divided by s"),
         (
             "np.mean((m - means) ** 2) + np.mean((s - deviations) ** 2)",
@@ -229,6 +233,6 @@ MISTAKES = {
             "        half //= 2\n    yield",
             "race",
         ),
-        ("        if t < half:", "        if t < 64 - half:", "race|."),
+        ("        if t < half:", "        if t < 64 - half:", "race"),
     ],
 }
