@@ -163,6 +163,5 @@ static inline void on_cpu_mma(float* d, const unsigned* a, const unsigned* b) {
     on_cpu::wait_warp();
 }
 namespace on_cpu { static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } } }
-static inline unsigned on_cpu_round_tf32(float x) {                          // cvt.rna.tf32.f32: nearest, ties away from zero
-    unsigned bits; std::memcpy(&bits, &x, 4); return (bits + 0x1000u) & 0xffffe000u;
-}
+struct float2 { float x, y; };
+static inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }

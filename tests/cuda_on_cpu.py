@@ -180,6 +180,7 @@ def install(monkeypatch):
     monkeypatch.setattr(cuda, "_modules", {})
     monkeypatch.setattr(backend, "is_cupy", lambda x: isinstance(x, strict_array.ndarray))
     monkeypatch.setattr(cuda, "compiled", EmulatedModule)
+    monkeypatch.setattr(cuda, "compute_capability", lambda: 90)
     monkeypatch.setattr(cublas, "batched_matmul", batched_matmul)
     # a small GPU: what costs time here are blocks whose threads wait for each other
     monkeypatch.setattr(kernels, "BLOCKS", 24)

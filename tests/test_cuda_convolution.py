@@ -210,9 +210,46 @@ def test_few_channels_says_what_it_cannot_do(gpu, rng):
 
 
 def tf32(values):
-    """Rounded to 10 bits of mantissa, nearest, ties away from zero, as the tensor cores' operands are."""
-    bits = (values.astype("float32").view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
-    return bits.view(np.float32)
+    """Rounded to 10 bits of mantissa as the tensor cores' operands are: a little is added, and the rest cut off."""
+    more = values.astype("float32") * np.float32(1 + 0.72 / 2048)
+    return (more.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def test_how_operands_are_rounded(rng):
+    """As well as to nearest (cvt.rna), without bias; what 10 bits hold, NaN and infinity stay."""
+    values = (rng.standard_normal(200000) * 10.0 ** rng.integers(-20, 20, 200000)).astype("float32")
+    nearest = ((values.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    errors = [(rounded / values.astype("float64") - 1) for rounded in (tf32(values), nearest)]
+    mine, best = (np.sqrt((error**2).mean()) for error in errors)
+    assert best < mine < 1.1 * best < 3.3e-4 and abs(errors[0].mean()) < 2e-5
+    np.testing.assert_array_equal(tf32(nearest), nearest)
+    np.testing.assert_array_equal(tf32(np.array([np.nan, np.inf, -np.inf, 0.0])), [np.nan, np.inf, -np.inf, 0])
+
+
+@pytest.mark.parametrize(
+    "blocks, at_once, channels, shares",
+    [(112, 264, 1024, 9), (158, 264, 256, 3), (622, 264, 64, 1), (2521, 264, 64, 1), (200, 264, 16, 1)],
+)
+def test_over_how_many_blocks_taps_are_shared_out(blocks, at_once, channels, shares):
+    assert algorithms.shares_of_taps(blocks, at_once, channels) == shares
+
+
+@pytest.mark.parametrize("shares", [1, 3, 9])
+def test_tensor_cores_add_up_shares_of_the_taps(gpu, rng, monkeypatch, shares):
+    monkeypatch.setattr(algorithms, "shares_of_taps", lambda *_: shares)
+    exact = lambda *shape: tf32(rng.standard_normal(shape))
+    x, weight, bias = exact(2, 5, 4, 32), exact(3, 3, 32, 48), exact(48)
+    y, _ = ops.conv2d(*map(gpu.asarray, (x, weight, bias)), padding=1, relu=True, algorithm="tensor_cores")
+    close(y, ops.conv2d(x, weight, bias, padding=1, relu=True, algorithm="im2col")[0], "float32")
+
+
+def test_a_gpu_without_tf32_gets_an_answer(gpu, rng, monkeypatch):
+    monkeypatch.setattr(cuda, "compute_capability", lambda: 75)
+    x, weight = (gpu.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 5, 5, 16), (3, 3, 16, 16)))
+    with pytest.raises(InputError, match="found a GPU of compute capability 7.5; expected 8.0 or higher"):
+        ops.conv2d(x, weight, algorithm="tensor_cores")
+    with pytest.raises(InputError, match="TF32 needs a GPU of compute capability 8.0 or higher; this one has 7.5"):
+        algorithms.cublas.use_tf32(True)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from npunet.errors import InputError
 from npunet.gpu import cublas, cuda, kernels
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine.backend import array_module
-from npunet.machine.bands import blocks
-from npunet.machine.shapes import flipped
+from npunet.machine.bands import blocks, ceil_div
 
 KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
 WORKSPACE = 1 << 30  # bytes for V and M together
 PRODUCT_TILE = 128  # cuBLAS computes about so many rows and columns of a product in one block
+BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
 LEAST_TILES = 256  # ... but no product gets fewer tiles than these
 # of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
@@ -68,6 +68,11 @@ class TensorCores:
     def forward(self, x, weight, bias, padding, relu):
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
         _on_gpu(x, "tensor_cores")
+        if cuda.compute_capability() < 80:
+            raise InputError(
+                f"conv2d: algorithm 'tensor_cores' found a GPU of compute capability {cuda.compute_capability() / 10}; "
+                "expected 8.0 or higher, older ones have no TF32; take algorithm='auto'"
+            )
         c, k = weight.shape[2:]
         if not self.fits(c, k) or x.dtype != "float32":
             raise InputError(
@@ -83,7 +88,7 @@ class TensorCores:
         """
         dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
         dweight = _tap_gradients(x, dz, weight.shape, padding)
-        dx = _multiply(dz, flipped(weight), None, 2 - padding, False) if need_dx else None
+        dx = _multiply(dz, weight, None, 2 - padding, False, flip=True) if need_dx else None
         return dx, dweight, dbias
 
 
@@ -92,27 +97,32 @@ def _on_gpu(x, name):
         raise InputError(f"conv2d: algorithm {name!r} works on CuPy arrays; take algorithm='auto'")
 
 
-def _multiply(x, weight, bias, padding, relu):
+def _multiply(x, weight, bias, padding, relu, flip=False):
     """y = x * weight by the kernels convolve_128 or convolve_64, each block 128 pixels by so many channels.
 
     128 reads less for each product, but gives half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of
-    132 multiprocessors.
+    132 multiprocessors. With flip the kernel is `weight` turned by 180 degrees: that of the input gradient.
     """
     xp = array_module(x)
     x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
     n, height, width, c = x.shape
-    k = weight.shape[3]
+    k = weight.shape[2 if flip else 3]
     y = xp.empty((n, height + 2 * padding - 2, width + 2 * padding - 2, k), dtype=x.dtype)
     pixels = y.size // k
-    down = -(-pixels // PIXELS)
+    down = ceil_div(pixels, PIXELS)
     block = 128 if k % 128 == 0 and down * (k // 128) >= WANTED_BLOCKS // 2 else 64
+    across = ceil_div(k, block)
+    shares = shares_of_taps(down * across, BLOCKS_AT_ONCE[block], c)
+    partial = y if shares == 1 else xp.empty((shares, *y.shape), dtype=x.dtype)
+    has_bias, offset = int(bias is not None), weight if bias is None else bias
+    last = (has_bias, int(relu))
     TENSOR_CORES.launch(
-        f"convolve_{block}",
+        f"{'flipped' if flip else 'convolve'}_{block}",
         0,
         x,
         weight,
-        weight if bias is None else bias,
-        y,
+        offset,
+        partial,
         pixels,
         height,
         width,
@@ -120,11 +130,26 @@ def _multiply(x, weight, bias, padding, relu):
         *y.shape[1:3],
         k,
         padding,
-        int(bias is not None),
-        int(relu),
-        grid=(down, -(-k // block)),
+        *(last if shares == 1 else (0, 0)),
+        grid=(down, across, shares),
     )
+    if shares > 1:
+        TENSOR_CORES.launch("add_shares", y.size, partial, offset, y, y.size, k, shares, *last)
     return y
+
+
+def shares_of_taps(blocks, at_once, channels):
+    """Over how many blocks the nine taps of one result are shared out: 1, 3 or 9.
+
+    A GPU runs ``at_once`` blocks side by side and takes as long for one as for all of them: 112 blocks, the forward
+    pass of the bottleneck, leave more than half of it idle. To write a share and read it again takes about 16 /
+    channels of the time of the whole product. Shares must promise to save 15 %. (A model; not measured on a GPU yet.)
+    """
+
+    def rounds(shares):
+        return ceil_div(blocks * shares, at_once) / shares * (0.85 if shares == 1 else 1 + 16 * shares / channels)
+
+    return min((1, 3, 9), key=rounds)
 
 
 def _tap_gradients(x, dz, shape, padding):

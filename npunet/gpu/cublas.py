@@ -3,6 +3,7 @@
 import numpy as np
 
 from npunet.errors import InputError
+from npunet.gpu import cuda
 
 _NOT_TURNED, _TURNED, _DEFAULT_MATH, _TF32_MATH = 0, 1, 0, 3  # as in cublas_api.h
 _tf32 = False
@@ -16,12 +17,9 @@ def use_tf32(on):
     to cuBLAS. Raises InputError on a GPU older than compute capability 8.0, which has no such units.
     """
     global _tf32
-    import cupy
-
-    if on and int(cupy.cuda.Device().compute_capability) < 80:
+    if on and cuda.compute_capability() < 80:
         raise InputError(
-            f"TF32 needs a GPU of compute capability 8.0 or higher; this one has "
-            f"{cupy.cuda.Device().compute_capability}; "
+            f"TF32 needs a GPU of compute capability 8.0 or higher; this one has {cuda.compute_capability() / 10}; "
             "leave out --tf32"
         )
     from cupy._core import _routines_linalg as linalg

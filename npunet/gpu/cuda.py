@@ -34,6 +34,14 @@ def on_gpu(x):
 
 
 @functools.cache
+def compute_capability():
+    """That of the GPU, as a whole number: 75 for a T4, 80 for an A100, 90 for an H100."""
+    import cupy
+
+    return int(cupy.cuda.Device().compute_capability)
+
+
+@functools.cache
 def options(dtype, **numbers):
     """What the compiler is told besides the architecture: what REAL is, and some numbers by name."""
     return "--std=c++17", f"-DREAL={REAL[np.dtype(dtype)]}", *(f"-D{name}={number}" for name, number in numbers.items())

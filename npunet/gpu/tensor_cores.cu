@@ -16,23 +16,19 @@
 //     D: rows group and group + 8, columns 2 member and 2 member + 1
 // Rows in shared memory are 20 (or BN + 8) numbers long, not 16 (or BN): so the 32 threads of a warp read from 32 different banks.
 //
-// TF32 keeps 8 bits of exponent and rounds to 10 bits of mantissa; sums are float32.
+// The input gradient is the same product with the flipped kernel. That kernel is never written: B is gathered from the weights where they
+// lie, a channel of dx with 16 channels of dy that are neighbours in memory (FLIP).
+//
+// TF32 keeps 8 bits of exponent and 10 bits of mantissa; sums are float32.
 
 #define BM 128
 #define SLAB 16
 #define A_ROW 20
 
-__device__ __forceinline__ unsigned to_tf32(float value) {
-#if defined(NPUNET_ON_CPU)
-    return on_cpu_round_tf32(value);
-#elif __CUDA_ARCH__ >= 800
-    unsigned bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-    return bits;
-#else
-    return __float_as_uint(value);
-#endif
-}
+// Rounds to the 10 bits of mantissa that the tensor core looks at. It cuts the rest off, so something is added first: 0.72 / 2048 of the
+// value, between 0.36 and 0.72 of half the last bit's worth. One multiplication, where the instruction made for it (cvt.rna) becomes two and
+// adding to the bits would turn NaN into 0. What 10 bits hold stays as it is, and errors are no larger than with cvt.rna: 3e-4 of the value.
+__device__ __forceinline__ unsigned to_tf32(float value) { return __float_as_uint(value * (1 + 0.72f / 2048)); }
 
 __device__ __forceinline__ void mma_tf32(float* d, const unsigned* a, const unsigned* b) {      // d += a b, by the whole warp
 #if defined(NPUNET_ON_CPU)
@@ -68,12 +64,16 @@ template <int pending> __device__ __forceinline__ void arrived() {
     __syncthreads();                                           // what this thread copied is there; now everybody's is
 }
 
-template <int BN>
+// One share of the nine taps, the one of blockIdx.z: all of them where there are enough blocks without. Shares go to y (shares, pixels, K),
+// without bias and ReLU, to be added up by add_shares.
+template <int BN, bool FLIP>
 __device__ __forceinline__ void mma_convolve(const float* x, const float* weight, const float* bias, float* y, int pixels, int height, int width,
                                              int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
-    constexpr int B_ROW = BN + 8, TILES = BN / 16;             // 8x8 tiles of B for each warp, whose part is 32 x BN / 2
+    constexpr int TILES = BN / 16;                             // 8x8 tiles of B for each warp, whose part is 32 x BN / 2
+    constexpr int B_ROW = FLIP ? A_ROW : BN + 8;               // B is there as it lies in memory: (16, BN), or flipped (BN, 16)
+    constexpr int LOADS = SLAB * BN / 4 / 256;
     __shared__ __align__(16) float a_slab[2][BM * A_ROW];
-    __shared__ __align__(16) float b_slab[2][SLAB * B_ROW];
+    __shared__ __align__(16) float b_slab[2][(FLIP ? BN : SLAB) * B_ROW];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
     int first_pixel = blockIdx.x * BM, first_k = blockIdx.y * BN;
 
@@ -86,7 +86,8 @@ __device__ __forceinline__ void mma_convolve(const float* x, const float* weight
         top[r] = pixel < pixels ? rest % out_height - padding : -1000000;      // no such pixel: outside of any image
         image[r] = rest / out_height;
     }
-    int per_tap = channels / SLAB, slabs = 9 * per_tap, tap = 0, c0 = 0;
+    int taps = 9 / gridDim.z, slabs = taps * (channels / SLAB), tap = blockIdx.z * taps, c0 = 0;
+    y += (long long)blockIdx.z * pixels * outputs;
     auto gather = [&](int slab) {                              // slabs come in order, so that tap and c0 need no division
         float *a = a_slab[slab % 2], *b = b_slab[slab % 2];
 #pragma unroll
@@ -96,10 +97,14 @@ __device__ __forceinline__ void mma_convolve(const float* x, const float* weight
             long long at = inside ? ((long long)(image[r] * height + row) * width + column) * channels + c0 + load_c : 0;
             copy_four(a + (load_row + 64 * r) * A_ROW + load_c, x + at, inside);
         }
-        for (int i = threadIdx.x; i < SLAB * BN / 4; i += 256) {
-            int row = i / (BN / 4), k = i % (BN / 4) * 4;
+#pragma unroll
+        for (int l = 0; l < LOADS; ++l) {                      // so many rounds of all threads: no loop is left of it
+            int i = threadIdx.x + 256 * l;
+            int k = FLIP ? i / (SLAB / 4) : i % (BN / 4) * 4, c = FLIP ? i % (SLAB / 4) * 4 : i / (BN / 4);
             bool inside = first_k + k < outputs;
-            copy_four(b + row * B_ROW + k, weight + (inside ? (long long)(tap * channels + c0 + row) * outputs + first_k + k : 0), inside);
+            long long at = FLIP ? (long long)((8 - tap) * outputs + first_k + k) * channels + c0 + c
+                                : (long long)(tap * channels + c0 + c) * outputs + first_k + k;
+            copy_four(b + (FLIP ? k * B_ROW + c : c * B_ROW + k), weight + (inside ? at : 0), inside);
         }
         end_of_group();
         c0 += SLAB;
@@ -116,7 +121,8 @@ __device__ __forceinline__ void mma_convolve(const float* x, const float* weight
         } else {
             arrived<0>();
         }
-        const float *a = a_slab[slab % 2] + (warp_row + group) * A_ROW + member, *b = b_slab[slab % 2] + member * B_ROW + warp_column + group;
+        const float* a = a_slab[slab % 2] + (warp_row + group) * A_ROW + member;
+        const float* b = b_slab[slab % 2] + (FLIP ? (warp_column + group) * B_ROW + member : member * B_ROW + warp_column + group);
 #pragma unroll
         for (int step = 0; step < SLAB; step += 8) {
             unsigned of_a[2][4], of_b[TILES][2];
@@ -127,7 +133,7 @@ __device__ __forceinline__ void mma_convolve(const float* x, const float* weight
 #pragma unroll
             for (int t = 0; t < TILES; ++t)
 #pragma unroll
-                for (int i = 0; i < 2; ++i) of_b[t][i] = to_tf32(b[(step + 4 * i) * B_ROW + 8 * t]);
+                for (int i = 0; i < 2; ++i) of_b[t][i] = to_tf32(b[FLIP ? 8 * t * B_ROW + step + 4 * i : (step + 4 * i) * B_ROW + 8 * t]);
 #pragma unroll
             for (int m = 0; m < 2; ++m)
 #pragma unroll
@@ -140,22 +146,42 @@ __device__ __forceinline__ void mma_convolve(const float* x, const float* weight
 #pragma unroll
         for (int t = 0; t < TILES; ++t)
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                int pixel = first_pixel + warp_row + 16 * m + group + 8 * (i / 2), k = first_k + warp_column + 8 * t + 2 * member + i % 2;
+            for (int half = 0; half < 2; ++half) {             // two neighbouring channels of a pixel: one store of 8 bytes
+                int pixel = first_pixel + warp_row + 16 * m + group + 8 * half, k = first_k + warp_column + 8 * t + 2 * member;
                 if (pixel < pixels && k < outputs) {
-                    float value = sum[m][t][i] + (has_bias ? bias[k] : 0);
-                    y[(long long)pixel * outputs + k] = relu && value < 0 ? 0 : value;
+                    float2 value = {sum[m][t][2 * half] + (has_bias ? bias[k] : 0), sum[m][t][2 * half + 1] + (has_bias ? bias[k + 1] : 0)};
+                    if (relu && value.x < 0) value.x = 0;
+                    if (relu && value.y < 0) value.y = 0;
+                    *(float2*)(y + (long long)pixel * outputs + k) = value;
                 }
             }
 }
 
 extern "C" __global__ void __launch_bounds__(256) convolve_128(const float* x, const float* weight, const float* bias, float* y, int pixels, int height,
         int width, int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
-    mma_convolve<128>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+    mma_convolve<128, false>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
 }
 extern "C" __global__ void __launch_bounds__(256) convolve_64(const float* x, const float* weight, const float* bias, float* y, int pixels, int height,
         int width, int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
-    mma_convolve<64>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+    mma_convolve<64, false>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+}
+extern "C" __global__ void __launch_bounds__(256) flipped_128(const float* x, const float* weight, const float* bias, float* y, int pixels, int height,
+        int width, int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
+    mma_convolve<128, true>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+}
+extern "C" __global__ void __launch_bounds__(256) flipped_64(const float* x, const float* weight, const float* bias, float* y, int pixels, int height,
+        int width, int channels, int out_height, int out_width, int outputs, int padding, int has_bias, int relu) {
+    mma_convolve<64, true>(x, weight, bias, y, pixels, height, width, channels, out_height, out_width, outputs, padding, has_bias, relu);
+}
+
+// y = the sum of the shares of mma_convolve, in their order, + bias, then max(0, y) with relu.
+extern "C" __global__ void add_shares(const float* partial, const float* bias, float* y, int count, int outputs, int shares, int has_bias, int relu) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    float value = partial[i];
+    for (int share = 1; share < shares; ++share) value += partial[(long long)share * count + i];
+    if (has_bias) value += bias[i % outputs];
+    y[i] = relu && value < 0 ? 0 : value;
 }
 
 // The weight gradient of one tap: dweight (C, K) = x shifted by the tap, turned (C, pixels), times dz (pixels, K). TILE x TILE results for
