@@ -9,6 +9,10 @@ A module is loaded only when somebody uses it, so `import npunet.ops` needs no m
 
 import importlib
 import importlib.util
+import os
+import signal
+import sys
+import threading
 
 from npunet.machine.kernels import load_numpy
 
@@ -46,6 +50,28 @@ __all__ = [
     "write_labels",
 ]
 __version__ = "0.1.0"
+
+
+def _end_quietly_at_ctrl_c():
+    """For `python -m npunet.NAME` and `npunet NAME`: Ctrl-C while modules are being imported is status 130, one line.
+
+    `npunet.commands.cli.run` gives the signal back when the command begins.
+    """
+    words = getattr(sys, "orig_argv", [])
+    as_module = any(a == "-m" and b.partition(".")[0] == "npunet" for a, b in zip(words, words[1:]))
+    as_script = len(words) > 1 and os.path.basename(words[1]) == "npunet"
+    in_main = threading.current_thread() is threading.main_thread()
+    if (as_module or as_script) and in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+
+        def end(number, frame):
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+
+        end.of_imports = True
+        signal.signal(signal.SIGINT, end)
+
+
+_end_quietly_at_ctrl_c()
 
 
 def __getattr__(name):

@@ -2,7 +2,7 @@
 
     pixel_accuracy   share of pixels whose predicted class is the true one
     mean_iou         intersection over union, mean over the classes that occur in truth or prediction
-    iou, dice        of class 1, the object; 1 where neither truth nor prediction has any of it
+    iou, dice        of class 1, the object; like mean_iou, no score where neither truth nor prediction has one
     pixel_error, rand_error, warping_error, v_rand, v_info       of the probability of class 1, as the ISBI challenge
                                                                  defines
                      them (`npunet.metrics`), each at its best threshold of 0, 0.1 .. 1, which is one for all images
@@ -28,6 +28,7 @@ from npunet.commands import cli, evaluation_report, memory_needs, ranges
 from npunet.commands.cell_scores import AP_NAMES, COUNTS, score_cells
 from npunet.commands.run_folder import trained_scale, training_config
 from npunet.commands.scoring import classes_scored, mean_scores, predict_samples, score_samples
+from npunet.datasets.dataset import fingerprint
 from npunet.errors import InputError
 from npunet.files.whole_file import write_json
 from npunet.instances.cutting import Cutting, cutting_of
@@ -39,21 +40,36 @@ OF_CELLS = ("seg", *AP_NAMES, "ap_mean", *COUNTS)  # what the cells of an image 
 def choose_samples(dataset, held_out, config):
     """The samples to score and, in words, which they are.
 
-    held_out: "run" for those that the training run held out, as its configuration says (all, if there is
-    none or it names other images); "all"; or a number: the last so many.
+    held_out: "run" for those that the training run held out; "all"; or a number: the last so many. Which images a run
+    held out, and which it trained on, is known by their pixels, not their names; by names alone for runs that kept no
+    fingerprints. Where none was held out all are scored, and the words say how many of them were trained on.
     """
     samples, total = dataset.samples, len(dataset.samples)
+    prints = config.get("fingerprints")
     if held_out == "run":
-        names = set(config.get("held_out", []))
-        chosen = [sample for sample in samples if sample.name in names]
+        if prints:
+            chosen = [sample for sample in samples if is_one_of(sample, prints["held_out"])]
+        else:
+            chosen = [sample for sample in samples if sample.name in config.get("held_out", [])]
         if chosen:
-            return chosen, f"{len(chosen)} of {total} images, those held out in training"
+            by_name = "" if prints else ", by their names"
+            return chosen, f"{len(chosen)} of {total} images, those held out in training{by_name}"
         held_out = "all"
     if held_out == "all":
-        return samples, f"all {total} images"
-    if not held_out.isdecimal() or not 0 < int(held_out) <= total:
+        chosen, words = samples, f"all {total} images"
+    elif not held_out.isdecimal() or not 0 < int(held_out) <= total:
         raise InputError(f"--held-out {held_out}; expected all, run, or how many of the last images, 1 to {total}")
-    return samples[-int(held_out) :], f"the last {held_out} of {total} images"
+    else:
+        chosen, words = samples[-int(held_out) :], f"the last {held_out} of {total} images"
+    if prints:
+        seen = sum(is_one_of(sample, prints["training"]) for sample in chosen)
+        words += f", {seen} of them trained on" if seen else ", none of them trained on"
+    return chosen, words
+
+
+def is_one_of(sample, prints):
+    """Whether the pixels of a sample are those of an image with one of these fingerprints."""
+    return fingerprint(sample.image) in {known[0] for known in prints.values() if known}
 
 
 def table(names, scores, mean):

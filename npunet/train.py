@@ -9,6 +9,7 @@ import dataclasses
 import statistics
 import sys
 import time
+from pathlib import Path
 
 from npunet import datasets, geometry
 from npunet.commands import cli, memory_needs, ranges, scaling
@@ -27,6 +28,8 @@ from npunet.commands.train_options import (
     parser,
     recipe_of,
 )
+from npunet.datasets.dataset import fingerprint
+from npunet.datasets.findings import worst_findings
 from npunet.datasets.heads import with_head
 from npunet.errors import InputError
 from npunet.files import checkpoint
@@ -64,7 +67,7 @@ def new_run(given):
     options, loaded = new_options(given)
     RunFolder.check_free(options["out"])
     # 2. The data: what they look like is printed, and the last images are held out.
-    dataset, training, held_out = read_data(options)
+    dataset, training, held_out, prints = read_data(options)
     follow_images(options, given, dataset, loaded)
     if options["epochs"]:
         options["steps"] = options["epochs"] * -(-len(training) // options["batch"])
@@ -79,7 +82,7 @@ def new_run(given):
     optimizer = make_optimizer(recipe_of(options), net.parameters)
     # 5. The folder.
     with RunFolder(options["out"]).reserved() as run:
-        run.create(configuration(options, net, dataset, held_out))
+        run.create(configuration(options, net, dataset, prints))
         progress = {"step": 0, "best": -1.0}
         yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
 
@@ -100,8 +103,9 @@ def resumed_run(path, given):
     check(options)
     with run.reserved():
         # 2. The data, which must be those that it began with.
-        dataset, training, held_out = read_data(options)
-        check_same_data(config, held_out, options["data"])
+        dataset, training, held_out, prints = read_data(options)
+        check_same_data(config, prints, options["data"])
+        check_same_threads(config)
         # 3. The network and everything else that the checkpoint holds.
         how = dict(device=options["device"], recompute=options["recompute"])
         net = checkpoint.build(UNet, config["network"], run.path / "config.json", **how)
@@ -118,7 +122,10 @@ def resumed_run(path, given):
             )
         with run.writing():
             run.go_on_from(progress["step"])
-        print(f"going on from step {progress['step']}")
+        if progress["step"] < options["steps"]:
+            print(f"going on from step {progress['step']}")
+        else:
+            print(f"{run.path} is done: all {options['steps']} steps; --steps N with a larger N goes on")
         yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
 
 
@@ -133,7 +140,14 @@ def new_options(given):
     options = DEFAULTS | given
     loaded = UNet.load(options["load"]) if options["load"] else None
     if loaded:
-        options |= {name: loaded.config.get(name, False) for name in LOADED} | given
+        decided = {name: loaded.config.get(name, False) for name in LOADED}
+        for name in decided.keys() & given.keys():
+            if given[name] != decided[name]:
+                raise InputError(
+                    f"--{name.replace('_', '-')} {given[name]} beside --load {options['load']}, whose network has "
+                    f"{decided[name]}; leave it out, the file decides it"
+                )
+        options |= decided
         options |= {"head": loaded.cutting.get("head", "mask")} if loaded.cutting and "head" not in given else {}
     if "tile" not in given and VARIANTS[options["variant"]].padding:
         options["tile"] = LARGEST_PADDED
@@ -142,19 +156,32 @@ def new_options(given):
 
 
 def read_data(options):
-    """(data set, training images, held-out images), each a Dataset; prints what they look like.
+    """(data set, training images, held-out images, their fingerprints); prints what the images look like.
 
     Touching cells get their gaps, and all cells the classes of another head than the mask, in the training images only.
+    The fingerprints are of the data as they were read.
     """
     if options["threads"]:
         threads.set_num_threads(options["threads"])
-    dataset = scaling.scaled_dataset(datasets.load(options["data"], labels=options["labels"]), options["scale"])
-    training, held_out = dataset.split(options["held_out"] or 1 / 6)
+    dataset = datasets.load(options["data"], labels=options["labels"])
+    if options["held_out"] and options["held_out"] >= len(dataset) > 1:
+        raise InputError(
+            f"--held-out is {options['held_out']}, of {len(dataset)} images; expected 1 to {len(dataset) - 1}"
+        )
     print(datasets.describe(dataset))
+    for finding in worst_findings(dataset, options["held_out"] or 1 / 6):
+        print(f"  WARNING: {finding}")
+    prints = [
+        {sample.name: [fingerprint(sample.image), fingerprint(sample.labels)] for sample in part.samples}
+        for part in dataset.split(options["held_out"] or 1 / 6)
+    ]
+    dataset = scaling.scaled_dataset(dataset, options["scale"])
+    training, held_out = dataset.split(options["held_out"] or 1 / 6)
     if gap := gap_of(options, dataset):
         training.samples = [with_gaps(sample, gap) for sample in training.samples]
     training = with_head(training, options["head"])
-    return dataclasses.replace(dataset, n_classes=training.n_classes), training, held_out
+    dataset = dataclasses.replace(dataset, n_classes=training.n_classes)
+    return dataset, training, held_out, dict(zip(("training", "held_out"), prints))
 
 
 def follow_images(options, given, dataset, loaded):
@@ -188,27 +215,49 @@ def prepare(options, net, training):
     memory_needs.check_training(net, options["tile"], options["batch"])
 
 
-def configuration(options, net, dataset, held_out):
+def configuration(options, net, dataset, prints):
     """What config.json holds: all that a resumed run and npunet.evaluate need to know."""
     class_values = dataset.class_values if dataset.kind == "classes" else None
     return {
         "options": options,
         "network": net.config,
-        "held_out": [sample.name for sample in held_out.samples],
+        "held_out": list(prints["held_out"]),
         "data": {"labels": dataset.kind, "class_values": class_values},
+        "fingerprints": prints,  # of image and mask
+        "threads": threads.get_num_threads(),
     }
 
 
-def check_same_data(config, held_out, source):
-    """Raises InputError if a resumed run would hold out other images:
-    it has learned some of those, and its scores would mean something else.
+def check_same_data(config, prints, source):
+    """Raises InputError if a resumed run would hold out other images, or train on others than it began with:
+    its scores would mean something else, and its bits would not be those of a run that was never stopped.
     """
-    before, now = config["held_out"], [sample.name for sample in held_out.samples]
+    before, now = config["held_out"], list(prints["held_out"])
     if before != now:
         raise InputError(
             f"data {source}: the last {len(now)} images are {now[0]} to {now[-1]}, but this run holds out {before[0]} "
             f"to {before[-1]}; "
             "give the --data that it began with, or start a new run"
+        )
+    for part, known in config.get("fingerprints", {}).items():
+        for name in dict.fromkeys([*known, *prints[part]]):
+            old, new = known.get(name), prints[part].get(name)
+            if old != new:
+                what = "is new" if old is None else "is gone" if new is None else "or its mask has changed"
+                raise InputError(
+                    f"data {source}: {name} {what} since this run began; give the --data that it began with, or start "
+                    f"a new run with --load {Path(config['options']['out']) / 'newest.npz'}"
+                )
+
+
+def check_same_threads(config):
+    """Says so if a resumed run computes on another number of threads than it began with."""
+    before, now = config.get("threads"), threads.get_num_threads()
+    if before not in (None, now):
+        print(
+            f"this run began on {before} threads and goes on with {now}, so its last bits will be others than without "
+            f"a stop; --threads {before} keeps them",
+            file=sys.stderr,
         )
 
 

@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from npunet.errors import InputError
-from npunet.files import images
+from npunet.files import images, stored_pixels
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_pages_are_read_only_when_asked_for(tmp_path, rng):
 def test_big_compressed_tiff_is_unpacked_to_disk(tmp_path, rng, monkeypatch):
     stack = rng.integers(0, 256, (3, 40, 50), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", compression="zlib")
-    monkeypatch.setattr(images, "MAX_IN_MEMORY", 100)
+    monkeypatch.setattr(stored_pixels, "MAX_IN_MEMORY", 100)
     lazy = images.open_image(tmp_path / "a.tif")
     assert isinstance(lazy._pixels.base, np.memmap)
     np.testing.assert_allclose(lazy[2][..., 0], stack[2] / 255, atol=1e-7)

@@ -452,7 +452,8 @@ def test_too_little_memory_is_said_before_starting_with_what_would_fit(folder, t
         match=r"tile 572 with 32 base channels needs about \d\.\d GB, but 0\.4 GB are free; --tile \d+ or "
         r"--base-channels \d+ would fit",
     ):
-        train.main(["--data", str(folder), "--out", str(tmp_path / "run"), "--base-channels", "32", "--held-out", "1"])
+        large = ["--base-channels", "32", "--tile", "572", "--held-out", "1"]
+        train.main(["--data", str(folder), "--out", str(tmp_path / "run"), *large])
     assert not (tmp_path / "run").exists()
 
 

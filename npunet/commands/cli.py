@@ -1,6 +1,7 @@
 """What every command shares: options that several of them have, and how bad input and Ctrl-C end."""
 
 import argparse
+import signal
 import sys
 
 from tqdm import tqdm
@@ -15,12 +16,28 @@ MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a 
 
 def run(main):
     """Call ``main()`` and leave the process: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    signal_of_imports_ends()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files may be no UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except InputError as error:
         sys.exit(_fail(f"error: {error}", 2))
+    except OSError as error:  # a name that is too long, links in a circle, a disk that fails
+        named = f"{error.filename}: " if error.filename else ""
+        sys.exit(_fail(f"error: {named}{error.strerror or error}", 2))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
+
+
+def signal_of_imports_ends():
+    """From here on Ctrl-C raises KeyboardInterrupt again; while modules were imported it ended the process at once.
+
+    See npunet/__init__.py.
+    """
+    if getattr(signal.getsignal(signal.SIGINT), "of_imports", False):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _fail(line, status):

@@ -15,6 +15,8 @@ def find_inputs(paths):
     Raises InputError if there is none.
     """
     found = []
+    if "" in paths:
+        raise InputError("the name of an input is empty; give a file or a folder (. is the current one)")
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(

@@ -30,6 +30,7 @@ OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes int
 CONFIG_BESIDE_A_MODEL = {
     "options?": {"scale?": schema.Number(1e-6, 1)},
     "held_out?": [str],
+    "fingerprints?": schema.FINGERPRINTS,
     "data?": schema.TRAINING_CONFIG["data?"],
 }
 
@@ -76,6 +77,8 @@ class RunFolder:
     @classmethod
     def check_free(cls, path):
         """Raises InputError if there is a run. A configuration alone is none: that one failed before its first step."""
+        if not str(path):
+            raise InputError("--out is empty; give a folder (. is the current one)")
         run = cls(path)
         if (run.path / "newest.npz").exists():
             raise InputError(

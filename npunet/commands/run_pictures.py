@@ -43,7 +43,7 @@ def loss_curve(path, records, loss="cross-entropy"):
         for name, style in (("pixel_accuracy", "o-"), ("mean_iou", "s--")):
             right.plot(
                 [step for step, _ in scores],
-                [score[name] for _, score in scores],
+                [np.nan if score.get(name) is None else score[name] for _, score in scores],
                 style,
                 color=SCORE_COLOUR,
                 markersize=4,
@@ -99,7 +99,12 @@ def show_image(axes, image, title):
     """An image (H, W, C) with its values between 0 and 1; grey if it has one channel, its first three otherwise."""
     picture = image[..., 0] if image.shape[-1] < 3 else image[..., :3]
     axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(printable(title), fontsize="medium", parse_math=False)
+
+
+def printable(name):
+    """A file's name as a figure or a terminal can show it; bytes that are no UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode().replace("\n", " ")
 
 
 def error_picture(sample, found):

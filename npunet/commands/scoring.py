@@ -2,7 +2,7 @@
 
     pixel_accuracy   share of pixels whose predicted class is the true one
     mean_iou         intersection over union, mean over the classes that occur in truth or prediction
-    iou, dice        of class 1, the object; 1 where neither truth nor prediction has any of it
+    iou, dice        of class 1, the object; like mean_iou, no score where neither truth nor prediction has one
     CHALLENGE        of the probability of class 1, as the ISBI challenge defines them (`npunet.metrics`)
 
 Pixels without annotation (sample.ignore) do not count: the first four leave them out, and for the others they are
@@ -104,12 +104,15 @@ def mean_scores(scores):
 
 def pixel_scores(truth, found, n_classes, ignore=None):
     """pixel_accuracy, mean_iou, iou and dice of two (H, W) arrays of classes 0 .. n_classes - 1;
-    NaN if all is ignored.
+    NaN if all is ignored, and but for the first where neither has an object.
     """
     if ignore is not None:
         truth, found = truth[~ignore], found[~ignore]  # (pixels,)
     if truth.size == 0:
         return dict.fromkeys(("pixel_accuracy", "mean_iou", "iou", "dice"), float("nan"))
+    if not ((truth > 0).any() or (found > 0).any()):  # nothing against nothing is no success
+        nothing = dict.fromkeys(("mean_iou", "iou", "dice"), float("nan"))
+        return {"pixel_accuracy": metrics.pixel_accuracy(found, truth)} | nothing
     of_classes = [
         metrics.iou(found == k, truth == k) for k in range(n_classes) if (found == k).any() or (truth == k).any()
     ]

@@ -3,6 +3,7 @@
 import math
 import time
 
+import numpy as np
 from tqdm import tqdm
 
 from npunet import tiling
@@ -11,6 +12,8 @@ from npunet.commands.interrupt import Interruptible
 from npunet.commands.scoring import evaluate, held_out_loss, mean_dice
 from npunet.commands.train_options import augmentation_settings, recipe_of
 from npunet.errors import InputError
+from npunet.files import checkpoint
+from npunet.files.whole_file import finite
 from npunet.machine.backend import peak_memory, steps_ahead
 from npunet.training import (
     NotFinite,
@@ -30,6 +33,12 @@ def evaluation_tile(net, tile):
     for padded networks at least their default, which takes them whole.
     """
     return max(tile, tiling.default_tile(net)) if net.options.padding else tile
+
+
+def in_words(scores):
+    """Scores such as "mean iou 0.8123, dice 0.9012"; "-" for one that does not exist."""
+    shown = {name: "-" if value is None or math.isnan(value) else f"{value:.4f}" for name, value in scores.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 class Session(Interruptible):
@@ -130,14 +139,13 @@ class Session(Interruptible):
             self.plateau.report(mean_dice(self.held_out, probabilities))
             self.progress["plateau"] = vars(self.plateau)
         loss = held_out_loss(self.held_out, probabilities)
-        self.run.record(step=self.progress["step"], held_out=scores, held_out_loss=loss)
-        tqdm.write(
-            f"step {self.progress['step']}: held-out "
-            + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
-        )
-        if scores["mean_iou"] > self.progress["best"]:
-            self.progress["best"] = scores["mean_iou"]
-            self.net.save(self.run.path / "best.npz")  # without the optimiser's state, two thirds of the file
+        self.run.record(step=self.progress["step"], held_out=finite(scores), held_out_loss=finite(loss))
+        tqdm.write(f"step {self.progress['step']}: held-out " + in_words(scores))
+        if not scores["mean_iou"] <= self.progress["best"]:  # NaN, where nothing can be scored, is the best known
+            self.progress["best"] = float(np.nan_to_num(scores["mean_iou"], nan=self.progress["best"]))
+            # Without the optimiser's state, which is two thirds of the file.
+            entries = checkpoint.network_entries(self.net)
+            checkpoint.save(self.run.path / "best.npz", entries, progress=dict(self.progress))
         self.save_newest()
         self.run.draw(self.recipe.loss, self.held_out, probabilities)
 
@@ -166,8 +174,8 @@ class Session(Interruptible):
         if not evaluations:
             print(f"all {self.recipe.steps} steps are done, and none was scored; --steps N goes on")
             return
-        best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"])
-        scores = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in best["held_out"].items())
+        best = max(evaluations, key=lambda record: record["held_out"]["mean_iou"] or 0)
+        scores = in_words(best["held_out"])
         if peak := peak_memory(self.net.device):
             print(f"most GPU memory in use: {peak / 1e9:.1f} GB")
         print(

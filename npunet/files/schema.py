@@ -4,7 +4,7 @@ A shape is one of
 
     a type, or a tuple of types      int, (int, float), str, bool, list, dict; bool is no int, None is type(None)
     Number(low, high)                a finite number in a range; whole=True: an integer
-    [shape]                          a list of such values
+    [shape], Each(shape)             a list, or an object of any keys, of such values
     {"key": shape, "key?": shape}    an object with these keys, those with "?" if it likes; others may be there
     (shape, None)                    that shape, or null
 """
@@ -38,6 +38,13 @@ class Number:
         )
 
 
+@dataclass(frozen=True)
+class Each:
+    """An object of any keys, whose values all have one shape."""
+
+    shape: object
+
+
 STEP = Number(0, 10**15, whole=True)
 RECORD = {  # a line of metrics.jsonl
     "step": STEP,
@@ -45,13 +52,17 @@ RECORD = {  # a line of metrics.jsonl
     "gradient_norm?": Number(),
     "learning_rate?": Number(),
     "seconds?": Number(),
-    "held_out?": {"pixel_accuracy": Number(), "mean_iou": Number()},
+    "held_out_loss?": (Number(), None),
+    "held_out?": {"pixel_accuracy": (Number(), None), "mean_iou": (Number(), None)},
 }
 STYLE_RECORD = {"step": STEP, "total": Number(), "seconds": Number()}  # a line of losses.jsonl
+FINGERPRINTS = {"training": Each([str]), "held_out": Each([str])}
 TRAINING_CONFIG = {  # config.json of npunet.train
     "options": dict,
     "network": dict,
     "held_out": [str],
+    "fingerprints?": FINGERPRINTS,
+    "threads?": Number(1, 10**6, whole=True),
     "data?": {"labels": str, "class_values?": ([Number(0, 2**40, whole=True)], None)},
 }
 PROGRESS = {"step": STEP, "best?": Number(), "plateau?": {"factor": Number(), "best": Number(), "waited": STEP}}
@@ -63,6 +74,11 @@ def problem(value, shape, where="it"):
         return None if value is None else problem(value, shape[0], where)
     if isinstance(shape, Number):
         return None if shape.fits(value) else f"{where} is {shown(value)}; expected {shape}"
+    if isinstance(shape, Each):
+        if not isinstance(value, dict):
+            return f"{where} is {shown(value)}; expected an object"
+        parts = (problem(item, shape.shape, f"{where}.{name}") for name, item in value.items())
+        return next((part for part in parts if part), None)
     if isinstance(shape, list):
         if not isinstance(value, list):
             return f"{where} is {shown(value)}; expected a list"

@@ -85,14 +85,15 @@ def write_text(path, text):
 
 def write_json(path, value):
     """Write JSON, whole or not at all; numbers that do not exist (NaN, infinity) become null."""
-    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(value):
+def finite(value):
+    """The same value for JSON: numbers that are NaN or infinite, wherever they are in it, become None."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

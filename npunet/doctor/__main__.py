@@ -1,0 +1,82 @@
+"""python -m npunet.doctor: why the predictions of a run are black, white, grey, noise or NaN.
+
+It looks at the run's records, lets the network predict the held-out images of the data it was trained on, and compares
+new images (--image) with the training images. One line for each finding, the worst first, with the evidence and the
+cure. Status 0 without a finding, 1 with some.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from npunet import datasets
+from npunet.commands import cli, scaling
+from npunet.commands.inputs import find_inputs
+from npunet.commands.run_folder import OF_TRAINING, RunFolder
+from npunet.commands.scoring import predict_samples
+from npunet.commands.session import evaluation_tile
+from npunet.commands.train_options import DEFAULTS
+from npunet.datasets.finding import HIGH, Finding
+from npunet.datasets.findings import findings as of_data
+from npunet.datasets.heads import with_head
+from npunet.doctor import from_images, from_network, from_records
+from npunet.errors import InputError
+from npunet.files import images, schema
+from npunet.unet import UNet
+
+
+def main(arguments=None):
+    options = parser().parse_args(arguments)
+    run, config = RunFolder.reopen(options.run, OF_TRAINING)
+    found = sorted(diagnoses(run, config, options), key=lambda finding: -finding.severity)
+    for number, finding in enumerate(found, start=1):
+        print(f"{number}. {finding.kind}: {finding}")
+    print(f"{len(found)} finding{'s' * (len(found) != 1)} about {run.path}")
+    if found:
+        sys.exit(1)
+
+
+def diagnoses(run, config, options):
+    """Every `Finding` about a run."""
+    trained = DEFAULTS | config["options"]
+    records, damaged = schema.read_lines(run.metrics, schema.RECORD)
+    if damaged:
+        yield Finding("damaged log", f"{run.metrics} has {damaged} damaged lines, which were left out")
+    yield from from_records.findings(records, trained)
+    if not (run.path / options.checkpoint).exists():
+        yield Finding("no checkpoint", f"there is no {options.checkpoint}; the run ended before its first one", HIGH)
+        return
+    try:
+        net = UNet.load(run.path / options.checkpoint)
+    except InputError as error:
+        yield Finding("unusable checkpoint", str(error), HIGH)
+        return
+    dataset = datasets.load(options.data or trained["data"], labels=trained["labels"])
+    yield from of_data(dataset, trained["held_out"] or 1 / 6)
+    training, held_out = scaling.scaled_dataset(dataset, trained["scale"]).split(trained["held_out"] or 1 / 6)
+    if [sample.name for sample in held_out.samples] != config["held_out"]:
+        yield Finding("other data", "the data hold out other images than the run did; give --data", HIGH)
+        return
+    held_out = with_head(held_out, trained["head"])
+    tile = evaluation_tile(net, trained["tile"])
+    probabilities = predict_samples(net, held_out.samples, tile)
+    yield from from_network.findings(net, held_out.samples, probabilities, trained["tile"])
+    seen = [sample.image for sample in training.samples]
+    for path in find_inputs(options.image or []):
+        page = images.with_channels(images.read_image(path)[0], net.in_channels, str(path))
+        yield from from_images.findings(Path(path).name, page, seen)
+
+
+def parser():
+    parse = argparse.ArgumentParser(
+        prog="python -m npunet.doctor", description="Why the predictions of a run are black, white, grey, noise or NaN."
+    )
+    parse.add_argument("run", help="the --out folder of a run of npunet.train", metavar="RUN")
+    parse.add_argument("--data", help="its training data, if they have moved")
+    parse.add_argument("--checkpoint", default="best.npz", help="which network of the run (default best.npz)")
+    parse.add_argument("--image", nargs="+", help="new images that are predicted badly", metavar="IMAGE")
+    return parse
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""What a training set looks like to the program, before training; see `npunet.inspect.__main__`."""

@@ -1,0 +1,210 @@
+"""Runs made ill on purpose: each illness is named; three healthy runs have no finding."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_inspect import healthy
+
+from npunet import UNet, tiling, train
+from npunet.doctor import __main__ as doctor
+from npunet.files import checkpoint, images
+
+TRAIN = (
+    "--base-channels 6 --depth 1 --tile 76 --held-out 1 --steps 120 --evaluate-every 40 --threads 1 --warmup 5 "
+    "--elastic 0 --learning-rate 0.01 --dropout 0"
+)
+
+
+def write_data(root, dataset):
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for sample in dataset.samples:
+        images.write_image(root / "images" / sample.name, sample.image)
+        images.write_mask(root / "masks" / sample.name, sample.labels)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data/ and the healthy run run/."""
+    root = tmp_path_factory.mktemp("doctor")
+    write_data(root / "data", healthy())
+    train.main(["--data", str(root / "data"), "--out", str(root / "run"), *TRAIN.split()])
+    return root
+
+
+def diagnose(run, *options, capsys):
+    """(status, output) of the command."""
+    capsys.readouterr()
+    status = 0
+    try:
+        doctor.main([str(run), *map(str, options)])
+    except SystemExit as ended:
+        status = ended.code
+    return status, capsys.readouterr().out
+
+
+def edit(run, change):
+    """Change the parameters of best.npz; change gets {name: array}."""
+    net = UNet.load(run / "best.npz")
+    arrays = {name: parameter.value for name, parameter in net.parameters.items()}
+    change(arrays)
+    checkpoint.save(run / "best.npz", {f"parameter/{name}": array for name, array in arrays.items()} | header(net))
+
+
+def header(net):
+    return {"header": {"network": net.config, "mask_values": net.mask_values}}
+
+
+def bias(value):
+    def change(arrays):
+        arrays["output.bias"][1] += value
+
+    return lambda run: edit(run, change)
+
+
+def threshold_moved(run):
+    """All log-odds between -2.5 and -0.5."""
+    net = UNet.load(run / "best.npz")
+    p = tiling.predict(net, healthy().samples[5].image)[..., 1].clip(1e-6, 1 - 1e-6)
+    odds = np.log(p / (1 - p))
+    factor = 2 / np.ptp(odds)
+
+    def change(arrays):
+        arrays["output.weight"] *= factor
+        arrays["output.bias"] *= factor
+        arrays["output.bias"][1] -= factor * odds.max() + 0.5
+
+    edit(run, change)
+
+
+def dead(run):
+    def change(arrays):
+        for name in arrays:
+            if name.endswith("conv1.bias"):
+                arrays[name] -= 1000
+
+    edit(run, change)
+
+
+def not_a_number(run):
+    def change(arrays):
+        arrays["bottleneck.conv1.weight"][0, 0, 0, 0] = np.nan
+
+    edit(run, change)
+
+
+def untrained(run):
+    def change(arrays):
+        arrays["output.weight"] *= 1e-6
+
+    edit(run, change)
+
+
+def records(run, change):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+
+
+def losses(make):
+    def change(lines):
+        steps = [line for line in lines if "loss" in line]
+        for number, line in enumerate(steps):
+            line["loss"] = make(number / len(steps))
+        return lines
+
+    return lambda run: records(run, change)
+
+
+def overfitted(run):
+    def change(lines):
+        for line, score in zip([line for line in lines if "held_out" in line], (0.9, 0.8, 0.5)):
+            line["held_out"]["mean_iou"] = score
+        return lines
+
+    records(run, change)
+
+
+def unscored(run):
+    def change(lines):
+        for line in lines:
+            if "held_out" in line:
+                line["held_out"]["mean_iou"] = None
+        return lines
+
+    records(run, change)
+
+
+def many_cut(run):
+    def change(lines):
+        return [line | ({"gradient_norm": 500.0} if "loss" in line else {}) for line in lines]
+
+    records(run, change)
+
+
+ILL = {
+    "all black": (bias(-60), "black"),
+    "all white": (bias(60), "white"),
+    "threshold moved": (threshold_moved, "threshold"),
+    "nothing learned": (untrained, "grey"),
+    "dead ReLUs": (dead, "dead ReLUs"),
+    "NaN": (not_a_number, "unusable checkpoint"),
+    "a loss that stays": (losses(lambda done: 0.69), "loss does not fall"),
+    "a loss that rises": (losses(lambda done: 0.5 + 4 * done), "diverging"),
+    "overfitted": (overfitted, "overfitting"),
+    "nothing to score": (unscored, "nothing to score"),
+    "gradients cut": (many_cut, "large gradients"),
+    "stopped early": (lambda run: records(run, lambda lines: lines[:30]), "unfinished"),
+    "few steps": (lambda run: records(run, lambda lines: lines[:30]), "few steps"),
+    "no checkpoint": (lambda run: (run / "best.npz").unlink(), "no checkpoint"),
+    "a damaged log": (
+        lambda run: (run / "metrics.jsonl").write_bytes(b"\xff{\n" + (run / "metrics.jsonl").read_bytes()),
+        "damaged log",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", ILL)
+def test_an_ill_run_is_diagnosed(trained, tmp_path, capsys, name):
+    damage, kind = ILL[name]
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    damage(run)
+    status, output = diagnose(run, capsys=capsys)
+    assert status == 1 and f". {kind}: " in output, output
+
+
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        (lambda image: 1 - image, "new image inverted"),
+        (lambda image: 0.2 * image, "new image exposure"),
+        (lambda image: 0.45 + 0.1 * image, "new image contrast"),
+        (lambda image: 0 * image + 0.4, "new image blank"),
+    ],
+)
+def test_a_new_image_of_another_kind_is_named(trained, tmp_path, capsys, change, kind):
+    images.write_image(tmp_path / "new.png", change(healthy().samples[5].image))
+    status, output = diagnose(trained / "run", "--image", tmp_path / "new.png", capsys=capsys)
+    assert status == 1 and f"{kind}: new.png" in output, output
+
+
+def test_ill_data_are_found_through_the_run(trained, tmp_path, capsys):
+    data = shutil.copytree(trained / "data", tmp_path / "data")
+    images.write_mask(data / "masks" / "1.png", 1 - healthy().samples[1].labels)
+    status, output = diagnose(trained / "run", "--data", data, capsys=capsys)
+    assert status == 1 and "polarity: objects are darker" in output
+
+
+@pytest.mark.parametrize("kind", ["bright", "dark", "class balance"])
+def test_healthy_runs_have_no_finding(trained, tmp_path, capsys, kind):
+    run = trained / "run"
+    if kind != "bright":
+        run, data = tmp_path / "run", write_data(tmp_path / "data", healthy(bright=kind != "dark"))
+        more = ["--class-balance"] if kind == "class balance" else []
+        train.main(["--data", str(data), "--out", str(run), *TRAIN.split(), "--seed", "2", *more])
+    new = tmp_path / "new.png"
+    images.write_image(new, healthy(8, bright=kind != "dark").samples[7].image)
+    assert diagnose(run, "--image", new, capsys=capsys) == (0, f"0 findings about {run}\n")
