@@ -89,7 +89,7 @@ class Gpu:
         return found
 
     def enqueued(self, step, count=20):
-        """Milliseconds of a step if the host runs ahead: ``count`` of them between one pair of events."""
+        """Milliseconds of a step if the host runs ahead: `count` of them between one pair of events."""
         step()
         start = self.mark()
         for _ in range(count):

@@ -16,7 +16,7 @@ from npunet.gpu import cublas, cuda
 
 def where_time_goes(device, net, step, runs=5):
     """dict(step_ms, layers={name: [forward, backward]}, kernels={name:
-    [launches a step, ms a step]}), medians over runs of ``step()``.
+    [launches a step, ms a step]}), medians over runs of `step()`.
     """
     step()
     layers = measured(device, step, runs, lambda timed: timed_layers(net, timed))
@@ -32,7 +32,7 @@ def where_time_goes(device, net, step, runs=5):
 
 
 def measured(device, step, runs, instrument):
-    """{label: [ms, ...]} of everything that ``instrument`` wraps with the function it is given, and "step" itself."""
+    """{label: [ms, ...]} of everything that `instrument` wraps with the function it is given, and "step" itself."""
     marks, found = [], defaultdict(list)
 
     def timed(label, call):

@@ -69,11 +69,11 @@ class Deformation:
     displacements: np.ndarray  # (2, 3, 3) y and x displacement of each grid point
 
     def basis(self, size):
-        """(size, 3) float64: the shares of the grid points in the middle ``size`` pixels of a row, see `grid_basis`."""
+        """(size, 3) float64: the shares of the grid points in the middle `size` pixels of a row, see `grid_basis`."""
         return grid_basis(self.tile, size)
 
     def coordinates(self, size):
-        """(2, size, size) float64: the (y, x) in the section of each pixel of the middle ``size`` x ``size`` pixels."""
+        """(2, size, size) float64: the (y, x) in the section of each pixel of the middle `size` x `size` pixels."""
         steps = np.arange(size) - (size - 1) / 2  # t, for both axes
         field = displacement_field(self.displacements, self.tile, size)  # (2, size, size)
         for axis in range(2):
@@ -95,8 +95,8 @@ class Drawn:
 def displacement_field(displacements, tile, size=None):
     """The elastic displacement of every pixel: (2, 3, 3) vectors on the grid -> (2, size, size) float64, pixels.
 
-    The grid's outer points lie on the corner pixels of a ``tile`` x ``tile`` square; the field is that of its middle
-    ``size`` x ``size`` pixels (default: all). Interpolation is separable: field = B D B^T, B from `grid_basis`.
+    The grid's outer points lie on the corner pixels of a `tile` x `tile` square; the field is that of its middle
+    `size` x `size` pixels (default: all). Interpolation is separable: field = B D B^T, B from `grid_basis`.
     """
     basis = grid_basis(tile, size or tile)  # (size, 3)
     return basis @ displacements @ basis.T  # (size, 3) @ (2, 3, 3) @ (3, size)
@@ -117,7 +117,7 @@ def grid_basis(tile, size):
 
 
 def draw_deformation(shape, tile, rng, settings=Settings()):
-    """A random Deformation of a section of ``shape`` (H, W) for a tile; ``rng`` is a numpy.random.Generator."""
+    """A random Deformation of a section of `shape` (H, W) for a tile; `rng` is a numpy.random.Generator."""
     position, turn, flip, grid = (
         rng.random(2),
         rng.uniform(-1, 1),
@@ -134,14 +134,14 @@ def draw_deformation(shape, tile, rng, settings=Settings()):
 
 
 def draw(shape, tile, rng, settings=Settings()):
-    """The random numbers of one sample from a section of ``shape`` (H, W)."""
+    """The random numbers of one sample from a section of `shape` (H, W)."""
     deformation = draw_deformation(shape, tile, rng, settings)
     gain, offset, gamma = (rng.standard_normal(3) * settings.grey).tolist()
     return Drawn(deformation, math.exp(gain), offset, math.exp(gamma))
 
 
 def draw_tile(sample, tile, output, rng, settings=Settings()):
-    """One random training sample for a network that turns ``tile`` x ``tile`` pixels into ``output`` x ``output``.
+    """One random training sample for a network that turns `tile` x `tile` pixels into `output` x `output`.
 
     sample     a datasets.Sample of any size; its arrays, NumPy or CuPy, decide where the work is done
     rng        numpy.random.Generator; the same state gives the same sample
@@ -153,7 +153,7 @@ def draw_tile(sample, tile, output, rng, settings=Settings()):
 
 
 def check_output(tile, output):
-    """Raises InputError if ``output`` pixels are not the middle of ``tile`` pixels."""
+    """Raises InputError if `output` pixels are not the middle of `tile` pixels."""
     if not 0 < output <= tile or (tile - output) % 2:
         raise InputError(
             f"an output of {output} is not the middle of a tile of {tile}; expected output <= tile, both even or both "
@@ -187,7 +187,7 @@ def make_tile(sample, drawn, output, settings):
 
 
 def read_image(image, coordinates):
-    """The image (H, W, C) at ``coordinates`` (2, h, w) by cubic spline, mirrored at its borders: (h, w, C) float32."""
+    """The image (H, W, C) at `coordinates` (2, h, w) by cubic spline, mirrored at its borders: (h, w, C) float32."""
     xp = array_module(image)
     coordinates = xp.asarray(coordinates)
     channels = [
@@ -200,7 +200,7 @@ def read_image(image, coordinates):
 
 
 def nearest_pixels(image, coordinates):
-    """Index arrays (rows, columns) of the pixels of ``image`` (H, W) nearest to ``coordinates`` (2, h, w), mirrored at
+    """Index arrays (rows, columns) of the pixels of `image` (H, W) nearest to `coordinates` (2, h, w), mirrored at
     its borders.
 
     Mirrored means that the outermost pixel is not repeated: ... 2 1 [0 1 2 ... n-1] n-2 n-3 ..., as in mode="mirror" of
@@ -228,7 +228,7 @@ def separate_pieces(instances):
 
 
 def grey_variation(image, gain=1.0, offset=0.0, gamma=1.0):
-    """Another exposure of ``image`` (grey values 0..1): gain (image^gamma - 1/2) + 1/2 + offset, float32.
+    """Another exposure of `image` (grey values 0..1): gain (image^gamma - 1/2) + 1/2 + offset, float32.
 
     The paper asks for robustness to grey-value variations and gives no formula. Gamma bends the curve between black and
     white, gain is contrast about middle grey, offset is brightness. The result is not clipped; values outside 0..1 (the
@@ -243,7 +243,7 @@ _coefficients = {}  # id(image) -> its spline coefficients, for as long as the i
 
 
 def spline_coefficients(image):
-    """Cubic B-spline coefficients (C, H, W) float32 of ``image`` (H, W, C), computed at the first call for this very
+    """Cubic B-spline coefficients (C, H, W) float32 of `image` (H, W, C), computed at the first call for this very
     array.
 
     They cost about a quarter of a sample's interpolation and never change, so they are kept until the image is freed

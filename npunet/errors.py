@@ -4,5 +4,5 @@
 class InputError(ValueError):
     """Bad input. Its message is one line: what was found, what was expected, what to do.
 
-    Commands print it as ``error: ...`` and leave with exit status 2 (see `npunet.commands.cli`).
+    Commands print it as `error: ...` and leave with exit status 2 (see `npunet.commands.cli`).
     """

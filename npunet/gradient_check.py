@@ -21,9 +21,9 @@ RTOL = 1e-6
 
 
 def numerical_gradient(function: Callable[[], float], array: np.ndarray, eps: float = EPS) -> np.ndarray:
-    """dL/d(array) of the scalar ``function()``, one central difference an element.
+    """dL/d(array) of the scalar `function()`, one central difference an element.
 
-    ``array`` is a contiguous float64 array that ``function`` reads; it is changed and put back.
+    `array` is a contiguous float64 array that `function` reads; it is changed and put back.
     """
     gradient = np.empty_like(array)
     flat, flat_gradient = array.reshape(-1), gradient.reshape(-1)
@@ -41,7 +41,7 @@ def numerical_gradient(function: Callable[[], float], array: np.ndarray, eps: fl
 def directional_derivative(
     function: Callable[[], float], arrays: Sequence[np.ndarray], directions: Sequence[np.ndarray], eps: float = EPS
 ) -> float:
-    """Derivative of the scalar ``function()`` when all ``arrays`` move along ``directions`` together."""
+    """Derivative of the scalar `function()` when all `arrays` move along `directions` together."""
     kept = [array.copy() for array in arrays]
     values = []
     for sign in (1, -1):
@@ -75,8 +75,8 @@ def check_gradients(
     """Compare a backward with finite differences, element by element, for every array.
 
     forward(*arrays) -> y, ctx; backward(dy, ctx) -> one gradient, or a tuple with one for each array.
-    ``arrays`` are contiguous float64. Returns the largest relative error; raises AssertionError, naming
-    the array and both values where they differ most, if it is above ``rtol``.
+    `arrays` are contiguous float64. Returns the largest relative error; raises AssertionError, naming
+    the array and both values where they differ most, if it is above `rtol`.
     """
     y, ctx = forward(*arrays)
     cotangent = rng.standard_normal(y.shape)

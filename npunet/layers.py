@@ -45,7 +45,7 @@ class Layer:
         self.context = ctx if train else None
 
     def forget(self) -> None:
-        """Drop the context: its memory is worth more than the time of `forward_again`."""
+        """Drop the context, which frees its memory; `forward_again` computes it a second time."""
         self.context = None
 
     def forward_again(self, x: Array) -> Array:

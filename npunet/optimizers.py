@@ -55,7 +55,7 @@ class Optimizer:
         """Update every parameter in place from its .grad.
 
         energy: the loss, a 0-d array. With it the step returns a report, (2,) float64 on the parameters' device: the
-        loss and the norm of the gradient. Gradients with a norm above ``clip`` (0: any norm) are then scaled down to
+        loss and the norm of the gradient. Gradients with a norm above `clip` (0: any norm) are then scaled down to
         it, and if loss or norm is not finite, this step and all later ones like it change nothing, until `take_back`.
         On a GPU the host does not wait for any of it.
         """

@@ -12,7 +12,7 @@ wants RGB; an RGB image whose channels are equal becomes grey; real colour for a
 and without it for a network that was trained so, a smaller copy of each page is seen, whole, and the result is
 enlarged.
 
-A network that was trained on numbered cells also says which pixels belong to one cell; ``--instances`` asks any network
+A network that was trained on numbered cells also says which pixels belong to one cell; `--instances` asks any network
 for that (connected components, of each class if there are several). For NAME.* it then writes, beside the mask,
 NAME_cells.tif, NAME_cells.csv, NAME_rois.zip and NAME_overlay.png (see `npunet.commands.cell_files`), and one table of
 all pictures, cells.csv. Cells are the same whatever the tile is. With --cell-tracking all pages of all pictures are

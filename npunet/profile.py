@@ -26,7 +26,7 @@ from npunet.unet import VARIANTS, UNet
 
 @dataclass(frozen=True)
 class Entry:
-    """Median time of one layer in one direction. operations: of direct convolution, 0 for what is none."""
+    """Median time of one layer in one direction. operations: of direct convolution; 0 for other layers."""
 
     name: str  # of the layer; "loss", "optimizer" and "between layers" for the rest of the step
     what: str  # the operation, as in Fig. 1
@@ -36,7 +36,7 @@ class Entry:
 
 
 def measure(net, tile=572, steps=3, train=True):
-    """One `Entry` for each layer and direction, in order of use, from ``steps`` training steps (or forward passes)
+    """One `Entry` for each layer and direction, in order of use, from `steps` training steps (or forward passes)
     after one to warm up.
 
     The network's parameters are not changed. Raises InputError for an invalid tile.

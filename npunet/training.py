@@ -85,7 +85,7 @@ class Plateau:
     waited: int = 0
 
     def report(self, score, patience=5, threshold=1e-4):
-        """Take note of a score, higher is better; growth of less than a ten-thousandth is none."""
+        """Take note of a score, higher is better. Growth of less than a ten-thousandth does not count."""
         if score > self.best + threshold * abs(self.best):
             self.best, self.waited = score, 0
         else:
@@ -110,7 +110,7 @@ def draw_tile(sample, tile, output, rng, settings):
 
 
 def moved(sample, device):
-    """The sample with its arrays on ``device``; the spline coefficients of its image go along."""
+    """The sample with its arrays on `device`; the spline coefficients of its image go along."""
     arrays = {name: value for name, value in vars(sample).items() if isinstance(value, np.ndarray)}
     there = dataclasses.replace(sample, **{name: to_device(value, device) for name, value in arrays.items()})
     coefficients = np.ascontiguousarray(augmentation.spline_coefficients(sample.image))
@@ -129,7 +129,7 @@ def draw_batch(samples, recipe, output, step, settings):
 
 def batches(samples, recipe, output, first_step, settings, workers=1):
     """Yields the batch of every step from `first_step` on;
-    other threads, ``workers`` of them, draw the next ones meanwhile.
+    other threads, `workers` of them, draw the next ones meanwhile.
 
     A step's random numbers are its own, so the batches do not depend on the number of workers.
     """

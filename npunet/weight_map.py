@@ -89,7 +89,7 @@ def weight_map(instances: Array, w0: float = 10.0, sigma: float = 5.0, w_c: floa
 
 
 def from_mask(mask: Array, w0: float = 10.0, sigma: float = 5.0, w_c: float | Array = 1.0) -> Array:
-    """Eq. 2 for a mask that does not tell cells apart: every 4-connected component of ``mask`` (H, W;
+    """Eq. 2 for a mask that does not tell cells apart: every 4-connected component of `mask` (H, W;
     true = cell) is one.
 
     Arguments, result and errors otherwise as in `weight_map`.
@@ -148,12 +148,12 @@ def class_balance(
 
 
 def with_gaps(sample: Sample, width: int = 1) -> Sample:
-    """``sample`` with background between cells that touch:
+    """`sample` with background between cells that touch:
     "the small separation borders that we introduce between touching cells" (§3).
 
     Hand-made instance masks often let cells touch without a pixel between them; then no background is there for Eq. 2
     to weigh and nothing that a network could learn to part them by. Each pixel of a cell that has another cell's pixel
-    among its neighbours at most ``width`` away (in a square window) becomes background, in labels and instances: a gap
+    among its neighbours at most `width` away (in a square window) becomes background, in labels and instances: a gap
     of 2 width pixels where they touch, which outlasts the deformation of §3.1. For training only; scores are taken
     against the masks as they are. Returns a new Sample.
     """
@@ -163,7 +163,7 @@ def with_gaps(sample: Sample, width: int = 1) -> Sample:
 
 
 def _squared_distance(cell):
-    """Squared distance of every pixel of ``cell`` (H, W; true = cell) to the nearest true pixel, (H, W) int32."""
+    """Squared distance of every pixel of `cell` (H, W; true = cell) to the nearest true pixel, (H, W) int32."""
     xp = array_module(cell)
     height, width = cell.shape
     # (2, H, W)

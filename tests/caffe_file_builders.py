@@ -105,7 +105,7 @@ def weights_of(layers, seed=0):
 
 
 def caffemodel(layers, weights, old=True, slope=0.0, pad=0):
-    """The bytes of the file, with the layers of 2014 (``old``) or those of today."""
+    """The bytes of the file, with the layers of 2014 (`old`) or those of today."""
     network = messages()["caffe.NetParameter"](name="u-net")
     kinds = {"Convolution": CONVOLUTION, "Deconvolution": DECONVOLUTION, "ReLU": RELU}
     for name, kind, bottoms, top, outputs, kernel, _ in layers:

@@ -20,7 +20,7 @@ def xp(request):
     """numpy; cupy, skipped with its reason where no GPU can be used;
     and a strict stand-in for cupy that runs everywhere.
 
-    ``xp.asarray(numpy_array)`` brings test data in, ``npunet.machine.backend.to_cpu`` brings results back.
+    `xp.asarray(numpy_array)` brings test data in, `npunet.machine.backend.to_cpu` brings results back.
     """
     if request.param == "numpy":
         return np

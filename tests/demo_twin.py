@@ -59,7 +59,7 @@ class DemoNetwork(nn.Module):
 
 
 def demo_losses(network, eye, content, style, steps, learning_rate=1e-3):
-    """The total losses of ``steps`` steps on one pair (1, 3, H, W) in 0..1, as the demo trains."""
+    """The total losses of `steps` steps on one pair (1, 3, H, W) in 0..1, as the demo trains."""
     see = torch_features(eye)
     layers = ["conv1_2", "conv2_2", "conv3_4", "conv4_4"]
     with torch.no_grad():

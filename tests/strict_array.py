@@ -149,7 +149,7 @@ for _name in ("neg", "abs", "invert"):
 
 
 def _function(numpy_function):
-    """``numpy_function`` for device arrays only: sequences of them are taken, NumPy arrays are refused."""
+    """`numpy_function` for device arrays only: sequences of them are taken, NumPy arrays are refused."""
 
     def strip(value):
         if isinstance(value, np.ndarray):

@@ -47,7 +47,7 @@ def make_sample(shape=(60, 70), channels=1, seed=0, ignore=False):
 
 
 def mirrored(array, margin):
-    """``array`` with a margin that mirrors it, made by NumPy."""
+    """`array` with a margin that mirrors it, made by NumPy."""
     return np.pad(array, [(margin, margin)] * 2 + [(0, 0)] * (array.ndim - 2), mode="reflect")
 
 

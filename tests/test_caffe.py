@@ -71,7 +71,7 @@ def test_it_goes_on_to_train_and_is_saved(tmp_path):
 
 
 def changed(tmp_path, name="release_tiny", replace=None, remove=None):
-    """A file with one layer's name replaced, or without its layers in which ``remove`` occurs."""
+    """A file with one layer's name replaced, or without its layers in which `remove` occurs."""
     data = (REFERENCE / f"{name}.caffemodel").read_bytes()
     if replace:
         data = data.replace(*replace)

@@ -30,9 +30,7 @@ def folder(tmp_path, monkeypatch, rng):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_tf32_needs_a_gpu(folder, monkeypatch, name):
     main, arguments = COMMANDS[name]
-    with pytest.raises(
-        InputError, match="^--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it$"
-    ):
+    with pytest.raises(InputError, match="^--tf32 needs the tensor cores of a GPU; give --device gpu or auto with it$"):
         main([*arguments.split(), "--tf32"])
 
 

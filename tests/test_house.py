@@ -61,7 +61,7 @@ def room(module):
 def drawn_floors():
     """{room: number of its floor, the ground floor is 0} as docs/DESIGN.md draws them."""
     text = (ROOT / "docs/DESIGN.md").read_text(encoding="utf-8")
-    drawing = re.search(r"## The floors.*?```\n(.*?)```", text, re.DOTALL).group(1)
+    drawing = re.search(r"## The floors.*?`\n(.*?)`", text, re.DOTALL).group(1)
     floors = [line.split("#")[0].replace("/", "").split() for line in drawing.splitlines()]
     return {name: number for number, names in enumerate(reversed(floors)) for name in names}
 

@@ -95,7 +95,7 @@ def test_components():
 
 
 def two_hills(dip=0.65):
-    """Two cells whose probabilities touch above 0.5 with a valley of ``dip`` between, and a third, faint one."""
+    """Two cells whose probabilities touch above 0.5 with a valley of `dip` between, and a third, faint one."""
     y, x = np.mgrid[:40, :80]
     hill = lambda v, u, height: height * np.exp(-((y - v) ** 2 + (x - u) ** 2) / (2 * 8**2))
     middle = np.hypot(8 * np.sqrt(2 * np.log(0.95 / dip)), 0)  # where one hill has fallen to the dip

@@ -16,7 +16,7 @@ def random_cells(seed, shape=(60, 70)):
 
 
 def nearly(truth, seed):
-    """``truth`` with cells lost, moved by a pixel, eroded and joined."""
+    """`truth` with cells lost, moved by a pixel, eroded and joined."""
     rng = np.random.default_rng(seed)
     found = np.zeros_like(truth)
     for number in range(1, truth.max() + 1):

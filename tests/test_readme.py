@@ -13,7 +13,7 @@ from npunet.ops import relu
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAMS = re.findall(r"`python\n(.*?)`", README, re.DOTALL)
 
 
 def test_the_source_that_it_shows_is_the_live_one():

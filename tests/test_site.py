@@ -29,7 +29,7 @@ def numbers(tmp_path_factory):
 
 
 def run(numbers, name, program):
-    """What ``program`` prints as JSON; it sees N, the numbers and functions of picture ``name``."""
+    """What `program` prints as JSON; it sees N, the numbers and functions of picture `name`."""
     scripts = [numbers / f"{name}.js", PICTURES / "common.js", PICTURES / f"{name}.js"]
     text = "globalThis.window = globalThis;\n" + "\n".join(path.read_text() for path in scripts)
     text += f"\nconst N = NPUNET, numbers = N.numbers.{name}, compute = N.compute.{name};\n"

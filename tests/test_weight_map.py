@@ -48,7 +48,7 @@ def test_windows_lose_nothing_in_float32(w0, sigma):
 
 @pytest.mark.parametrize("gap", range(1, 45))
 def test_one_gap_of_every_width(gap):
-    """Two half-planes ``gap`` pixels apart:
+    """Two half-planes `gap` pixels apart:
     d1 + d2 = gap + 1 all over the gap, also just inside and outside the cut-off.
     """
     instances = np.zeros((3, gap + 4), np.int32)

@@ -15,7 +15,7 @@ from npunet.weight_map import class_balance
 
 
 def train(steps):
-    """Energies of the first ``steps`` steps of lesson 1."""
+    """Energies of the first `steps` steps of lesson 1."""
     dataset = datasets.synthetic(n_sections=4, size=256, seed=0)
     learning, _ = dataset.split(held_out=1)
     net = UNet(base_channels=8, depth=3, dropout=0.0, seed=0)

@@ -15,7 +15,7 @@ MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a 
 
 
 def run(main):
-    """Call ``main()`` and leave the process: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    """Call `main()` and leave the process: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
     signal_of_imports_ends()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files may be no UTF-8
@@ -102,11 +102,11 @@ def add_augment(parse):
 
 
 def set_tf32(on, asked, device):
-    """What --tf32 asks for, before anything is computed on ``device``.
+    """What --tf32 asks for, before anything is computed on `device`.
 
-    Raises InputError if --device, ``asked``, is "cpu"; "auto" may become "cpu".
+    Raises InputError if --device, `asked`, is "cpu"; "auto" may become "cpu".
     """
     if on and asked == "cpu":
-        raise InputError("--tf32 is about the tensor cores of a GPU; expected --device gpu or auto with it")
+        raise InputError("--tf32 needs the tensor cores of a GPU; give --device gpu or auto with it")
     if device == "gpu":
         use_tf32(on)

@@ -16,9 +16,9 @@ from npunet.machine.backend import free_memory, memory_in_all
 from npunet.ops.conv_algorithms.winograd import block_size
 from npunet.unet import UNet
 
-# the same in inference, where maps of falling size leave more blocks unused, measured at 4 to 64 channels
+# The pool's memory over the memory in use. Inference: maps of falling size leave more blocks unused; 4 to 64 channels.
 INFERENCE_GAPS = 1.7
-GAPS = 1.06  # of the pool's memory in a training step to what is in use, measured at 16 and 64 channels
+GAPS = 1.06  # the same in a training step, measured at 16 and 64 channels
 MEMORY_SHARE = 0.8  # of the free memory that --tile auto plans with
 BLAS_BUFFERS = 25 * 10**6  # bytes that appear with the first products and threads, measured alike
 CUBLAS_BUFFERS = 32 << 20  # bytes that cuBLAS takes for itself on its largest GPUs, by its documentation
@@ -40,7 +40,7 @@ def check_training(net, tile, batch):
 @contextmanager
 def out_of_memory(net, tile, batch=None, covering=None):
     """Within, running out of memory raises InputError with what should fit:
-    a tile, and for training, where ``batch`` is given, a width too.
+    a tile, and for training, where `batch` is given, a width too.
 
     covering: pixels of the largest image; a tile is never larger than it needs. The prediction was wrong then, or
     others took the memory: so what is named needs a fifth less than either allows.
@@ -60,7 +60,7 @@ def out_of_memory(net, tile, batch=None, covering=None):
 def needed(net, tile, batch=None, device=None):
     """Predicted bytes: of a training step, or without a batch, of one tile in inference.
 
-    ``device`` is that of the network unless given.
+    `device` is that of the network unless given.
     """
     found = rows(net, tile)
     if batch is None:
@@ -69,7 +69,7 @@ def needed(net, tile, batch=None, device=None):
 
 
 def advice(net, tile, batch, memory):
-    """Advice such as "--tile 316 or --base-channels 32": the ways that are predicted to need at most ``memory``;
+    """Advice such as "--tile 316 or --base-channels 32": the ways that are predicted to need at most `memory`;
     of widths the half, the quarter and so on.
     """
 
@@ -191,7 +191,7 @@ def training_memory(net, found, batch=1, device=None):
 
     Beside the parameters there are as many gradients and velocities (momentum), and the newest gradient while the one
     of the step before still exists; the feature maps kept for the backward pass; the gradients that pass through it, at
-    the worst moment; gaps between arrays of different sizes; and `working_memory`. ``device`` is that of the network
+    the worst moment; gaps between arrays of different sizes; and `working_memory`. `device` is that of the network
     unless given; on a GPU it is an estimate: the maps and gradients are the same, what operations need besides is
     `gpu_workspace`, and nothing of it has been measured there.
     """
@@ -224,7 +224,7 @@ def gradient_memory(net, found):
     for before, row in reversed(list(zip(found, found[1:]))):
         alive = row.memory + (before.memory if before is not found[0] else 0)  # dy and dx
         if "conv" in row.operation and "ReLU" in row.operation or row.operation == UP:
-            alive += row.memory  # dy behind the ReLU, or rearranged
+            alive += row.memory  # dy masked by the ReLU, or rearranged
         if row.operation in CONCATS.values():
             alive += skips[len(waiting)]
         pair = pairs.get(row.name.rpartition(".")[0], [row])

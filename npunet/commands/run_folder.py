@@ -76,7 +76,7 @@ class RunFolder:
 
     @classmethod
     def check_free(cls, path):
-        """Raises InputError if there is a run. A configuration alone is none: that one failed before its first step."""
+        """Raises InputError if the folder holds a run. With config.json alone it does not: that run made no step."""
         if not str(path):
             raise InputError("--out is empty; give a folder (. is the current one)")
         run = cls(path)
@@ -94,7 +94,7 @@ class RunFolder:
     def reopen(cls, path, parts=()):
         """The folder of an earlier run and its configuration.
 
-        Raises InputError if there is none, or it lacks one of the ``parts``.
+        Raises InputError if there is none, or it lacks one of the `parts`.
         """
         run = cls(path)
         try:

@@ -104,7 +104,7 @@ class Session(Interruptible):
             self.stop_at(step + 1, error)
 
     def read(self, start):
-        """Record the steps since the last reading, the first of which began at ``start``."""
+        """Record the steps since the last reading, the first of which began at `start`."""
         numbers = read_back([report for *_, report in self.unread])
         seconds = (time.perf_counter() - start) / len(numbers)
         for (step, rate, _), (energy, norm) in zip(self.unread, numbers):

@@ -1,8 +1,8 @@
 """Other people's images:
 images/ and masks/, the ISBI challenge's pair of TIFF stacks, a folder an image (§4, the data).
 
-An image and its mask have the same name, up to what people append to tell the two apart: ``a.png`` pairs with
-``a.tif``, ``a_mask.gif``, ``a-label.png`` or ``mask_a.png``, ``a_image.png`` with ``a_mask.png``. Pages of multi-page
+An image and its mask have the same name, up to what people append to tell the two apart: `a.png` pairs with
+`a.tif`, `a_mask.gif`, `a-label.png` or `mask_a.png`, `a_image.png` with `a_mask.png`. Pages of multi-page
 files pair in their order.
 
 All images of a data set get the same number of channels: RGB images whose channels are equal everywhere in the folder

@@ -9,7 +9,7 @@ One of three readings holds for all masks of a folder:
 - **classes**: the values that occur in the folder are the classes 0, 1, .. in ascending order (0/127/255 and 1/2/3 work
   as well as 0/1/2). Instances are the 4-connected components of each class but the first.
 
-``labels="auto"`` decides: 0 and one other value in each file is binary. With more values, and 0 among them, it counts
+`labels="auto"` decides: 0 and one other value in each file is binary. With more values, and 0 among them, it counts
 for each image and value whether the pixels form one 8-connected piece: more than 16 values of which at least 70 % form
 one piece are instances; at most 16 values of which at most half form one piece are classes. All else is ambiguous and
 is an error that asks, because a wrong guess trains without complaint and predicts nonsense. Files that follow another

@@ -67,7 +67,7 @@ def main(arguments=None):
         same = {name: value for name, value in given.items() if name != "minutes"} | {
             "steps": outcomes["recipe"].options["steps"]
         }
-        # as many steps, where those came from a time
+        # The same number of steps, also where --minutes decided it.
         varied = only_wanted(recipes.changed(base | same, [name]), experiment, same, base)
         outcomes[name] = train_and_score(folder / name, experiment, varied, same, command, options)
         report.write_ablations(folder / "ablations.md", experiment, outcomes, command)

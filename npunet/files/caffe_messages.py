@@ -112,7 +112,7 @@ def _read_name(value):
 
 
 def _read_blob(data):
-    """A blob as an array, a view of ``data``."""
+    """A blob as an array, a view of `data`."""
     legacy, sides, numbers = {}, None, None
     for number, wire, value in protobuf.read_fields(data):
         if number in LEGACY_SIDES and wire == protobuf.VARINT:

@@ -112,7 +112,7 @@ def _pixels_per_unit(tiff, name):
 
 
 def tiff_options(calibration: Calibration, shape: tuple[int, ...], dtype: np.dtype, more: int = 1) -> dict:
-    """Arguments for tifffile, "shape" among them, that write pages of ``shape`` with this calibration.
+    """Arguments for tifffile, "shape" among them, that write pages of `shape` with this calibration.
 
     shape: (pages, H, W) or (pages, H, W, 3). more: pages that were written for each page of the input, such as one a
     class. Without anything known a plain TIFF is described, as tifffile writes it with metadata=None.

@@ -44,7 +44,7 @@ UNREADABLE = (
 
 
 def save(path, entries, **header):
-    """Write arrays and a header. entries: {name: array}, with "header" holding a dict; ``header`` is added to it.
+    """Write arrays and a header. entries: {name: array}, with "header" holding a dict; `header` is added to it.
 
     Raises InputError if the file cannot be written; whatever goes wrong, a file that was there stays as it was.
     """

@@ -69,7 +69,7 @@ def write_labels(path: str | Path, cells: np.ndarray | list[np.ndarray]) -> None
 def write_pages(
     path: str | Path, pages: Iterable[np.ndarray], count: int, convert: Callable = lambda page: page
 ) -> None:
-    """``count`` pages, (H, W) or (H, W, 3), one at a time, each as convert(page) makes it; several need a TIFF."""
+    """`count` pages, (H, W) or (H, W, 3), one at a time, each as convert(page) makes it; several need a TIFF."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:

@@ -42,7 +42,7 @@ COLOUR = 1 << 24  # read_labels writes a coloured pixel as COLOUR + 65536 R + 25
 class ImageStack:
     """The pages of one file, read and scaled one at a time (the file stays on disk where its layout allows).
 
-    ``stack[i]`` is page i as (H, W, C) float32 in 0..1; ``window`` reads a part of it. ``shape`` is (pages, H, W, C).
+    `stack[i]` is page i as (H, W, C) float32 in 0..1; `window` reads a part of it. `shape` is (pages, H, W, C).
     """
 
     def __init__(self, path):

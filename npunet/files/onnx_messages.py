@@ -17,13 +17,13 @@ FLOAT, INTEGER, INTEGERS, TEXT = 1, 2, 7, 3  # AttributeProto.AttributeType
 
 
 class Graph:
-    """A graph in the making. Values are known by name; ``node`` and ``constant`` return the name of what they add."""
+    """A graph in the making. Values are known by name; `node` and `constant` return the name of what they add."""
 
     def __init__(self):
         self.nodes, self.tensors, self.names = [], [], set()
 
     def node(self, operator: str, name: str, *inputs: str, **attributes) -> str:
-        """Add operator(inputs) and call node and result ``name``. Attributes: integers, lists of them, or text."""
+        """Add operator(inputs) and call node and result `name`. Attributes: integers, lists of them, or text."""
         self._use(name)
         self.nodes.append(
             protobuf.message(
@@ -81,7 +81,7 @@ def float_value(number: int, name: str, sides: list, description: str) -> list:
 
 
 def model(graph: Graph, inputs: list, outputs: list, description: str, metadata: dict) -> list:
-    """The whole file as a list of buffers. inputs and outputs: of ``float_value``. metadata: what is not text is
+    """The whole file as a list of buffers. inputs and outputs: of `float_value`. metadata: what is not text is
     written as JSON.
     """
     properties = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}

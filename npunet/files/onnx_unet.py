@@ -63,7 +63,7 @@ def save(
 
 
 def sides(net, size, mirror):
-    """Height and width of input and output: integers for a given ``size``, else names of open sides."""
+    """Height and width of input and output: integers for a given `size`, else names of open sides."""
     if size is not None:
         smallest = tile_rule(net, mirror)["smallest_size"]
         if mirror and min(size) < smallest:
@@ -205,7 +205,7 @@ def add_up(graph, name, x, layer, weights, bilinear):
 
 
 def add_crop_concat(graph, name, upsampled, skip, border):
-    """[upsampled, central part of skip]; ``border`` pixels are cut off each side, or with None what is too much."""
+    """[upsampled, central part of skip]; `border` pixels are cut off each side, or with None what is too much."""
     if border is None:
         size = add_size(graph, f"{name}.size", upsampled)
         _, start = add_half(graph, name, skip, size)
@@ -227,7 +227,7 @@ def add_pad_concat(graph, name, upsampled, skip):
 
 
 def add_half(graph, name, skip, size):
-    """How much larger skip is than ``size``, (height, width), and half of it, rounded down."""
+    """How much larger skip is than `size`, (height, width), and half of it, rounded down."""
     more = graph.node("Sub", f"{name}.more", add_size(graph, f"{name}.skip_size", skip), size)
     return more, graph.node("Div", f"{name}.half", more, graph.constant(f"{name}.two", np.array([2, 2])))
 

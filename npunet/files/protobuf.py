@@ -33,27 +33,27 @@ def varint(value: int) -> bytes:
 
 
 def integer(number: int, value: int) -> list:
-    """The field ``number`` with an integer."""
+    """The field `number` with an integer."""
     return [varint(number << 3 | VARINT) + varint(value)]
 
 
 def real(number: int, value: float) -> list:
-    """The field ``number`` with a float of 4 bytes."""
+    """The field `number` with a float of 4 bytes."""
     return [varint(number << 3 | FOUR_BYTES) + struct.pack("<f", value)]
 
 
 def block(number: int, *buffers) -> list:
-    """The field ``number`` with bytes, which may come in several buffers: numbers, or the buffers of a message."""
+    """The field `number` with bytes, which may come in several buffers: numbers, or the buffers of a message."""
     return [varint(number << 3 | BYTES) + varint(sum(len(buffer) for buffer in buffers)), *buffers]
 
 
 def text(number: int, value: str) -> list:
-    """The field ``number`` with text."""
+    """The field `number` with text."""
     return block(number, value.encode())
 
 
 def message(number: int, *fields: list) -> list:
-    """The field ``number`` with a message made of these fields."""
+    """The field `number` with a message made of these fields."""
     return block(number, *joined(*fields))
 
 
@@ -65,7 +65,7 @@ def joined(*fields: list) -> list:
 def read_fields(data: memoryview):
     """Yields (number, wire type, value) of each field: value is an integer for varints, else a view of its bytes.
 
-    Raises InputError where the bytes are no fields, or a field ends outside ``data``.
+    Raises InputError where the bytes are no fields, or a field ends outside `data`.
     """
     position = 0
     while position < len(data):
@@ -87,7 +87,7 @@ def read_fields(data: memoryview):
 
 
 def read_integers(data: memoryview, most: int) -> list:
-    """Integers that stand side by side, without keys. Raises InputError for more than ``most``, or no integers."""
+    """Integers that stand side by side, without keys. Raises InputError for more than `most`, or no integers."""
     values, position = [], 0
     while position < len(data):
         if len(values) == most:

@@ -59,7 +59,7 @@ def _sync(path):
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """``with atomic_write(path) as file``: `written_whole` and durable, for one binary file.
+    """`with atomic_write(path) as file`: `written_whole` and durable, for one binary file.
 
     Raises InputError if the file cannot be written, or its folder is not there.
     """

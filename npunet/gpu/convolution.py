@@ -21,7 +21,7 @@ from npunet.machine.bands import blocks, ceil_div
 
 KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
 WORKSPACE = 1 << 30  # bytes for V and M together
-PRODUCT_TILE = 128  # cuBLAS computes about so many rows and columns of a product in one block
+PRODUCT_TILE = 128  # rows and columns of a product that cuBLAS computes in one block, about
 BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
 LEAST_TILES = 256  # ... but no product gets fewer tiles than these
@@ -141,7 +141,7 @@ def _multiply(x, weight, bias, padding, relu, flip=False):
 def shares_of_taps(blocks, at_once, channels):
     """Over how many blocks the nine taps of one result are shared out: 1, 3 or 9.
 
-    A GPU runs ``at_once`` blocks side by side and takes as long for one as for all of them: 112 blocks, the forward
+    A GPU runs `at_once` blocks side by side and takes as long for one as for all of them: 112 blocks, the forward
     pass of the bottleneck, leave more than half of it idle. To write a share and read it again takes about 16 /
     channels of the time of the whole product. Shares must promise to save 15 %. (A model; not measured on a GPU yet.)
     """

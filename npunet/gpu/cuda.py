@@ -59,11 +59,11 @@ class CudaFile:
         return COMMON.read_text(encoding="utf-8") + self.path.read_text(encoding="utf-8")
 
     def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, **numbers):
-        """Runs kernel ``name`` on at least ``count`` threads in blocks of ``threads`` (or on a ``grid`` of blocks),
+        """Runs kernel `name` on at least `count` threads in blocks of `threads` (or on a `grid` of blocks),
         asynchronously.
 
-        Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. ``dtype``
-        decides what REAL is; by default the dtype of the first array; other keywords are ``numbers`` for the compiler.
+        Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. `dtype`
+        decides what REAL is; by default the dtype of the first array; other keywords are `numbers` for the compiler.
         """
         dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
         grid = grid or (-(-count // threads),)

@@ -89,8 +89,8 @@ extern "C" __global__ void __launch_bounds__(256) narrow(const REAL* x, const RE
 // That is dweight, with wide = dy and narrow = x for `widen`; with wide = x, narrow = dy and backwards for `narrow`, where the pixel that
 // is met lies on the other side. One more sum is that of wide itself, as if a tap always saw 1: the gradient of the bias in `widen`.
 // gate: y of the forward pass; wide counts only where it is positive, the ReLU's gradient. Each block's sums go to partial
-// (blocks, SUMS + 1, M), to be added up in order afterwards: the same bits every time. One block at a time may fill a multiprocessor (the 1 in
-// its bounds): the compiler, hoping for more, put sums of RGB images into memory.
+// (blocks, SUMS + 1, M), to be added up in order afterwards: the same bits every time. The 1 in
+// the launch bounds lets one block fill a multiprocessor. Without it the compiler planned for more blocks and moved sums of RGB images into memory.
 extern "C" __global__ void __launch_bounds__(256, 1) tap_sums(const REAL* wide, const REAL* gate, const REAL* narrow, REAL* partial, int pixels,
                                                            int wide_height, int wide_width, int channels, int height, int width, int padding, int run,
                                                            int gated, int backwards) {

@@ -7,7 +7,7 @@ from npunet.gpu.cuda import CudaFile
 from npunet.machine.backend import array_module
 
 KERNELS = CudaFile("optimizers")
-NORM_BLOCKS, NORM_ELEMENTS = 132, 1 << 12  # a sum of squares: at most so many blocks, each with so many elements
+NORM_BLOCKS, NORM_ELEMENTS = 132, 1 << 12  # a sum of squares: the most blocks, and the elements of each
 
 
 def update(gradients, optimizer, energy, clip):

@@ -38,7 +38,7 @@ class Cutting:
         return ranks_of(depth(probabilities), self.threshold, self.seed_threshold)
 
     def doubtful(self, probabilities: np.ndarray, tolerance: float) -> np.ndarray:
-        """(H, W) bool: pixels whose mark would be another one if the depth changed by ``tolerance``."""
+        """(H, W) bool: pixels whose mark would be another one if the depth changed by `tolerance`."""
         value, ascending = depth(probabilities), levels(self.threshold, self.seed_threshold)
         return np.searchsorted(ascending, value - tolerance) != np.searchsorted(ascending, value + tolerance)
 
@@ -49,7 +49,7 @@ class Cutting:
     def cells(self, probabilities: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
         """(H, W, K) probabilities, or (H, W) of being inside -> (H, W) int32 cell numbers.
 
-        Cells that lie for the most part on ``ignore``, pixels without annotation, are left out: nothing is known of
+        Cells that lie for the most part on `ignore`, pixels without annotation, are left out: nothing is known of
         them.
         """
         return _cells(self, probabilities, ignore)
@@ -59,7 +59,7 @@ class Cutting:
         return np.stack([probabilities[..., 0], 1 - probabilities[..., 0]], axis=-1)
 
     def as_dict(self) -> dict:
-        """Plain numbers and words, for ``net.cutting`` and so for the network's file; `cutting_of` reads them."""
+        """Plain numbers and words, for `net.cutting` and so for the network's file; `cutting_of` reads them."""
         return asdict(self)
 
     def __str__(self):
@@ -82,7 +82,7 @@ class ClassComponents:
         return probabilities.argmax(axis=-1).astype(np.uint8)
 
     def doubtful(self, probabilities: np.ndarray, tolerance: float) -> np.ndarray:
-        """(H, W) bool: pixels where a second class is within ``tolerance`` of the most likely one."""
+        """(H, W) bool: pixels where a second class is within `tolerance` of the most likely one."""
         best = np.partition(probabilities, -2, axis=-1)
         return best[..., -1] - best[..., -2] <= 2 * tolerance
 
@@ -108,7 +108,7 @@ def depth(probabilities: np.ndarray) -> np.ndarray:
 
 
 def cutting_of(net) -> Cutting | ClassComponents:
-    """What the network's file says (``net.cutting``), or a plain one: components above 1/2, or of each class.
+    """What the network's file says (`net.cutting`), or a plain one: components above 1/2, or of each class.
 
     Raises InputError if the file says nothing that can be used.
     """

@@ -14,7 +14,7 @@ def renumbered(labels):
 
 
 def touching(instances, reach):
-    """(H, W) bool: the pixels of an object that have another object's pixel at most ``reach`` away.
+    """(H, W) bool: the pixels of an object that have another object's pixel at most `reach` away.
 
     instances: (H, W) integers, 0 = background. The distance is that of a square window.
     """

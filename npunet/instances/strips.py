@@ -83,7 +83,7 @@ def cut_ranks(ranks: np.ndarray, cells: np.ndarray, min_size: int = 0, rows: int
 
 
 def _flood_component(ranks, cells, number, box, min_size, total):
-    """Part one component among its seeds; the parts get numbers after ``total``. Returns the last number."""
+    """Part one component among its seeds; the parts get numbers after `total`. Returns the last number."""
     here, rank = np.asarray(cells[box]) == number, np.asarray(ranks[box])
     seeds, count = ndimage.label(here & (rank == SEED))
     large = np.bincount(seeds.ravel()) >= max(1, min_size)
@@ -126,13 +126,13 @@ class _Components:
 
 
 def _boxes(numbers, first, top):
-    """[(first row, last row + 1, first column, last column + 1)] of the numbers after ``first``, in the whole image."""
+    """[(first row, last row + 1, first column, last column + 1)] of the numbers after `first`, in the whole image."""
     found = ndimage.find_objects(np.where(numbers > 0, numbers - first, 0))
     return [(top + rows.start, top + rows.stop, columns.start, columns.stop) for rows, columns in found]
 
 
 def _merged_boxes(boxes, group, wanted):
-    """(number, box as slices) of the groups in ``wanted``: the hull of the boxes of their numbers."""
+    """(number, box as slices) of the groups in `wanted`: the hull of the boxes of their numbers."""
     low, high = np.full((len(wanted), 2), np.iinfo(np.int64).max), np.zeros((len(wanted), 2), np.int64)
     place = np.searchsorted(wanted, group)
     inside = np.isin(group, wanted)

@@ -24,16 +24,16 @@ LEVELS = 16  # steps in which the watershed goes down
 def components(probability, threshold=0.5, min_size=0):
     """4-connected components of probability > threshold: (H, W) floats -> (H, W) int32, 0 = background, 1..n.
 
-    Components of fewer than ``min_size`` pixels become background. Raises InputError if the probability is not (H, W).
+    Components of fewer than `min_size` pixels become background. Raises InputError if the probability is not (H, W).
     """
     probability = _section(probability)
     return _without_small(ndimage.label(probability > threshold)[0], min_size)
 
 
 def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0):
-    """Cells of (H, W) probabilities that touch above ``threshold`` but not above ``seed_threshold``: (H, W) int32.
+    """Cells of (H, W) probabilities that touch above `threshold` but not above `seed_threshold`: (H, W) int32.
 
-    Seeds are the 4-connected components above seed_threshold of at least ``min_size`` pixels; a component above
+    Seeds are the 4-connected components above seed_threshold of at least `min_size` pixels; a component above
     threshold that holds no such seed is a seed as a whole (unless it is too small itself). From seed_threshold to
     threshold the level sinks in 16 equal steps; at each, the seeds grow 4-connectedly over all pixels above the level,
     step by step in turn (see `flood`). Every pixel above the threshold that a seed reaches gets its number. Cells are
@@ -91,12 +91,12 @@ def _sink(labels, mask, probability, threshold, seed_threshold):
 
 
 def flood(labels, mask, lines=False):
-    """Grow the regions of ``labels`` (H, W; 0 = free, 1..n) over the free pixels of ``mask``, 4-connectedly:
+    """Grow the regions of `labels` (H, W; 0 = free, 1..n) over the free pixels of `mask`, 4-connectedly:
     (H, W) int32.
 
     The rule, which fixes every tie: growth goes in rounds. Each round takes the free pixels that touch (up, down, left,
     right) a region when the round begins, and each of them joins that region; of several, the one of smallest number.
-    With ``lines`` a pixel that touches several regions stays free for good: regions never touch, and the line between
+    With `lines` a pixel that touches several regions stays free for good: regions never touch, and the line between
     them is one pixel wide. For that a round has two halves, first the pixels with y + x even, then those with y + x
     odd, which see what the first half has done. Pixels of one half do not touch each other, so what is done here at
     once is the same in any order.
@@ -135,7 +135,7 @@ def _section(probability):
 
 
 def _without_small(labels, min_size):
-    """``labels`` without the regions of fewer than min_size pixels, numbered 1..n, int32."""
+    """`labels` without the regions of fewer than min_size pixels, numbered 1..n, int32."""
     size = np.bincount(labels.ravel())
     kept = size >= max(1, min_size)
     kept[0] = False

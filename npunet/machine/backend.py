@@ -1,7 +1,7 @@
 """Devices: where arrays live, and which array module works on them.
 
 CuPy is imported here, in gpu/cuda.py and in gpu/cublas.py only. Everywhere else the arrays decide: an operation asks
-``xp = array_module(x)`` where it has to allocate, and otherwise just computes.
+`xp = array_module(x)` where it has to allocate, and otherwise just computes.
 """
 
 import importlib
@@ -17,7 +17,7 @@ GPU_INSTALL = 'pip install "cupy-cuda12x[ctk]" (CUDA 12 driver) or "cupy-cuda13x
 
 
 def array_module(x):
-    """The module whose functions work on ``x``: numpy for a NumPy array, cupy for a CuPy array."""
+    """The module whose functions work on `x`: numpy for a NumPy array, cupy for a CuPy array."""
     if isinstance(x, np.ndarray):
         return np
     return sys.modules[type(x).__module__.partition(".")[0]]
@@ -29,7 +29,7 @@ def ndimage_module(xp):
 
 
 def to_device(x, device):
-    """``x`` as an array on ``device`` ("cpu" or "gpu"); no copy if it is there already.
+    """`x` as an array on `device` ("cpu" or "gpu"); no copy if it is there already.
 
     CuPy copies to the GPU through page-locked memory of its own pool, and the host goes on before the copy has been
     made. It has its turn in the order of the GPU's work: 3 MB for a tile of 572 with labels and weights, 60 us at 50
@@ -43,12 +43,12 @@ def to_device(x, device):
 
 
 def to_cpu(x):
-    """``x`` as a NumPy array; the one place where results come back from a GPU."""
+    """`x` as a NumPy array; the one place where results come back from a GPU."""
     return x.get() if hasattr(x, "get") else np.asarray(x)
 
 
 def device_of(x):
-    """Where the array ``x`` lives: "cpu" or "gpu"."""
+    """Where the array `x` lives: "cpu" or "gpu"."""
     return "cpu" if isinstance(x, np.ndarray) else "gpu"
 
 
@@ -102,11 +102,11 @@ def memory_in_all(device):
 
 
 def resolve_device(name):
-    """The device for ``name``, one of cpu, gpu, auto: "cpu" or "gpu".
+    """The device for `name`, one of cpu, gpu, auto: "cpu" or "gpu".
 
     "auto" falls back to the CPU and says so on stderr.
 
-    Raises InputError if ``name`` is "gpu" and no GPU can be used.
+    Raises InputError if `name` is "gpu" and no GPU can be used.
     """
     if name not in ("cpu", "gpu", "auto"):
         raise InputError(f"device {name!r} is not known; expected cpu, gpu or auto")

@@ -29,7 +29,7 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def blocks(count: int, size: int) -> list[slice]:
-    """Slices of at most ``size`` that cover range(count)."""
+    """Slices of at most `size` that cover range(count)."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -39,15 +39,15 @@ def shares(count: int, array) -> list[slice]:
 
 
 def cached(count: int, size: int, array) -> list[slice]:
-    """range(count) in slices of at most ``size``, as much as a core's cache can hold; in one alone for a CuPy array."""
+    """range(count) in slices of at most `size`, as much as a core's cache can hold; in one alone for a CuPy array."""
     return blocks(count, size if _on_cpu(array) else count)
 
 
 def row_bands(touches: Sequence, fewest: int = 1) -> list[tuple[int, slice]]:
-    """(n, rows) of each band of the rows of ``touches[0]`` (N, H, ...).
+    """(n, rows) of each band of the rows of `touches[0]` (N, H, ...).
 
-    The bytes of all arrays in ``touches``, divided by N H, are what a row touches; so an array that is twice as high
-    counts with two rows. A band touches at most BAND_BYTES, but has ``fewest`` rows at least, and no thread goes
+    The bytes of all arrays in `touches`, divided by N H, are what a row touches; so an array that is twice as high
+    counts with two rows. A band touches at most BAND_BYTES, but has `fewest` rows at least, and no thread goes
     without a band.
     """
     batch, rows = touches[0].shape[:2]
@@ -57,7 +57,7 @@ def row_bands(touches: Sequence, fewest: int = 1) -> list[tuple[int, slice]]:
 
 
 def band_height(rows: int, row_bytes: int, fewest: int = 1) -> int:
-    """Rows of a band on the CPU, of ``rows`` in all."""
+    """Rows of a band on the CPU, of `rows` in all."""
     return max(1, min(max(BAND_BYTES // row_bytes, fewest), ceil_div(rows, get_num_threads())))
 
 
@@ -72,7 +72,7 @@ def sum_over_bands(task: Callable, touches: Sequence, fewest: int = 1) -> list:
 
 
 def each(task: Callable, items: Sequence, array) -> None:
-    """Calls task(item) for each item: on all threads if ``array`` is NumPy's, else one after the other."""
+    """Calls task(item) for each item: on all threads if `array` is NumPy's, else one after the other."""
     if _on_cpu(array):
         parallel(lambda index: task(items[index]), len(items))
     else:
@@ -110,7 +110,7 @@ def sum_over(task: Callable[..., Iterable], items: Sequence, array) -> list:
 
 
 def matmul(a, b, out) -> None:
-    """out = a @ b for matrices, each thread computing its share of the rows of ``out``."""
+    """out = a @ b for matrices, each thread computing its share of the rows of `out`."""
     xp = array_module(out)
     each(lambda rows: xp.matmul(a[rows], b, out=out[rows]), shares(len(a), out), out)
 

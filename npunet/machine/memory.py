@@ -32,7 +32,7 @@ except ImportError:  # not on Windows
     resource = None
 
 SMALLEST = 1 << 18  # bytes; below, the C allocator keeps its pages anyway
-GRAIN = 1 << 16  # the pool counts in units of so many bytes
+GRAIN = 1 << 16  # bytes; the unit in which the pool counts
 ALIGNMENT = 64  # bytes of a cache line, and of an AVX-512 register; a grain begins on one
 REGION = 1 << 30  # address space taken at a time; it becomes memory where it is touched
 SMALL_REGION = 1 << 25  # ... where address space is limited (ulimit -v)
@@ -42,7 +42,7 @@ _local = threading.local()  # .blocks: scratch of this thread, by name
 _regions = []
 _lent = {}  # id of a lease's weak reference: (the reference, region, slice of grains)
 _returned = deque()  # weak references of leases that are gone
-_limit = 2 << 30  # bytes to keep at most that nobody uses
+_limit = 2 << 30  # most bytes to keep that nobody uses
 
 
 class _Region:
@@ -75,7 +75,7 @@ class _Region:
         return GRAIN * int(np.count_nonzero(self.touched & ~self.lent))
 
     def give_back(self, size):
-        """Tells the system that ``size`` bytes of idle grains, or all, need no memory any more.
+        """Tells the system that `size` bytes of idle grains, or all, need no memory any more.
 
         Returns how many bytes short it was.
         """
@@ -191,7 +191,7 @@ def idle_bytes():
 
 
 def set_limit(size):
-    """Keeps at most ``size`` bytes of unused memory from now on (2 GiB unless set); 0 turns the pool off."""
+    """Keeps at most `size` bytes of unused memory from now on (2 GiB unless set); 0 turns the pool off."""
     global _limit
     with _lock:
         _limit = int(size)
@@ -205,7 +205,7 @@ def release():
 
 
 def scratch(name, shape, dtype, xp=np):
-    """An uninitialised array that lasts until this thread asks for the same ``name`` again:
+    """An uninitialised array that lasts until this thread asks for the same `name` again:
     for intermediate results of a band, which thus stay in a core's cache.
     """
     dtype = np.dtype(dtype)
@@ -222,9 +222,9 @@ def scratch(name, shape, dtype, xp=np):
 class Scratch:
     """Scratch arrays that take turns, for stages of which each reads only what the stage before has written.
 
-    With ``count`` arrays, `next` hands out array 0, 1, ... count - 1, then 0 again. The rule of the order: whatever
-    `next` returns is overwritten ``count`` calls later, and must not be read after that. Two arrays are enough for a
-    chain: a stage reads one and writes into the other. ``like`` gives dtype and device.
+    With `count` arrays, `next` hands out array 0, 1, ... count - 1, then 0 again. The rule of the order: whatever
+    `next` returns is overwritten `count` calls later, and must not be read after that. Two arrays are enough for a
+    chain: a stage reads one and writes into the other. `like` gives dtype and device.
     """
 
     def __init__(self, name, count, like):

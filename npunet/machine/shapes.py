@@ -12,7 +12,7 @@ def output_shape(x_shape, weight_shape, padding):
 
 
 def crop_or_pad(x, rows, columns):
-    """x (N, H, W, C) with ``rows`` zeros added above and below, ``columns`` left and right;
+    """x (N, H, W, C) with `rows` zeros added above and below, `columns` left and right;
     negative numbers crop instead.
 
     Zero-padding and cropping by the same amount are adjoint, so the gradient of one is the other.
@@ -36,6 +36,6 @@ def flipped(weight):
 
 
 def check_gradient(name, dy, shape, dtype):
-    """Raises InputError unless dy, handed to the backward pass ``name``, has the shape and dtype that y had."""
+    """Raises InputError unless dy, handed to the backward pass `name`, has the shape and dtype that y had."""
     if dy.shape != tuple(shape) or dy.dtype != dtype:
         raise InputError(f"{name}: dy is {dy.dtype} {dy.shape}; expected {dtype} {tuple(shape)}, as y was")

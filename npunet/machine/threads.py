@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from npunet.errors import InputError
 
 AWAKE = 3e-4  # seconds that a thread stays awake for more work: waking a core that sleeps costs about as much
-MANY = 8  # threads; so many would fight for Python's lock, and sleep at once
+MANY = 8  # with this many threads or more they would fight for Python's lock, and sleep at once
 
 _lock = threading.Lock()
 _local = threading.local()  # .inside: this thread is working for `parallel` already; .worker: see `worker`
@@ -61,7 +61,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(number: int) -> None:
-    """Use ``number`` threads from now on (for npunet only). Raises InputError unless it is an integer, 1 or more."""
+    """Use `number` threads from now on (for npunet only). Raises InputError unless it is an integer, 1 or more."""
     global _number, _helpers
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"number of threads is {number!r}; expected an integer, 1 or more")
@@ -77,8 +77,8 @@ def parallel(task: Callable[[int], object], count: int, fixed: bool = False) -> 
     """Calls task(index) for each index in range(count), on all threads; returns when all are done.
 
     Each thread takes the next index when it is done with one, so one slow thread does not delay the others. With
-    ``fixed``, the indices are cut into shares instead: share s of T has the indices s, s + T, s + 2 T, ... in this
-    order. What a share consists of then depends on nothing but ``count`` and T, and a task that adds to an accumulator
+    `fixed`, the indices are cut into shares instead: share s of T has the indices s, s + T, s + 2 T, ... in this
+    order. What a share consists of then depends on nothing but `count` and T, and a task that adds to an accumulator
     of its share (see `worker`) gives the same bits each time. A call from inside a task runs on that task's thread. If
     a task raises, the first such exception is raised here.
     """
@@ -108,7 +108,7 @@ def parallel(task: Callable[[int], object], count: int, fixed: bool = False) -> 
 def worker() -> int:
     """Index of the share that the running task belongs to, 0 .. get_num_threads() - 1; 0 outside `parallel`.
 
-    Ask with ``fixed`` only.
+    Ask with `fixed` only.
     """
     return getattr(_local, "worker", 0)
 

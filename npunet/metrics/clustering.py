@@ -96,7 +96,7 @@ def contingency_table(regions: np.ndarray, truth: np.ndarray) -> tuple[sparse.cs
 def thin_borders(interior: np.ndarray) -> np.ndarray:
     """Regions of the proposal with borders one pixel wide: interior (H, W) bool -> (H, W) int32, 0 = border.
 
-    A watershed of the flat border area: the 4-connected components of ``interior`` grow into it at equal speed until
+    A watershed of the flat border area: the 4-connected components of `interior` grow into it at equal speed until
     they meet (`npunet.instances.flood` states the rule for ties).
     """
     return flood(ndimage.label(interior)[0], ~interior, lines=True)

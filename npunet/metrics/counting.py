@@ -46,7 +46,7 @@ def count_errors(found: np.ndarray, truth: np.ndarray) -> Counter[str]:
 
 
 def touching_cells(truth: np.ndarray, reach: int = 2) -> np.ndarray:
-    """Numbers of the cells that have a pixel of another cell within ``reach`` pixels (of a square window);
+    """Numbers of the cells that have a pixel of another cell within `reach` pixels (of a square window);
     truth (H, W), 0 = background.
     """
     return np.unique(truth[touching(truth, reach)])

@@ -42,7 +42,7 @@ warping_error_of_cut = warping_error.of_cut  # interior (H, W) bool, truth (H, W
 
 
 def warp(truth: np.ndarray, proposal: np.ndarray) -> np.ndarray:
-    """``truth`` (H, W) bool, deformed towards ``proposal`` by flipping simple points until none is left that would
+    """`truth` (H, W) bool, deformed towards `proposal` by flipping simple points until none is left that would
     help.
 
     The order of flips can matter, so it is fixed. A round looks at the pixels that still differ and whose neighbours

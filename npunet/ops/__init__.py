@@ -1,6 +1,6 @@
 """The operations of the U-Net, one file each: definition as loops, forward, backward.
 
-Every operation is a pair of pure functions, ``y, ctx = op(x, ...)`` and ``dx, ... = op_backward(dy, ctx)``. The files
+Every operation is a pair of pure functions, `y, ctx = op(x, ...)` and `dx, ... = op_backward(dy, ctx)`. The files
 hold mathematics, which runs on any array. Which operation has a body of its own on a GPU is said here and nowhere else;
 that body is in npunet/gpu, and the device of the first argument chooses. (Convolution has several algorithms to choose
 from on each device: `convolution.best`.)

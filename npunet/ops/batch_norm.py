@@ -34,7 +34,7 @@ from npunet.machine.shapes import check_gradient
 class BatchNormContext(NamedTuple):
     """mean and variance (C,) float64 are also what running statistics are made of.
 
-    ``y`` is kept only with ReLU, for its sign.
+    `y` is kept only with ReLU, for its sign.
     """
 
     x: Array
@@ -111,7 +111,7 @@ def batch_norm_backward(dy: Array, ctx: BatchNormContext) -> tuple[Array, Array,
 
 def _gradient_sums(dy, x, y, mean):
     """Sums over all pixels of g and g (x - mean), two (C,) float64, and g itself:
-    dy behind the ReLU, a new array like dy.
+    dy masked by the ReLU, a new array like dy.
     """
     xp = array_module(dy)
     n, height, width, channels = x.shape

@@ -41,7 +41,7 @@ best = by_device(
 
 
 class ConvolutionContext(NamedTuple):
-    """What conv2d_backward needs. ``y`` is kept only with ReLU, for its sign."""
+    """What conv2d_backward needs. `y` is kept only with ReLU, for its sign."""
 
     x: Array
     y: Array | None
@@ -73,7 +73,7 @@ def conv2d(
 ) -> tuple[Array, ConvolutionContext]:
     """Convolution of x (N, H, W, C) with weight (kh, kw, C, K), kh and kw odd, stride 1, zeros beyond the border.
 
-    bias is (K,) or None; with ``relu`` the result is max(0, convolution + bias). All arrays have one dtype, float32 or
+    bias is (K,) or None; with `relu` the result is max(0, convolution + bias). All arrays have one dtype, float32 or
     float64. Returns y (N, H + 2 padding - kh + 1, W + 2 padding - kw + 1, K) of the same dtype, and the context for
     conv2d_backward, which refers to x, weight and y: do not write into them until the backward pass is done. Raises
     InputError for shapes, dtypes, padding or an algorithm that do not fit.
@@ -91,7 +91,7 @@ def conv2d_backward(
     """dx (N, H, W, C), dweight (kh, kw, C, K), dbias (K,) from dy (N, H', W', K);
     the derivation is at the top of this file.
 
-    dx is None if not ``need_dx`` (the first layer of a network), dbias is None if there was no bias.
+    dx is None if not `need_dx` (the first layer of a network), dbias is None if there was no bias.
     Raises InputError if dy has not the shape and dtype of y.
     """
     check_gradient("conv2d_backward", dy, ctx.output_shape, ctx.x.dtype)

@@ -135,7 +135,7 @@ class Generator:
 
 
 def start_as_pytorch(net: UNet, seed: int) -> None:
-    """Draw the weights and biases of ``net`` anew, as PyTorch's modules draw theirs (`initialization.uniform`)."""
+    """Draw the weights and biases of `net` anew, as PyTorch's modules draw theirs (`initialization.uniform`)."""
     rng = np.random.default_rng(seed)
     for name, weight in net.parameters.items():
         if not name.endswith(".weight"):

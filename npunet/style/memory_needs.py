@@ -35,7 +35,7 @@ SMALLEST, GRID = 32, 16  # pixels
 
 
 def vgg_maps(objective, pixels):
-    """Bytes of the maps and gradients at VGG's worst moment, for pictures of so many pixels in all."""
+    """Bytes of the maps and gradients at VGG's worst moment, for pictures of `pixels` pixels in all."""
     eye, compared = objective.vgg, {*objective.content_layers, *objective.style_layers}
     channels, largest, sizes = 3, 0, {"picture": 3 * pixels}  # {layer: numbers}
     for name, _ in vgg.chain(eye.kind):
@@ -135,5 +135,5 @@ def advice(objective, shape, net, batch, memory, option="size"):
 
 
 def as_wide(net, base_channels):
-    """The same network with so many base channels, on the CPU, for its sizes."""
+    """The same network with another number of base channels, on the CPU, for its sizes."""
     return UNet(**net.config | {"base_channels": base_channels})

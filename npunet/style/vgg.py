@@ -91,7 +91,7 @@ class VGG:
             for name, pair in weights.items()
         }
         self.context: list | None = None
-        self.turned = {}  # the flipped kernels, once backward has asked for them: NumPy turns slowly
+        self.turned = {}  # the flipped kernels, kept after the first backward pass: to flip one takes NumPy long
         size = float(np.sqrt(np.mean(np.square(weights["conv1_1"][0], dtype=np.float64)))) if weights else 0.0
         self.unit = 255 * sum(STD) / 3 if size > 1 else 1.0  # torchvision's 0.2, Caffe's 11
 

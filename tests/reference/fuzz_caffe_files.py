@@ -52,7 +52,7 @@ class NoCode(CodeForbidden):
 
 
 def damaged(data, others, rng):
-    """``data`` with one to four random injuries."""
+    """`data` with one to four random injuries."""
     data = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         place = rng.randrange(len(data) + 1)
@@ -82,7 +82,7 @@ def damaged(data, others, rng):
 
 
 def main(n_files=5000, seed=0):
-    """Load ``n_files`` damaged files; print how many were refused and how many still load. Exits on anything else."""
+    """Load `n_files` damaged files; print how many were refused and how many still load. Exits on anything else."""
     originals = {path.stem: path.read_bytes() for path in sorted(HERE.glob("*.caffemodel"))}
     others, outcomes, rng = list(originals.values()), Counter(), random.Random(seed)
     np.seterr(all="ignore")  # damaged weights may be NaN or infinite

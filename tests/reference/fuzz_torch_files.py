@@ -77,7 +77,7 @@ VALUES = [
 
 
 def damaged(data, others, rng):
-    """``data`` with one to four random injuries."""
+    """`data` with one to four random injuries."""
     data = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         place = rng.randrange(len(data) + 1)
@@ -204,7 +204,7 @@ def check(tensors, extra):
 
 
 def main(n_files=4000, seed=0):
-    """Load ``n_files`` damaged files; print how many were refused and how many still load.
+    """Load `n_files` damaged files; print how many were refused and how many still load.
 
     Exits with an error on anything else.
     """

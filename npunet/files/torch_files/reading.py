@@ -24,7 +24,7 @@ MAX_DEPTH = 50
 
 
 def load_tensors(path):
-    """Weights of the file ``path`` -> (tensors, extra), whatever PyTorch format it has.
+    """Weights of the file `path` -> (tensors, extra), whatever PyTorch format it has.
 
     tensors : dict[str, numpy.ndarray]
         By PyTorch's names, in the file's order and PyTorch's layout, for example (C_out, C_in, kh, kw). dtypes as in

@@ -38,7 +38,7 @@ def looks_like_safetensors(start, file_size):
 
 
 def read_safetensors(file, file_size):
-    """The open binary ``file`` -> (dict of read-only arrays in the order of their bytes, its metadata).
+    """The open binary `file` -> (dict of read-only arrays in the order of their bytes, its metadata).
 
     Raises InputError.
     """
@@ -76,7 +76,7 @@ def read_safetensors(file, file_size):
 
 
 def save_safetensors(path, tensors, metadata=None):
-    """Write ``tensors`` (dict of NumPy arrays) and ``metadata`` (dict of str to str) to ``path``, whole or not at all.
+    """Write `tensors` (dict of NumPy arrays) and `metadata` (dict of str to str) to `path`, whole or not at all.
 
     Raises InputError for dtypes that the format lacks, metadata that is not text, and a path that cannot be written.
     """

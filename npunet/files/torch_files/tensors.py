@@ -42,14 +42,14 @@ MAX_ELEMENTS = 1 << 40  # keeps hostile sizes within what a file offset can expr
 
 
 def shown(text):
-    """``text`` from a file as it may stand in a one-line message: printable and short."""
+    """`text` from a file as it may stand in a one-line message: printable and short."""
     text = ascii(str(text)[:100])[1:-1]
     return text if len(text) <= 100 else text[:97] + "..."
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of ``n_elements`` numbers of ``dtype``, known in its file as ``key``;
+    """A block of `n_elements` numbers of `dtype`, known in its file as `key`;
     the numbers themselves are read later.
     """
 
@@ -72,7 +72,7 @@ class TensorView:
     strides: tuple
 
     def array(self, numbers):
-        """The tensor as a read-only view of ``numbers``, its storage's 1-D array: no copy, so no memory of its own."""
+        """The tensor as a read-only view of `numbers`, its storage's 1-D array: no copy, so no memory of its own."""
         if math.prod(self.shape) == 0:
             return numbers[:0].reshape(self.shape)
         strides = tuple(
@@ -83,7 +83,7 @@ class TensorView:
 
 
 def is_count(value, limit=MAX_ELEMENTS):
-    """Whether ``value``, which may be anything, is a whole number in 0 .. limit (True and 1.0 are not)."""
+    """Whether `value`, which may be anything, is a whole number in 0 .. limit (True and 1.0 are not)."""
     return type(value) is int and 0 <= value <= limit
 
 
@@ -116,7 +116,7 @@ def tensor_view(storage, offset, shape, strides):
 
 
 def decode(raw, dtype):
-    """Bytes of a file -> 1-D array; read-only. ``dtype`` is a key of `FILE_DTYPES`.
+    """Bytes of a file -> 1-D array; read-only. `dtype` is a key of `FILE_DTYPES`.
 
     bfloat16 is the upper half of a float32, so putting sixteen zero bits below it gives the same number as float32.
     """

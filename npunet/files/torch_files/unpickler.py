@@ -49,10 +49,10 @@ class Global:
 
 
 def unpickle(data, position, storages):
-    """Execute the pickle at ``data[position:]`` -> what it builds, position behind it.
+    """Execute the pickle at `data[position:]` -> what it builds, position behind it.
 
     The result is made of None, bool, int, float, str, list, tuple, dict, `TensorView`, `Storage` and `Global`. A
-    storage that it mentions is entered into the dict ``storages``, by key. Raises InputError if it is damaged or asks
+    storage that it mentions is entered into the dict `storages`, by key. Raises InputError if it is damaged or asks
     for anything else.
     """
     try:
@@ -122,7 +122,7 @@ class _Machine:
                 )
 
     def take(self, n_bytes):
-        """The next ``n_bytes`` of the program."""
+        """The next `n_bytes` of the program."""
         end = self.position + n_bytes
         if end > len(self.data):
             raise InputError(f"its pickle is cut short or longer than {MAX_PICKLE:,} bytes; get the file again")
@@ -212,7 +212,7 @@ PUSHES = {  # the instructions that push one value, and the value
 
 
 def checked_key(key):
-    """``key`` if it may be one of a dict: text or a 64-bit integer.
+    """`key` if it may be one of a dict: text or a 64-bit integer.
 
     Hashing long integers or nested tuples can be made slow.
     """
@@ -222,7 +222,7 @@ def checked_key(key):
 
 
 def named(name):
-    """GLOBAL: what ``name`` may stand for. This is where hostile files end."""
+    """GLOBAL: what `name` may stand for. This is where hostile files end."""
     if name in CALLABLE or name in STORAGE_CLASSES:
         return Global(name)
     if name in DTYPE_NAMES:
@@ -238,7 +238,7 @@ def named(name):
 
 
 def call(function, arguments):
-    """REDUCE: ``function(*arguments)`` for the few functions there are, each written out here."""
+    """REDUCE: `function(*arguments)` for the few functions there are, each written out here."""
     name = function.name if isinstance(function, Global) else f"a {type(function).__name__}"
     match name, arguments:
         case "collections.OrderedDict", ():

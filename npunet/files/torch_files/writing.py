@@ -54,7 +54,7 @@ def save_torch(path, tensors, extra=None):
 
 
 def file_array(name, array):
-    """``array`` -> its PyTorch dtype and its numbers as a 1-D array of bytes, little-endian and row-major."""
+    """`array` -> its PyTorch dtype and its numbers as a 1-D array of bytes, little-endian and row-major."""
     array = np.asarray(array)
     dtype = array.dtype.name
     if dtype not in WRITABLE:
@@ -77,9 +77,9 @@ _ORDERED_DICT = pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUP
 
 
 def _encode(value, name, blocks, depth=0):
-    """The instructions that push ``value``; arrays go to ``blocks`` and are pushed as tensors.
+    """The instructions that push `value`; arrays go to `blocks` and are pushed as tensors.
 
-    ``name`` is for messages.
+    `name` is for messages.
     """
     if depth > MAX_DEPTH:
         raise InputError(f"entry {shown(name)} is nested more than {MAX_DEPTH} levels deep; flatten it")

@@ -41,7 +41,7 @@ FEW_PIXELS = 200
 
 
 def choose(x_shape, weight_shape, padding):
-    """Name of the algorithm that ``algorithm="auto"`` takes;
+    """Name of the algorithm that `algorithm="auto"` takes;
     benchmarks/results/convolution.txt is the reason for the rule. (A GPU has a rule of its own, in npunet/gpu.)
     """
     kh, kw, c, k = weight_shape

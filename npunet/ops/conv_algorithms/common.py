@@ -25,5 +25,5 @@ add_bias_relu = by_device(add_bias_relu, kernels.bias_relu)
 
 
 def masked(dy, y, relu):
-    """dy behind the ReLU: zero where y = max(0, .) is not positive. dy itself without ReLU."""
+    """dy masked by the ReLU: zero where y = max(0, .) is not positive. dy itself without ReLU."""
     return dy * (y > 0) if relu else dy

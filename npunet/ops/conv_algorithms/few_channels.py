@@ -23,7 +23,7 @@ from npunet.ops.conv_algorithms.common import input_gradient
 
 
 def taps(patches, n, rows):
-    """The matrix ``rows`` of a band: (kh kw C + 1, pixels)."""
+    """The matrix `rows` of a band: (kh kw C + 1, pixels)."""
     windows = patches[n, rows].transpose(2, 3, 4, 0, 1)  # (kh, kw, C, rows, W')
     pixels = windows.shape[3] * windows.shape[4]
     matrix = scratch("taps", (windows.size // pixels + 1, pixels), patches.dtype, array_module(patches))

@@ -22,7 +22,7 @@ from npunet.ops.conv_algorithms.common import add_bias_relu, input_gradient, mas
 
 def flat_bands(y, width):
     """(n, output rows, start of those rows in x_flat, number of flat pixels) for each band of y (N, H', W', K);
-    ``width`` is that of the padded x.
+    `width` is that of the padded x.
     """
     for n, rows in row_bands(touches=(y, y)):  # the sum over taps, and y or dy
         yield n, rows, rows.start * width, (rows.stop - rows.start - 1) * width + y.shape[2]

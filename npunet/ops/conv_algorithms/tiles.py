@@ -4,7 +4,7 @@ An image (N, H, W, C) is covered by m x m tiles of results. Tiles are never copi
 of pixels apart and the tiles of a row m pixels, whether they overlap or not, so all tiles of a band are one strided
 view, which a matrix product reads itself.
 
-Reading and writing are chains of stages. Each stage takes its array from ``turns``, a `memory.Scratch`, and reads only
+Reading and writing are chains of stages. Each stage takes its array from `turns`, a `memory.Scratch`, and reads only
 what the stage before wrote; so a band touches two arrays in turns, however many stages there are.
 """
 
@@ -27,7 +27,7 @@ class Band(NamedTuple):
 
 
 class TileGrid:
-    """The m x m tiles of results (N, H, W, K): ``down`` rows of ``across`` tiles for each of ``batch`` images."""
+    """The m x m tiles of results (N, H, W, K): `down` rows of `across` tiles for each of `batch` images."""
 
     def __init__(self, shape, m):
         self.m, (self.batch, self.height, self.width, _) = m, shape
@@ -55,7 +55,7 @@ class TileGrid:
         """target[a, b] = matrix tile matrix^T for the tiles of x in a band: (t, t, rows, columns, C).
 
         matrix (t, size) with size = m for tiles side by side, m + 2 for tiles that overlap. Zeros around x.
-        ``target`` is the next array of ``turns`` unless given.
+        `target` is the next array of `turns` unless given.
         """
         xp, m, (t, size) = array_module(x), self.m, matrix.shape
         rows, columns = band.shape

@@ -13,7 +13,7 @@ PART = 1 << 13  # kernels (c, k) transformed at a time
 
 
 def toom_cook(points, taps=3):
-    """B^T (t, t), G (t, taps), A^T (m, t) that evaluate at ``points`` and infinity;
+    """B^T (t, t), G (t, taps), A^T (m, t) that evaluate at `points` and infinity;
     t = len(points) + 1, m = t - taps + 1.
     """
     t = len(points) + 1

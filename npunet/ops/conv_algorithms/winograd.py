@@ -45,18 +45,18 @@ from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms.tiles import TileGrid
 from npunet.ops.conv_algorithms.transforms import toom_cook, two_sided
 
-SMALL_KERNEL = 1 << 13  # c k up to which U stays in a core's cache
-BAND_TILES = 100  # tiles of a band with such a kernel: V and M stay in cache too
-BAND_PRODUCT = 1000000  # ... but tiles c k at most this: up to here OpenBLAS has a faster product
-LARGE_BAND = 300  # tiles of a band with a larger kernel, which is read again for each band
-BANDS_EACH = 3  # ... but so many bands for each thread at least: threads are rarely equally fast
-FEW = 5  # tiles for each output channel, below which U should be read once only
-BLOCK_KERNELS = 1 << 17  # kernels (c, k) of a block of channels that a thread then takes
-SMALL_BLOCK = 32  # channels of a block that are enough to have it as small as BAND_PRODUCT asks
+SMALL_KERNEL = 1 << 13  # with c k up to this number, U stays in a core's cache
+BAND_TILES = 100  # tiles of a band with a small kernel: V and M stay in the cache too
+BAND_PRODUCT = 1000000  # largest tiles * c * k of a band: OpenBLAS multiplies small matrices faster
+LARGE_BAND = 300  # tiles of a band with a large kernel: each band reads the kernel again
+BANDS_EACH = 3  # least number of bands for each thread: threads are rarely equally fast
+FEW = 5  # with fewer tiles for each output channel, U should be read only once
+BLOCK_KERNELS = 1 << 17  # kernels (c, k) in the block of channels that a thread takes in that case
+SMALL_BLOCK = 32  # least channels of a block that is made smaller for BAND_PRODUCT
 
 
 class Winograd:
-    """The convolution algorithm F(m x m, 3x3); ``points``: m + 1 numbers, the second of which is 1 (see Bias above).
+    """The convolution algorithm F(m x m, 3x3); `points`: m + 1 numbers, the second of which is 1 (see Bias above).
 
     Two strategies. *By tiles*: U is made once, then each thread takes bands of tiles through all stages. *By channels*,
     for few tiles and many channels, where U is the largest array: V is made once, then each thread takes blocks of
@@ -214,7 +214,7 @@ def by_channels(grid, c, k):
 
 
 def band_shape(grid, c, k, each=1):
-    """Rows of tiles and tiles in a row of a band, in the strategy by tiles; at least ``each`` bands for a thread."""
+    """Rows of tiles and tiles in a row of a band, in the strategy by tiles; at least `each` bands for a thread."""
     if c * k > SMALL_KERNEL:
         share = ceil_div(grid.down * grid.batch, each * get_num_threads())
         return max(1, min(LARGE_BAND // grid.across, share)), grid.across
@@ -225,7 +225,7 @@ def band_shape(grid, c, k, each=1):
 
 
 def block_size(channels, others, tiles=0):
-    """Channels on one side that a thread takes at a time, with ``others`` on the other side and ``tiles`` in a product;
+    """Channels on one side that a thread takes at a time, with `others` on the other side and `tiles` in a product;
     every thread has as many blocks.
     """
     threads = get_num_threads()
