@@ -10,6 +10,7 @@ falls from 0.924 to 0.887 (benchmarks/results/isbi2012/report.md). npunet.experi
 """
 
 import argparse
+import functools
 
 import numpy as np
 
@@ -124,17 +125,29 @@ def parser():
         description="Train a U-Net on a folder of images and masks, a pair of TIFF stacks, or synthetic sections.",
         argument_default=argparse.SUPPRESS,
     )
+    for title, add in (
+        ("the run", add_run),
+        ("the network", add_network),
+        ("the training recipe", add_recipe),
+        ("augmentation and weight map", add_augmentation),
+    ):
+        add(functools.partial(_add_option, parse.add_argument_group(title)))
+    return parse
 
-    def option(name, help, **keywords):
-        default = DEFAULTS.get(name.replace("-", "_"))
-        parse.add_argument(
-            f"--{name}", help=help + (f" (default {default})" if default is not None else ""), **keywords
-        )
 
+def _add_option(group, name, help, **keywords):
+    default = DEFAULTS.get(name.replace("-", "_"))
+    group.add_argument(f"--{name}", help=help + (f" (default {default})" if default is not None else ""), **keywords)
+
+
+def add_run(option):
+    """Where it comes from and goes to, how long it takes, and on what it runs."""
     option(
         "data",
         "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic",
     )
+    option("labels", "what the masks hold", choices=CHOICES["labels"])
+    option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
     option("out", "folder for everything the run writes")
     option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")
     option(
@@ -153,6 +166,37 @@ def parser():
     )
     option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
     option(
+        "patience",
+        "stop early, after this number of evaluations in a row without a new best held-out mean IoU (default never)",
+        type=int,
+    )
+    option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
+    option("seed", "of the random numbers: weights, drop-out and augmentation", type=int)
+    option("device", "where to compute", choices=CHOICES["device"])
+    option("tf32", TF32_HELP, action="store_true")
+    option("threads", "CPU threads (default one a core)", type=int)
+
+
+def add_network(option):
+    """Which U-Net, and of what size."""
+    option("variant", "which U-Net", choices=CHOICES["variant"])
+    option("bilinear", "bilinear upsampling (variant pytorch-unet)", action="store_true")
+    option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
+    option("depth", "number of poolings", type=int)
+    option("classes", "output channels; 1 for two classes by a sigmoid (default as many as the masks hold)", type=int)
+    option(
+        "head",
+        "what the classes are where masks number the cells: mask, cell or not (the paper's); border, a class for the "
+        "outer pixels of a cell; depth, three classes of depth",
+        choices=CHOICES["head"],
+    )
+    option("dropout", "drop-out rate at the end of the contracting path", type=float)
+    option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
+
+
+def add_recipe(option):
+    """Tiles, energy and optimiser (§3)."""
+    option(
         "tile",
         "side of the input tile in pixels; valid are 12 (mod 16) from 188 on, any with padded variants; auto: the "
         "smallest whose output covers the images, or the largest that fits into the memory. Without it auto, but at "
@@ -161,25 +205,23 @@ def parser():
         metavar="TILE|auto",
     )
     option("batch", "tiles a step", type=int)
-    option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
-    option("depth", "number of poolings", type=int)
-    option("variant", "which U-Net", choices=CHOICES["variant"])
-    option("bilinear", "bilinear upsampling (variant pytorch-unet)", action="store_true")
-    option("classes", "output channels; 1 for two classes by a sigmoid (default as many as the masks hold)", type=int)
     option("scale", "make images and masks smaller by this factor", type=float)
-    option("dropout", "rate at the end of the contracting path", type=float)
-    option("learning-rate", "peak of the schedule", type=float)
-    option("optimizer", "which", choices=CHOICES["optimizer"])
-    option("momentum", "of stochastic gradient descent and RMSprop", type=float)
-    option("weight-decay", "pull of the parameters towards 0", type=float)
     option("loss", "what is minimised", choices=CHOICES["loss"])
+    option("optimizer", "which optimiser; sgd is the paper's", choices=CHOICES["optimizer"])
+    option("learning-rate", "peak of the schedule", type=float)
     option(
         "schedule",
         "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing",
         choices=SCHEDULES,
     )
     option("warmup", "steps until the learning rate is at its peak", type=int)
+    option("momentum", "momentum of stochastic gradient descent and RMSprop", type=float)
+    option("weight-decay", "pull of the parameters towards 0", type=float)
     option("clip", "largest norm of the gradient, 0 for no limit", type=float)
+
+
+def add_augmentation(option):
+    """What is done to each tile (§3.1), and what its pixels weigh (Eq. 2)."""
     option("rotation", "largest angle of a random rotation, degrees", type=float)
     option("mirror", "mirror at random", action=argparse.BooleanOptionalAction)
     option("elastic", "standard deviation of the elastic displacements, pixels; 0 for none", type=float)
@@ -189,31 +231,11 @@ def parser():
         "height of the separation border in the weight map of Eq. 2 (default 10 for instance masks, otherwise 0)",
         type=float,
     )
-    option("sigma", "its width in pixels", type=float)
+    option("sigma", "width of the separation border in pixels", type=float)
     option(
         "gap",
         "pixels that each of two touching cells gives up for a border between them (default 1 for instance masks, "
         "otherwise 0)",
         type=int,
     )
-    option(
-        "head",
-        "what the classes are where masks number the cells: mask, cell or not (the paper's); border, a class for the "
-        "outer pixels of a cell; depth, three classes of depth",
-        choices=CHOICES["head"],
-    )
-    option("class-balance", "the class weights w_c of Eq. 2", action=argparse.BooleanOptionalAction)
-    option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
-    option("labels", "what the masks hold", choices=CHOICES["labels"])
-    option(
-        "patience",
-        "stop early, after so many evaluations in a row whose held-out mean IoU was no new best (default never)",
-        type=int,
-    )
-    option("evaluate-every", "steps between evaluations and checkpoints (default a tenth of the steps)", type=int)
-    option("seed", "of weights, dropout and augmentation", type=int)
-    option("device", "where to compute", choices=CHOICES["device"])
-    option("tf32", TF32_HELP, action="store_true")
-    option("recompute", "compute feature maps again in the backward pass: less memory, more time", action="store_true")
-    option("threads", "CPU threads (default one a core)", type=int)
-    return parse
+    option("class-balance", "weigh the classes by w_c of Eq. 2", action=argparse.BooleanOptionalAction)

@@ -1,6 +1,7 @@
 """The options of npunet.stylize: their defaults, what is refused, and what may change when a run is resumed."""
 
 import argparse
+import functools
 
 from npunet.commands import cli, ranges
 from npunet.errors import InputError
@@ -151,18 +152,7 @@ def parser():
 
 def add_painting(parse, command):
     """The options of train or optimize."""
-
-    def option(name, help, **keywords):
-        default = DEFAULTS[command][name.replace("-", "_")]
-        shown = (
-            f" (default {default:g})"
-            if isinstance(default, float)
-            else f" (default {default})"
-            if default not in (None, False)
-            else ""
-        )
-        parse.add_argument(f"--{name}", help=help + shown, **keywords)
-
+    option = functools.partial(_add_option, parse, command)
     training = command == "train"
     option(
         "content",
@@ -204,34 +194,44 @@ def add_painting(parse, command):
     option("tf32", cli.TF32_HELP, action="store_true")
     option("threads", "CPU threads (default one a core)", type=int)
     if training:
-        option("batch", "squares a step, from a folder", type=int)
-        option("base-channels", "of the generator's first level", type=int)
-        option(
-            "colours",
-            "range of the output: all of 0..1, or tanh in VGG's units, which is greyish",
-            choices=list(COLOURS),
-        )
-        option(
-            "up-convolutions",
-            "enlarge by up-convolutions instead of resize-convolutions: checkerboards",
-            action="store_const",
-            const=True,
-        )
-        option(
-            "initial-weights",
-            "the paper's Gaussian, or PyTorch's default: uniform and weaker",
-            choices=list(INITIAL_WEIGHTS),
-        )
-        option("square", "squeeze content and style into squares of --size", action="store_const", const=True)
-        option(
-            "schedule", "of the learning rate: a rise and half a cosine, or constant", choices=["cosine", "constant"]
-        )
-        option(
-            "faithful",
-            "the setting of the notes' demo: --size 512 --square --base-channels 64 --colours normalised "
-            "--up-convolutions --initial-weights pytorch --schedule constant",
-            action="store_true",
-        )
+        add_generator(option)
     else:
         option("method", "of minimisation", choices=METHODS)
         option("start", "where to begin", choices=["content", "noise"])
+
+
+def _add_option(parse, command, name, help, **keywords):
+    default = DEFAULTS[command][name.replace("-", "_")]
+    shown = f"{default:g}" if isinstance(default, float) else default
+    silent = default is None or default is False
+    parse.add_argument(f"--{name}", help=help + ("" if silent else f" (default {shown})"), **keywords)
+
+
+def add_generator(option):
+    """The options of train alone."""
+    option("batch", "squares a step, from a folder", type=int)
+    option("base-channels", "of the generator's first level", type=int)
+    option(
+        "colours",
+        "range of the output: all of 0..1, or tanh in VGG's units, which is greyish",
+        choices=list(COLOURS),
+    )
+    option(
+        "up-convolutions",
+        "enlarge by up-convolutions instead of resize-convolutions: checkerboards",
+        action="store_const",
+        const=True,
+    )
+    option(
+        "initial-weights",
+        "the paper's Gaussian, or PyTorch's default: uniform and weaker",
+        choices=list(INITIAL_WEIGHTS),
+    )
+    option("square", "squeeze content and style into squares of --size", action="store_const", const=True)
+    option("schedule", "of the learning rate: a rise and half a cosine, or constant", choices=["cosine", "constant"])
+    option(
+        "faithful",
+        "the setting of the notes' demo: --size 512 --square --base-channels 64 --colours normalised "
+        "--up-convolutions --initial-weights pytorch --schedule constant",
+        action="store_true",
+    )
