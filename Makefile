@@ -26,7 +26,7 @@ build: $(VENV)/.ready
 	@$(RUN) -m lessons.build $(ONLY) || true
 
 exercises: $(VENV)/.ready
-	@$(RUN) -m pytest -q lessons/exercises $(if $(ONLY),-k $(ONLY)) || true
+	@$(RUN) -m pytest -q -rN lessons/exercises $(if $(ONLY),-k $(ONLY)) || true
 
 lint: $(VENV)/.ready
 	$(RUN) -m ruff check .

@@ -57,7 +57,7 @@ def check_conv2d(check):
     check.fast(
         "100 x 100 pixels, 8 to 8 channels",
         {"x": x.astype(np.float32), "weight": weight.astype(np.float32), "bias": bias.astype(np.float32)},
-        0.04,
+        0.05,
         "Loop over the nine places (u, v) of the kernel only: each is one product of all pixels with a matrix (C, K)",
     )
 
@@ -85,6 +85,7 @@ def forward_mistakes(x, weight, bias):
         ),
         "the bias of the first channel is added to all": conv(x, weight, 0 * bias + bias[0]),
         "the bias is forgotten": conv(x, weight, 0 * bias),
+        "the bias is multiplied; it is added": conv(x, weight, 0 * bias) * bias,
         "the bias is subtracted": conv(x, weight, -bias),
         "the bias is added once for each place of the kernel": conv(x, weight, kh * kw * bias),
         "the image is padded with zeros; the paper's convolutions are unpadded": conv(padded, weight, bias),
@@ -131,7 +132,7 @@ def check_conv2d_input_gradient(check):
     check.fast(
         "98 x 98 pixels of dy, 8 to 8 channels",
         {"dy": dy.astype(np.float32), "weight": weight.astype(np.float32)},
-        0.04,
+        0.05,
         "Loop over the nine places (u, v) of the kernel only: dy @ weight[u, v].T goes to a shifted part of dx",
     )
 
@@ -193,7 +194,7 @@ def check_conv2d_weight_gradient(check):
     check.fast(
         "100 x 100 pixels, 8 to 8 channels",
         {"dy": dy.astype(np.float32), "x": x.astype(np.float32)},
-        0.04,
+        0.05,
         "Loop over the nine places of the kernel only: each is one product (C, pixels) @ (pixels, K)",
     )
 
@@ -214,6 +215,14 @@ def weight_mistakes(dy, x, weight):
         "the kernel's gradient is flipped: place (u, v) collects x[i + u, j + v] dy[i, j]": (dweight[::-1, ::-1], None),
         "the axes are flattened in another order than they are put back": (
             dweight.transpose(2, 0, 1, 3).reshape(dweight.shape),
+            None,
+        ),
+        "dy is read backwards along its rows: place (u, v) collects x[i + u, j + v] dy[i, j]": (
+            oracles.conv2d_gradients(dy[:, ::-1], x, weight)[1],
+            None,
+        ),
+        "dy is read backwards along its columns: place (u, v) collects x[i + u, j + v] dy[i, j]": (
+            oracles.conv2d_gradients(dy[:, :, ::-1], x, weight)[1],
             None,
         ),
         "dy is read backwards: place (u, v) collects x[i + u, j + v] dy[i, j]": (turned, None),

@@ -19,6 +19,7 @@ def check_softmax(check):
         "the example of the form": np.log(np.array([[1.0, 3], [2, 2]])).reshape(1, 1, 2, 2),
         "two images, three classes": rng.standard_normal((2, 2, 4, 3)),
         "large scores: 1000 must not overflow": np.array([[1000.0, 0], [0, 1000]]).reshape(1, 1, 2, 2),
+        "scores of 1000 and -1000": np.array([[1000.0, -1000], [-1000, 1000]]).reshape(1, 1, 2, 2),
         "a pixel of small scores beside one of large scores": np.array([[900.0, 901], [-900, -899]]).reshape(
             1, 1, 2, 2
         ),

@@ -32,6 +32,8 @@ def spread(check, name, shape, up, array):
             f"initial_weights: {len(np.unique(array))} different numbers for {array.size} weights: {name}",
             "numbers repeat: draw one for every weight, rng.standard_normal(shape)",
         )
+    if array.min() >= 0:
+        check.fail(first, "no number is negative: a Gaussian with mean 0 has as many negative as positive ones")
     if abs(found / expected - 1) > noise:
         taps = kh * kw
         guesses = {

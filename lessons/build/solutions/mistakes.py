@@ -187,6 +187,11 @@ MISTAKES = {
     ],
     "softmax": [
         (
+            "logits.max(axis=-1, keepdims=True))\n    return exponentials /",
+            "logits.mean(axis=-1, keepdims=True))\n    return exponentials /",
+            "NaN",
+        ),
+        (
             "exponentials / exponentials.sum(axis=-1, keepdims=True)",
             "exponentials / exponentials.sum()",
             "over all pixels",
