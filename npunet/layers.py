@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from npunet import initialization, ops
 from npunet.errors import InputError
+from npunet.machine import ranks
 from npunet.machine.backend import Array
 from npunet.machine.philox import Mask
 
@@ -117,9 +118,7 @@ class Convolution(Layer):
 
 
 class BatchNorm(Layer):
-    """Batch normalisation and the ReLU that follows it: (N, H, W, C) -> the same.
-
-    Keeps running averages of the batches' statistics.
+    """Batch normalisation and the ReLU that follows it: (N, H, W, C) -> the same. Keeps running averages.
 
     Training normalises by mean and variance of the batch; otherwise the running averages are used, which start at 0 and
     1 and move a tenth of the way towards each batch's mean and its unbiased variance (sum of squares / (M - 1)), as in
@@ -140,7 +139,7 @@ class BatchNorm(Layer):
         if not train:
             self.keep(None, train)
             return self._normalise(x, self.running_mean.value, self.running_variance.value)[0]
-        pixels = x.size // x.shape[3]
+        pixels = x.size // x.shape[3] * ranks.size()
         if pixels == 1:
             raise InputError(
                 "batch normalisation met a feature map of one pixel, whose variance says nothing; give a larger tile "

@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from npunet import datasets, geometry
+from npunet import datasets, geometry, parallel
 from npunet.commands import cli, memory_needs, ranges, scaling
 from npunet.commands.choose_cutting import first_cutting, tuning_samples
+from npunet.commands.follower import Follower
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import evaluate
 from npunet.commands.session import Session, evaluation_tile
@@ -33,7 +34,7 @@ from npunet.datasets.findings import worst_findings
 from npunet.datasets.heads import with_head
 from npunet.errors import InputError
 from npunet.files import checkpoint
-from npunet.machine import threads
+from npunet.machine import ranks, threads
 from npunet.training import batches, make_optimizer, placed, training_step
 from npunet.unet import VARIANTS, UNet
 from npunet.weight_map import with_gaps
@@ -44,6 +45,7 @@ LARGEST_PADDED = 512  # the tile of padded variants, unless it is given or the i
 
 
 def main(arguments=None):
+    parallel.join()
     given = vars(parser().parse_args(arguments))
     resume = given.pop("resume", None)
     begin = new_run(given) if resume is None else resumed_run(resume, given)
@@ -53,6 +55,7 @@ def main(arguments=None):
             f"U-Net ({session.options['variant']}): {session.net.n_parameters:,} parameters, tile {tile} -> "
             f"{session.net.output_size(tile)}, device {session.net.device}; {len(session.training)} images to train "
             f"on, {len(session.held_out)} held out; results in {session.run.path}/"
+            + (f"; {ranks.size()} processes, {ranks.size() * batch} tiles a step" if ranks.size() > 1 else "")
         )
         with memory_needs.out_of_memory(session.net, tile, batch), session.run.writing():
             finished = session.train()
@@ -65,7 +68,8 @@ def new_run(given):
     """A run from its beginning: within, a `Session` whose folder holds config.json and is nobody else's."""
     # 1. The options, all of them checked before anything is read or written.
     options, loaded = new_options(given)
-    RunFolder.check_free(options["out"])
+    folder = run_folder()
+    folder.check_free(options["out"])
     # 2. The data: what they look like is printed, and the last images are held out.
     dataset, training, held_out, prints = read_data(options)
     follow_images(options, given, dataset, loaded)
@@ -77,11 +81,11 @@ def new_run(given):
     # 4. --minutes: how many steps that is. Timing them has changed the network, so it is made again.
     if options["minutes"]:
         with memory_needs.out_of_memory(net, options["tile"], options["batch"]):
-            options["steps"] = steps_in(60 * options["minutes"], net, training, held_out, options)
+            options["steps"] = ranks.from_first(steps_in(60 * options["minutes"], net, training, held_out, options))
         net = new_network(options, dataset, training, loaded)
     optimizer = make_optimizer(recipe_of(options), net.parameters)
     # 5. The folder.
-    with RunFolder(options["out"]).reserved() as run:
+    with folder(options["out"]).reserved() as run:
         run.create(configuration(options, net, dataset, prints))
         progress = {"step": 0, "best": -1.0}
         yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
@@ -91,7 +95,7 @@ def new_run(given):
 def resumed_run(path, given):
     """The run in the folder `path`, where its newest checkpoint stands: within, a `Session` that goes on from there."""
     # 1. The options of the run, and those that may change.
-    run, config = RunFolder.reopen(path, OF_TRAINING)
+    run, config = run_folder().reopen(path, OF_TRAINING)
     refused = [name for name in given if name not in CHANGEABLE_ON_RESUME]
     if refused:
         raise InputError(
@@ -129,6 +133,11 @@ def resumed_run(path, given):
         yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
 
 
+def run_folder():
+    """The class of this process's folder: where several train together, rank 0 alone writes."""
+    return RunFolder if ranks.rank() == 0 else Follower
+
+
 def new_options(given):
     """(options, the network of --load or None): defaults, what that file decides, and what was given.
 
@@ -152,6 +161,11 @@ def new_options(given):
     if "tile" not in given and VARIANTS[options["variant"]].padding:
         options["tile"] = LARGEST_PADDED
     check(options)
+    if ranks.size() > 1 and options["loss"] != "cross-entropy":
+        raise InputError(
+            f"--loss {options['loss']}: Dice of a big batch is no mean over {ranks.size()} processes; "
+            f"give --loss cross-entropy, or start one process"
+        )
     return options, loaded
 
 
@@ -211,7 +225,7 @@ def prepare(options, net, training):
     cli.set_tf32(options["tf32"], options["device"], net.device)
     if options["tile"] == "auto":
         longest = max(max(sample.labels.shape) for sample in training.samples)
-        options["tile"] = memory_needs.tile_for_training(net, longest, options["batch"])
+        options["tile"] = ranks.from_first(memory_needs.tile_for_training(net, longest, options["batch"]))
     memory_needs.check_training(net, options["tile"], options["batch"])
 
 

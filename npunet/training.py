@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npunet import augmentation, loss, optimizers
+from npunet import augmentation, loss, optimizers, parallel
 from npunet.gpu import augmentation as gpu_augmentation
 from npunet.gpu import cuda
+from npunet.machine import ranks
 from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.machine.threads import can_start_threads
 from npunet.weight_map import border_reach
@@ -119,11 +120,15 @@ def moved(sample, device):
 
 
 def draw_batch(samples, recipe, output, step, settings):
-    """The tiles of one step: images (N, tile, tile, C) float32, labels (N, output, output), weights alike."""
-    rng = np.random.default_rng([recipe.seed, step])
-    tiles = [
-        draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings) for _ in range(recipe.batch)
-    ]
+    """The tiles of one step: images (N, tile, tile, C) float32, labels (N, output, output), weights alike.
+
+    Tile i of step s is drawn from (seed, s, i). Of several ranks, each draws its own N of the big batch.
+    """
+    first = ranks.rank() * recipe.batch
+    tiles = []
+    for i in range(first, first + recipe.batch):
+        rng = np.random.default_rng([recipe.seed, step, i])
+        tiles.append(draw_tile(samples[rng.integers(len(samples))], recipe.tile, output, rng, settings))
     return tuple(array_module(parts[0]).stack(parts) for parts in zip(*tiles))
 
 
@@ -180,6 +185,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
     logits = net.forward(images, train=True)
     energy, dlogits = energy_of(loss, logits, labels, weights)
     net.backward(dlogits, need_dx=False)
+    energy = parallel.average(net.parameters, energy)  # of all ranks, where several processes train together
     report = optimizer.step(energy, clip)
     if not wait:
         return report

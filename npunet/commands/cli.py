@@ -3,13 +3,17 @@
 import argparse
 import signal
 import sys
+import time
+import traceback
 
 from tqdm import tqdm
 
 from npunet.errors import InputError
 from npunet.gpu.cublas import use_tf32
+from npunet.machine import ranks
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
+LET_RANK_0_SPEAK = 2.0  # seconds
 LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"
 
@@ -23,12 +27,16 @@ def run(main):
     try:
         main()
     except InputError as error:
-        sys.exit(_fail(f"error: {error}", 2))
+        _end(f"error: {error}", 2)
     except OSError as error:  # a name that is too long, links in a circle, a disk that fails
         named = f"{error.filename}: " if error.filename else ""
-        sys.exit(_fail(f"error: {named}{error.strerror or error}", 2))
+        _end(f"error: {named}{error.strerror or error}", 2)
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", 130))
+        _end("interrupted", 130)
+    except Exception:
+        if ranks.size() > 1:  # or the others would wait for this one for ever
+            _end(traceback.format_exc(), 1)
+        raise
 
 
 def signal_of_imports_ends():
@@ -40,9 +48,12 @@ def signal_of_imports_ends():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _fail(line, status):
+def _end(line, status):
+    """Print ``line`` and end this process; of several ranks one prints, and all end."""
+    if ranks.rank() > 0:
+        time.sleep(LET_RANK_0_SPEAK)  # it has met the same error, as a rule, and ends all with one line
     print(line, file=sys.stderr, flush=True)
-    return status
+    ranks.abort(status)
 
 
 def progress_bar(**options):

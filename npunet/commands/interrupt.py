@@ -7,6 +7,7 @@ import threading
 from tqdm import tqdm
 
 from npunet.commands.cli import progress_bar
+from npunet.machine import ranks
 
 
 class Interruptible:
@@ -25,7 +26,8 @@ class Interruptible:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self.request_stop)
         form = "{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}"
-        self.bar = progress_bar(total=total, initial=done, unit="step", mininterval=0.5, bar_format=form)
+        only_first = dict(disable=ranks.rank() > 0)  # of several processes that train together
+        self.bar = progress_bar(total=total, initial=done, unit="step", mininterval=0.5, bar_format=form, **only_first)
 
     def stop_listening(self):
         """Close the bar, and give the signals back to whoever had them."""
@@ -38,4 +40,5 @@ class Interruptible:
         if self.stop_requested:  # the second time: now
             raise KeyboardInterrupt
         self.stop_requested = True
-        tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)
+        if ranks.rank() == 0:
+            tqdm.write("stopping after this step; once more to stop at once", file=sys.stderr)

@@ -14,6 +14,7 @@ from npunet.commands.train_options import augmentation_settings, recipe_of
 from npunet.errors import InputError
 from npunet.files import checkpoint
 from npunet.files.whole_file import finite
+from npunet.machine import ranks
 from npunet.machine.backend import peak_memory, steps_ahead
 from npunet.training import (
     NotFinite,
@@ -84,14 +85,17 @@ class Session(Interruptible):
                 start = time.perf_counter()
             self.optimizer.learning_rate = self.plateau.factor * learning_rate(recipe, step)
             self.unread.append((step + 1, self.optimizer.learning_rate, self.step(step, batch)))
+            self.stop_requested = ranks.any_of(self.stop_requested)
             due = (step + 1) % every == 0 or step + 1 == recipe.steps
             if len(self.unread) == read_every or due or self.stop_requested:
                 self.read(start)
             if self.stop_requested and not self.unread:  # not if it was requested just now
                 break
             if due:
-                self.evaluate()
-                if self.has_stood_still():
+                if ranks.rank() == 0:
+                    self.evaluate()
+                self.progress, self.plateau = ranks.from_first((self.progress, self.plateau))
+                if ranks.from_first(self.has_stood_still()):
                     break
 
     def step(self, step, batch):

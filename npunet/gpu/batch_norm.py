@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from npunet.gpu.cuda import CudaFile
 from npunet.gpu.kernels import BLOCKS, add_up
+from npunet.machine import ranks
 from npunet.machine.backend import array_module
 from npunet.machine.shapes import check_gradient
 
@@ -30,6 +31,8 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     x = xp.ascontiguousarray(x)
     if mean is None:
         mean, variance = moments(x)
+        overall = ranks.mean(mean)
+        mean, variance = overall, ranks.mean(variance + (mean - overall) ** 2)
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     y = normalise(x, factor, shift - factor * mean, relu)
     return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)
@@ -44,11 +47,13 @@ def batch_norm_backward(dy, ctx):
     dshift, dscale = gradient_sums(dy, x, y, mean)
     inverse = 1 / xp.sqrt(variance + eps)  # r
     dscale = dscale * inverse
+    own = dscale.astype(x.dtype), dshift.astype(x.dtype)
+    dscale, dshift = ranks.mean(dscale), ranks.mean(dshift)
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
     dx = normalise_backward(dy, x, y, factor_g, factor_x, offset)
-    return dx, dscale.astype(x.dtype), dshift.astype(x.dtype)
+    return dx, *own
 
 
 def moments(x):

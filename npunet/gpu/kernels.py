@@ -9,7 +9,7 @@ import numpy as np
 
 from npunet.gpu.cuda import CudaFile
 from npunet.machine.backend import array_module
-from npunet.machine.philox import Mask
+from npunet.machine.philox import NUMBERS, Mask
 from npunet.machine.shapes import check_gradient
 
 BIAS_RELU, MAX_POOLING, DROPOUT = CudaFile("bias_relu"), CudaFile("max_pooling"), CudaFile("dropout")
@@ -103,7 +103,7 @@ def max_pool2d_backward(dy, ctx, dskip=None):
 
 def dropout(x, rate, rng):
     """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
-    mask = Mask.drawn(rate, rng)
+    mask = Mask.drawn(rate, rng, x.size)
     return dropout_backward(x, mask), mask
 
 
@@ -112,5 +112,7 @@ def dropout_backward(dy, ctx):
     xp = array_module(dy)
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty(dy.shape, dtype=dy.dtype)
-    DROPOUT.launch("dropout", -(-dy.size // 8), dy, dx, dy.size, np.uint64(ctx.key), ctx.threshold, 1 / (1 - ctx.rate))
+    blocks = -(-(ctx.start % NUMBERS + dy.size) // NUMBERS)
+    first = np.uint64(ctx.start)
+    DROPOUT.launch("dropout", blocks, dy, dx, dy.size, first, np.uint64(ctx.key), ctx.threshold, 1 / (1 - ctx.rate))
     return dx

@@ -10,17 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npunet.machine import ranks
+
+NUMBERS = 8  # of 32 bits in a block of Philox4x64
+
 
 class Mask(NamedTuple):
     """All that a mask depends on besides the shape."""
 
     key: int  # 0 .. 2^64 - 1
     rate: float
+    start: int = 0  # the number of its first element
 
     @classmethod
-    def drawn(cls, rate, rng):
-        """A mask with a key from rng, a numpy.random.Generator."""
-        return cls(int(rng.integers(2**64, dtype=np.uint64)), float(rate))
+    def drawn(cls, rate, rng, size=0):
+        """A mask of ``size`` elements with a key from rng, a numpy.random.Generator.
+
+        Where several ranks train together, it begins at this rank's place in the big batch.
+        """
+        return cls(int(rng.integers(2**64, dtype=np.uint64)), float(rate), ranks.rank() * size)
 
     @property
     def threshold(self):
@@ -29,7 +37,9 @@ class Mask(NamedTuple):
 
     def keep(self, shape):
         """The mask itself, booleans of any shape, on the host."""
-        size = prod(shape)
+        size, skipped = prod(shape), self.start % NUMBERS
+        philox = np.random.Philox(key=self.key).advance(self.start // NUMBERS)
         # of 64 bits: two numbers, the lower half first
-        words = np.random.Philox(key=self.key).random_raw(-(-size // 2))
-        return (words.astype("<u8", copy=False).view("<u4")[:size] >= self.threshold).reshape(shape)
+        words = philox.random_raw(-(-(skipped + size) // 2))
+        numbers = words.astype("<u8", copy=False).view("<u4")[skipped : skipped + size]
+        return (numbers >= self.threshold).reshape(shape)

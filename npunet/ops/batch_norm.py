@@ -25,7 +25,7 @@ because normalisation undoes both. Hence dx sums to 0 over the pixels, and so do
 
 from typing import NamedTuple
 
-from npunet.machine import memory
+from npunet.machine import memory, ranks
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band, sum_over_bands
 from npunet.machine.shapes import check_gradient
@@ -79,7 +79,7 @@ def batch_norm(
     xp = array_module(x)
     n, height, width, channels = x.shape
     if mean is None or variance is None:
-        mean, variance = _moments(x)
+        mean, variance = of_all_ranks(*_moments(x))
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
     y = memory.empty(x.shape, x.dtype, xp)
@@ -102,11 +102,19 @@ def batch_norm_backward(dy: Array, ctx: BatchNormContext) -> tuple[Array, Array,
     dshift, dscale, g = _gradient_sums(dy, x, y, mean)
     pixels, inverse = x.size // x.shape[3], 1 / array_module(dy).sqrt(variance + eps)
     dscale = dscale * inverse
+    own = dscale.astype(x.dtype), dshift.astype(x.dtype)
+    dscale, dshift = ranks.mean(dscale), ranks.mean(dshift)  # m and v depend on the pixels of all ranks
     # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
-    return _sum_of_lines(g, x, factor_g, factor_x, offset), dscale.astype(x.dtype), dshift.astype(x.dtype)
+    return _sum_of_lines(g, x, factor_g, factor_x, offset), *own
+
+
+def of_all_ranks(mean, variance):
+    """Mean and variance (C,) over the pixels of all ranks, of which each has equally many; its own when alone."""
+    overall = ranks.mean(mean)
+    return overall, ranks.mean(variance + (mean - overall) ** 2)
 
 
 def _gradient_sums(dy, x, y, mean):

@@ -28,7 +28,7 @@ def dropout_definition(x: Array, keep: Array, rate: float) -> Array:
 
 def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Mask]:
     """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
-    mask = Mask.drawn(rate, rng)
+    mask = Mask.drawn(rate, rng, x.size)
     return dropout_backward(x, mask), mask
 
 

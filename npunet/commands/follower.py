@@ -1,0 +1,34 @@
+"""The run folder as seen by ranks other than 0, where several processes train together: rank 0 alone writes."""
+
+import contextlib
+
+from npunet.commands.run_folder import RunFolder
+from npunet.files import schema
+
+
+class Follower(RunFolder):
+    """Reads what a run needs to go on, and writes nothing. `records` stays in memory."""
+
+    @contextlib.contextmanager
+    def reserved(self):
+        yield self  # rank 0 has the lock
+
+    def create(self, config):
+        pass
+
+    @classmethod
+    def check_free(cls, path):
+        pass
+
+    def go_on_from(self, step):
+        records, _ = schema.read_lines(self.metrics, self.record_shape)
+        self.records = [record for record in records if record["step"] <= step]
+
+    def record(self, **values):
+        self.records.append(values)
+
+    def save_network(self, name, net, optimizer, progress):
+        pass
+
+    def draw(self, loss, samples=None, probabilities=None):
+        pass

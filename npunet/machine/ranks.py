@@ -1,0 +1,91 @@
+"""The processes that train one network together, as seen from one of them: its rank, how many there are, and sums.
+
+A process is alone unless `use` has said otherwise; then rank is 0, size is 1, and every function here gives back
+what it got. npunet.parallel has the engines that carry numbers between processes, and says what
+data-parallel training is.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from npunet.machine.backend import Array, array_module, to_cpu
+
+
+class Group(Protocol):
+    """What an engine offers; npunet/parallel has them."""
+
+    rank: int  # of this process, 0 .. size - 1
+    size: int
+
+    def sum_(self, array) -> None:
+        """array, a contiguous NumPy array, becomes the sum of the arrays of all ranks: the same bits on each."""
+
+    def from_first(self, thing):
+        """What rank 0 handed in, on every rank; thing can be pickled."""
+
+    def abort(self, status: int) -> None:
+        """End all processes."""
+
+
+class Alone:
+    """The only process."""
+
+    rank, size = 0, 1
+
+    def sum_(self, array) -> None:
+        pass
+
+    def from_first(self, thing):
+        return thing
+
+    def abort(self, status: int) -> None:
+        raise SystemExit(status)
+
+
+_group: Group = Alone()
+
+
+def use(group: Group) -> None:
+    """From now on this process is one of ``group``."""
+    global _group
+    _group = group
+
+
+def rank() -> int:
+    return _group.rank
+
+
+def size() -> int:
+    return _group.size
+
+
+def total(array: Array) -> Array:
+    """The sum of the arrays of all ranks, on the device where ``array`` is; ``array`` itself when alone."""
+    if _group.size == 1:
+        return array
+    there = to_cpu(array).copy()  # contiguous; from a GPU it comes over the host
+    _group.sum_(there)
+    return array_module(array).asarray(there)
+
+
+def mean(array: Array) -> Array:
+    """`total` divided by the number of ranks."""
+    return array if _group.size == 1 else total(array) / _group.size
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is true on some rank. Every rank must ask."""
+    if _group.size == 1:
+        return flag
+    return bool(total(np.array([float(flag)]))[0])
+
+
+def from_first(thing):
+    """What rank 0 handed in, on every rank. Every rank must ask."""
+    return _group.from_first(thing)
+
+
+def abort(status: int) -> None:
+    """End all ranks with this exit status; when alone, this process."""
+    _group.abort(status)
