@@ -24,7 +24,7 @@ from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
 
-CHANGEABLE_ON_RESUME = ("data", "steps", "device", "threads", "evaluate_every", "recompute", "tf32")
+CHANGEABLE_ON_RESUME = ("data", "steps", "batch", "device", "threads", "evaluate_every", "recompute", "tf32")
 DEFAULTS = dict(
     data="synthetic",
     out="runs/unet",

@@ -6,8 +6,8 @@ pieces. In n - 1 rounds every rank sends one piece to the right and adds the pie
     round k: rank r sends piece r - k and receives piece r - k - 1                           (indices modulo n)
 
 After that rank r holds the finished sum of piece r + 1. In n - 1 more rounds the finished pieces go round once, and
-each rank puts what comes in the place of its own. Every piece is summed once, in one order, so all ranks end with the same
-bits. A rank sends 2 (n - 1) / n times the array, hardly more with many ranks than with few: that is the point of it.
+each rank puts what comes in the place of its own. Every piece is summed once, in one order, so all ranks end with the
+same bits. A rank sends 2 (n - 1) / n times the array, hardly more with many ranks than with few: that is the point.
 
 This is the definition. Between real machines an engine of others does it better; see mpi.py.
 """
