@@ -95,7 +95,7 @@ class Session(Interruptible):
                 if ranks.rank() == 0:
                     self.evaluate()
                 self.progress, self.plateau = ranks.from_first((self.progress, self.plateau))
-                if ranks.from_first(self.has_stood_still()):
+                if ranks.from_first(ranks.rank() == 0 and self.has_stood_still()):
                     break
 
     def step(self, step, batch):
@@ -164,7 +164,7 @@ class Session(Interruptible):
 
     def choose_cuttings(self):
         """Choose on training images how cells are cut, for both networks, and write it into their files."""
-        for name in ("newest.npz", "best.npz") if self.tuning else ():
+        for name in ("newest.npz", "best.npz") if self.tuning and ranks.rank() == 0 else ():
             if (self.run.path / name).exists():
                 tile = evaluation_tile(self.net, self.recipe.tile)
                 cutting, score = keep_cutting(self.run.path / name, self.tuning, tile, self.net.device)
