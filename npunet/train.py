@@ -14,8 +14,8 @@ from pathlib import Path
 from npunet import datasets, geometry, parallel
 from npunet.commands import cli, memory_needs, ranges, scaling
 from npunet.commands.choose_cutting import first_cutting, tuning_samples
-from npunet.commands.follower import Follower
-from npunet.commands.run_folder import OF_TRAINING, RunFolder
+from npunet.commands.follower import folder_class
+from npunet.commands.run_folder import OF_TRAINING
 from npunet.commands.scoring import evaluate
 from npunet.commands.session import Session, evaluation_tile
 from npunet.commands.starting_weights import new_network
@@ -68,7 +68,7 @@ def new_run(given):
     """A run from its beginning: within, a `Session` whose folder holds config.json and is nobody else's."""
     # 1. The options, all of them checked before anything is read or written.
     options, loaded = new_options(given)
-    folder = run_folder()
+    folder = folder_class()
     folder.check_free(options["out"])
     # 2. The data: what they look like is printed, and the last images are held out.
     dataset, training, held_out, prints = read_data(options)
@@ -95,7 +95,7 @@ def new_run(given):
 def resumed_run(path, given):
     """The run in the folder `path`, where its newest checkpoint stands: within, a `Session` that goes on from there."""
     # 1. The options of the run, and those that may change.
-    run, config = run_folder().reopen(path, OF_TRAINING)
+    run, config = folder_class().reopen(path, OF_TRAINING)
     refused = [name for name in given if name not in CHANGEABLE_ON_RESUME]
     if refused:
         raise InputError(
@@ -133,11 +133,6 @@ def resumed_run(path, given):
         yield Session(run, net, optimizer, training, held_out, options, progress, tuning_of(dataset, held_out))
 
 
-def run_folder():
-    """The class of this process's folder: where several train together, rank 0 alone writes."""
-    return RunFolder if ranks.rank() == 0 else Follower
-
-
 def new_options(given):
     """(options, the network of --load or None): defaults, what that file decides, and what was given.
 
@@ -161,11 +156,7 @@ def new_options(given):
     if "tile" not in given and VARIANTS[options["variant"]].padding:
         options["tile"] = LARGEST_PADDED
     check(options)
-    if ranks.size() > 1 and options["loss"] != "cross-entropy":
-        raise InputError(
-            f"--loss {options['loss']}: Dice of a big batch is no mean over {ranks.size()} processes; "
-            f"give --loss cross-entropy, or start one process"
-        )
+    parallel.check_loss(options["loss"])
     return options, loaded
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 from npunet.commands.run_folder import RunFolder
 from npunet.files import schema
+from npunet.machine import ranks
 
 
 class Follower(RunFolder):
@@ -32,3 +33,8 @@ class Follower(RunFolder):
 
     def draw(self, loss, samples=None, probabilities=None):
         pass
+
+
+def folder_class():
+    """The class of this process's run folder: where several train together, rank 0 alone writes."""
+    return RunFolder if ranks.rank() == 0 else Follower

@@ -22,6 +22,6 @@ The engines that carry the numbers, behind one small interface (`machine.ranks.G
 """
 
 from npunet.parallel.gradients import average
-from npunet.parallel.start import join
+from npunet.parallel.start import check_loss, join
 
-__all__ = ["average", "join"]
+__all__ = ["average", "check_loss", "join"]

@@ -39,3 +39,12 @@ def processes() -> int:
     if "SLURM_STEP_ID" not in os.environ:  # a batch script itself is one process, whatever it may start
         counts = (os.environ.get(name, "") for name in COUNTS if not name.startswith("SLURM"))
     return max((int(count) for count in counts if count.isdecimal()), default=1) or 1
+
+
+def check_loss(kind: str) -> None:
+    """Raises InputError if the loss of a big batch is no mean over its parts and several processes train."""
+    if ranks.size() > 1 and kind != "cross-entropy":
+        raise InputError(
+            f"--loss {kind}: Dice of a big batch is no mean over {ranks.size()} processes; "
+            f"give --loss cross-entropy, or start one process"
+        )
