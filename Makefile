@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test site build exercises lint types clean
+.PHONY: train test torture site build exercises lint types clean
 
 train: $(VENV)/.ready
 	@rm -rf runs/first
@@ -11,6 +11,10 @@ train: $(VENV)/.ready
 
 test: lint
 	$(RUN) -m pytest
+
+# Kills, damaged files, two runs in one folder; hours. TORTURE="--kills 5 --files 100" for a short one.
+torture: $(VENV)/.ready
+	$(RUN) tests/torture.py $(TORTURE)
 
 # The site: build/site/index.html opens without a server. Two minutes, MathJax and JupyterLite from PyPI included.
 site: $(VENV)/.site-ready

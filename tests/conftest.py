@@ -76,3 +76,13 @@ def emulated(gpu):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20150518)  # the day of the paper's arXiv version
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Skips for want of a GPU are reported from one place, so that the summary has one line for all of them."""
+    report = yield
+    reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if reason and reason.removeprefix("Skipped: ") == gpu_problem_once():
+        report.longrepr = (__file__, 1, reason)
+    return report

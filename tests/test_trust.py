@@ -1,0 +1,265 @@
+"""Nothing silently wrong: files that lie, folders in use, data that changed, weights of another kind."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from npunet import InputError, UNet, evaluate, train
+from npunet.commands.run_folder import RunFolder
+from npunet.datasets import synthetic
+from npunet.files import checkpoint, images, schema, whole_file
+
+SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 1 --steps 2 --evaluate-every 1 --threads 1".split()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four sections as images and masks."""
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for number, sample in enumerate(synthetic(n_sections=4, size=48, seed=2).samples):
+        images.write_image(tmp_path / "data" / "images" / f"{number}.png", sample.image)
+        images.write_mask(tmp_path / "data" / "masks" / f"{number}.png", sample.labels)
+    return tmp_path
+
+
+def run(folder, *more, out="run"):
+    train.main(["--data", str(folder / "data"), "--out", str(folder / out), *SMALL, *map(str, more)])
+
+
+def png(path, width, height, rows):
+    """An 8-bit grey PNG that declares `height` rows and holds `rows`."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes((width + 1) * rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    return path
+
+
+def test_pngs_without_all_their_rows_or_with_too_many_declared(tmp_path):
+    assert images.read_image(png(tmp_path / "whole.png", 100, 64, 64))[0].shape == (64, 100, 1)
+    with pytest.raises(InputError, match=r"holds 4,040 of 6,464 bytes of pixels; rows are missing"):
+        images.read_image(png(tmp_path / "rows.png", 100, 64, 40))
+    began = time.perf_counter()
+    with pytest.raises(InputError, match=r"declares 3,600,060,000 bytes of pixels in a file of"):
+        images.read_image(png(tmp_path / "bomb.png", 60000, 60000, 1))
+    assert time.perf_counter() - began < 5
+
+
+def test_tiffs_with_missing_tiles_or_complex_numbers(tmp_path):
+    pixels = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    tifffile.imwrite(tmp_path / "tiled.tif", pixels, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "tiled.tif", mode="r+") as tiff:
+        counts = list(tiff.pages[0].databytecounts)
+        tiff.pages[0].tags["TileByteCounts"].overwrite([*counts[:16], *[0] * 8])
+    with pytest.raises(InputError, match="8 of 24 tiles or strips are missing"):
+        images.read_image(tmp_path / "tiled.tif")
+    tifffile.imwrite(tmp_path / "complex.tif", pixels.astype(np.complex64))
+    with pytest.raises(InputError, match="complex numbers"):
+        images.read_image(tmp_path / "complex.tif")
+
+
+def test_a_jpeg_is_turned_as_its_camera_says(tmp_path):
+    picture = Image.fromarray(np.tile(np.linspace(0, 255, 40).astype(np.uint8), (20, 1)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    (found,) = images.read_image(tmp_path / "turned.jpg")
+    assert found.shape == (40, 20, 1) and found[0].mean() < 0.1 < 0.9 < found[-1].mean()
+
+
+def test_pipes_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="no regular file"):
+        UNet.load(tmp_path / "pipe.npz")
+    with pytest.raises(InputError, match="no regular file"):
+        images.read_image(tmp_path / "pipe.png")
+
+
+def test_checkpoints_that_lie(tmp_path):
+    net = UNet(base_channels=2, depth=1)
+    entries, path = checkpoint.network_entries(net), tmp_path / "net.npz"
+    for change, words in (
+        ({"parameter/output.bias": np.array([np.nan, 0], np.float32)}, "output.bias holds values that are not finite"),
+        ({"header": {"network": net.config | {"base_channels": 3000}}}, "describes a network of at least"),
+        ({"header": {"network": net.config, "mask_values": ["a", 1]}}, "mask_values are"),
+        ({"parameter/output.bias": np.array(["a", "b"])}, "no array of numbers"),
+    ):
+        checkpoint.save(path, entries | change)
+        with pytest.raises(InputError, match=words) as error:
+            UNet.load(path)
+        assert "\n" not in str(error.value)
+
+
+def test_shapes_of_json():
+    shape = {"step": schema.STEP, "names?": [str], "rate?": (schema.Number(0, 1), None)}
+    for value in ({"step": 3}, {"step": 0, "names": ["a"], "rate": None, "more": 1}):
+        assert schema.problem(value, shape) is None
+    for value, words in (
+        ([1], "expected an object"),
+        ({}, "has no 'step'"),
+        ({"step": True}, "step is true"),
+        ({"step": 1.5}, "a whole number"),
+        ({"step": 1, "names": ["a", 2]}, "names[1] is 2"),
+        ({"step": 1, "rate": float("nan")}, "rate is NaN"),
+    ):
+        assert words in schema.problem(value, shape)
+
+
+def test_damaged_lines_of_a_log_are_left_out_and_said(folder, capsys):
+    run(folder)
+    log = folder / "run" / "metrics.jsonl"
+    log.write_bytes(b"\xff\n[1]\n" + log.read_bytes() + b'{"step": "x"}\n{"st')
+    train.main(["--resume", str(folder / "run"), "--steps", "3"])
+    assert "4 damaged lines left out" in capsys.readouterr().err
+    assert max(json.loads(line)["step"] for line in log.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("name, value", [("steps", "many"), ("variant", "vnet"), ("grey", [1]), ("colour", 1)])
+def test_a_damaged_configuration_is_one_line(folder, name, value):
+    run(folder)
+    path = folder / "run" / "config.json"
+    config = json.loads(path.read_text())
+    config["options"][name] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError) as error:
+        train.main(["--resume", str(folder / "run")])
+    assert "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(folder):
+    with RunFolder(folder / "run").reserved():
+        with pytest.raises(InputError, match="another run is at work in this folder"):
+            run(folder)
+    run(folder)
+
+
+def test_what_killed_runs_left_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine, gone = (tmp_path / f".loss.{whole_file._MACHINE}-{n}-0.part.png" for n in (os.getpid(), dead.pid))
+    other = tmp_path / ".notes.part.png"
+    for path in (mine, gone, other):
+        path.write_text("half")
+    with RunFolder(tmp_path).reserved():
+        assert mine.exists() and other.exists() and not gone.exists()
+
+
+def test_a_resumed_run_has_the_same_images_and_masks(folder):
+    run(folder)
+    sample = synthetic(n_sections=4, size=48, seed=2).samples[1]
+    images.write_image(folder / "data" / "images" / "1.png", 1 - sample.image)
+    with pytest.raises(InputError, match=r"1 or its mask has changed since this run began"):
+        train.main(["--resume", str(folder / "run"), "--steps", "3"])
+
+
+def test_other_threads_are_said(folder, capsys):
+    run(folder)
+    train.main(["--resume", str(folder / "run"), "--steps", "3", "--threads", "2"])
+    assert "began on 1 threads and goes on with 2" in capsys.readouterr().err
+
+
+def test_a_finished_run_says_so(folder, capsys):
+    run(folder)
+    train.main(["--resume", str(folder / "run")])
+    assert "is done: all 2 steps; --steps N with a larger N goes on" in capsys.readouterr().out
+
+
+def test_held_out_images_are_known_by_content(folder, capsys):
+    run(folder)
+    other = shutil.copytree(folder / "data", folder / "other")
+    for kind in ("images", "masks"):
+        (other / kind / "3.png").rename(other / kind / "x.png")
+        shutil.copy(other / kind / "0.png", other / kind / "3.png")
+    model = str(folder / "run" / "best.npz")
+    evaluate.main(["--model", model, "--data", str(other)])
+    assert "1 of 5 images, those held out in training" in capsys.readouterr().out
+    for kind in ("images", "masks"):
+        (other / kind / "x.png").unlink()
+    evaluate.main(["--model", model, "--data", str(other)])
+    assert "all 4 images, 4 of them trained on" in capsys.readouterr().out
+
+
+def test_weights_for_other_channels_and_classes_are_taken_over_in_part(folder, capsys):
+    net = UNet(3, 3, 2, 1, seed=9)
+    net.save(folder / "given.npz")
+    run(folder, "--load", folder / "given.npz", "--learning-rate", "1e-30")
+    said = capsys.readouterr().out
+    assert "the model is for RGB images, your images are grey images; the first layer begins anew" in said
+    assert "the model tells 3 classes apart, your masks hold 2; the last layer begins anew" in said
+    found = UNet.load(folder / "run" / "newest.npz").parameters
+    for name, parameter in net.parameters.items():
+        if found[name].value.shape == parameter.value.shape:
+            np.testing.assert_allclose(found[name].value, parameter.value, atol=1e-20)
+    with pytest.raises(InputError, match="--base-channels 4 beside --load .*given.npz, whose network has 2"):
+        run(folder, "--load", folder / "given.npz", "--base-channels", "4", out="other")
+
+
+def test_held_out_has_one_pair_of_limits(folder):
+    for number in (0, 4):
+        with pytest.raises(InputError, match=r"--held-out is \d.*expected (at least 1|1 to 3)"):
+            run(folder, "--held-out", number)
+
+
+def test_numbers_beyond_any_machine_are_refused_at_once(folder):
+    began = time.perf_counter()
+    for name in ("tile", "depth", "base-channels", "classes", "threads", "batch", "steps"):
+        with pytest.raises(InputError, match=f"^--{name} is 1000000000000000; expected"):
+            run(folder, f"--{name}", "1000000000000000")
+    with pytest.raises(InputError, match="^--grey is 1e"):
+        run(folder, "--grey", "1e308")
+    assert time.perf_counter() - began < 5
+
+
+def test_names_that_figures_and_systems_do_not_like(folder):
+    for kind in ("images", "masks"):
+        (folder / "data" / kind / "3.png").rename(folder / "data" / kind / "z$\\frac$.png")
+    run(folder)
+    command = [sys.executable, "-m", "npunet.train", "--data", str(folder / "data"), "--out", "x" * 300, *SMALL]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "too long" in result.stderr
+    with pytest.raises(InputError, match="--out is empty"):
+        train.main(["--data", str(folder / "data"), "--out", "", *SMALL])
+
+
+@pytest.mark.parametrize(
+    "words, ends",
+    [(["python", "-m", "npunet.train"], 130), (["python", "/bin/npunet", "train"], 130), (["python", "mine.py"], 1)],
+)
+def test_ctrl_c_while_a_command_is_imported_is_one_line(words, ends):
+    """The package has begun to load; a program of somebody else keeps its own way of ending."""
+    program = (
+        f"import os, signal, sys, time; signal.signal(2, signal.default_int_handler); sys.orig_argv = {words!r}\n"
+        "import npunet\n"
+        "try:\n"
+        "    os.kill(os.getpid(), 2); time.sleep(5)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(1)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (ends, "interrupted\n" if ends == 130 else "")
+
+
+def test_a_command_that_has_begun_takes_ctrl_c_back():
+    program = (
+        "import os, signal, sys, time; signal.signal(2, signal.default_int_handler)\n"
+        "sys.orig_argv = ['python', '-m', 'npunet.train']\n"
+        "from npunet.commands import cli\n"
+        "cli.run(lambda: (os.kill(os.getpid(), 2), time.sleep(5)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
