@@ -26,9 +26,9 @@ from npunet.files.calibration import Calibration
 from npunet.files.whole_file import written_whole
 from npunet.instances import measurements
 from npunet.instances.outlines import borders, outline
-from npunet.instances.strips import strips
+from npunet.instances.strips import STRIP_PIXELS, strips
 
-LARGEST_OVERLAY = 4096  # pixels of its longer side; larger pages are drawn smaller, every second or third pixel
+LARGEST_OVERLAY = 3072  # pixels of its longer side; larger pages are drawn smaller, every second or third pixel
 TABLE = "cells.csv"  # of all pictures of one call
 
 
@@ -125,16 +125,25 @@ def write_overlay(path: Path, stack, cells: np.ndarray) -> None:
 def overlay(stack, page: int, numbers: np.ndarray) -> np.ndarray:
     """One page (h, w, 3) uint8; large ones are thinned out to LARGEST_OVERLAY pixels."""
     step = -(-max(numbers.shape) // LARGEST_OVERLAY)
-    numbers = np.asarray(numbers[::step, ::step])
-    picture = np.empty((*numbers.shape, 3), np.float32)
-    for strip in strips(numbers.shape):
-        top, height = strip.start * step, min((strip.stop - strip.start) * step, stack.shape[1] - strip.start * step)
-        part = stack.window(page, top, 0, height, stack.shape[2])[::step, ::step]
-        picture[strip] = part if part.shape[2] == 3 else part[..., :1]
-    picture = np.clip(picture / max(float(np.quantile(picture[:: 1 + len(picture) // 512], 0.998)), 1e-3), 0, 1)
+    height, width = numbers.shape
+    numbers = np.ascontiguousarray(numbers[::step, ::step])
+    picture = np.empty((*numbers.shape, 3), np.uint8)
+    brightest = brightness(stack, page)
+    for strip in strips(numbers.shape, max(1, STRIP_PIXELS // (step * width))):
+        top = strip.start * step
+        part = stack.window(page, top, 0, min((strip.stop - strip.start) * step, height - top), width)[::step, ::step]
+        grey = part if part.shape[2] == 3 else part[..., :1]
+        picture[strip] = np.round(255 * np.clip(grey / brightest, 0, 1))
     edge = borders(numbers)
-    picture[edge] = colours(numbers[edge])
-    return np.round(picture * 255).astype(np.uint8)
+    picture[edge] = np.round(255 * colours(numbers[edge]))
+    return picture
+
+
+def brightness(stack, page: int) -> float:
+    """The value below which 99.8 % of a page lie, by 512 of its rows at most: it is shown white."""
+    height, width = stack.shape[1:3]
+    rows = [stack.window(page, row, 0, 1, width) for row in range(0, height, 1 + height // 512)]
+    return max(float(np.quantile(np.concatenate(rows), 0.998)), 1e-3)
 
 
 def colours(numbers: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy import ndimage, sparse
 
 from npunet.instances.watershed import LEVELS, flood, levels
 
-STRIP_PIXELS = 2**21  # of a strip, unless one row has more
+STRIP_PIXELS = 2**19  # of a strip, unless one row has more
 SEED = LEVELS + 1  # rank of a pixel above all levels
 
 
@@ -74,12 +74,13 @@ def cut_ranks(ranks: np.ndarray, cells: np.ndarray, min_size: int = 0, rows: int
     seeds = np.bincount(core_parent[large], minlength=len(sizes))  # of each component
     kept = sizes >= max(1, min_size)
     kept[0] = False
+    lookup = (kept * np.arange(len(sizes)))[group].astype(np.int32)
     for strip in strips(cells.shape, rows):
-        cells[strip] = (kept * np.arange(len(sizes)))[group][cells[strip]]
+        cells[strip] = lookup[cells[strip]]
     total = len(sizes) - 1
     for number, box in _merged_boxes(np.array(boxes), group, np.flatnonzero(kept & (seeds > 1))):
         total = _flood_component(ranks, cells, number, box, min_size, total)
-    return _number(cells, np.arange(total + 1), rows)
+    return _number(cells, np.arange(total + 1, dtype=np.int32), rows)
 
 
 def _flood_component(ranks, cells, number, box, min_size, total):
