@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lessons.build import answers, network
 from lessons.build.course import STEPS
@@ -73,6 +74,7 @@ def draw_parameters(mine, rng):
     return parameters
 
 
+@threadpool_limits.wrap(limits=1)  # the matrices are small: on a busy machine a second thread costs more than it brings
 def train(mine, parameters, data, rng):
     """The steps of gradient descent with momentum 0.99 on one tile each; returns the parameters."""
     maps = [mine["weight_map"](instances, 10.0, 5.0) for instances in data["instances"][:3]]
