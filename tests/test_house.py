@@ -5,6 +5,7 @@ import functools
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,7 @@ def test_imports_stand_at_the_top():
 def test_operations_need_numpy_scipy_and_threadpoolctl_alone():
     script = """
 import sys
+import tomllib
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
@@ -332,3 +334,13 @@ def test_a_subcommand_does_what_its_module_does():
     assert runs[0].stdout == runs[1].stdout and "conv 3x3" in runs[0].stdout
     assert [run.returncode for run in runs] == [0, 0, 2]
     assert runs[2].stderr.startswith("error: 'nonsense' is not a command; expected one of ")
+
+
+def test_every_file_of_the_package_is_packed():
+    """Kernels and headers travel with the Python files (package-data in pyproject.toml)."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    packed = {path for pattern in patterns["npunet"] for path in PACKAGE.glob(pattern)}
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path.name for path in files - packed if path.suffix != ".py"} == set()
