@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test torture site build exercises lint types clean
+.PHONY: train test torture lessons site build exercises lint types clean
 
 train: $(VENV)/.ready
 	@rm -rf runs/first
@@ -15,6 +15,11 @@ test: lint
 # Kills, damaged files, two runs in one folder; hours. TORTURE="--kills 5 --files 100" for a short one.
 torture: $(VENV)/.ready
 	$(RUN) tests/torture.py $(TORTURE)
+
+# The notebooks, in the browser.
+lessons: $(VENV)/.ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[lessons]'
+	$(RUN) -m jupyter lab lessons/
 
 # The site: build/site/index.html opens without a server. Two minutes, MathJax and JupyterLite from PyPI included.
 site: $(VENV)/.site-ready

@@ -14,12 +14,12 @@ from npunet.commands import rows as fig_1
 from npunet.unet import UNet
 
 OUTLINE, FILL, INK = "#3B5B92", "#D6E2F2", "#303030"
-COLOURS = {
-    "conv 3x3, ReLU": "#2F4E8C",
-    "copy and crop": "#A6A6A6",
-    "max-pool 2x2": "#C0392B",
-    "up-conv 2x2": "#5E9F3C",
-    "conv 1x1": "#2BA6A0",
+COLOURS = {  # told apart by red-green blind readers too
+    "conv 3x3, ReLU": "#0072B2",
+    "copy and crop": "#8C8C8C",
+    "max-pool 2x2": "#B04000",
+    "up-conv 2x2": "#00B070",
+    "conv 1x1": "#7CC8EE",
 }
 GAP = 5.2  # between boxes of a level; one unit is INCHES
 LABEL = 2.9  # room for one line of text

@@ -38,7 +38,7 @@ CONVOLUTION, POOLING, U, ENERGY = (
     "05_energy_and_weight_map",
 )
 BACK, FAST, AUGMENTATION = "06_back_propagation", "07_fast_convolution", "08_augmentation"
-TILES, MEASURES = "09_overlap_tile", "10_measures"
+TILES, MEASURES, NEEDED = "09_overlap_tile", "10_measures", "00_what_you_need"
 
 FORWARD = ("conv2d", "relu", "max_pool", "up_conv", "crop_concat")
 BACKWARD = (
@@ -50,7 +50,7 @@ BACKWARD = (
     "up_conv_gradients",
     "crop_concat_gradients",
 )
-TWO_GRADIENTS = "Two gradients, one question"
+TWO_GRADIENTS, BEND = "Two gradients, one question", "ReLU: the bend"
 MAX_POOLING, UP_CONVOLUTION = "Max-pooling: keep the largest of four", "Up-convolution: four matrix products"
 TRANSPOSED, FIRST_STEP = "Why it is called a *transposed* convolution", "6. The first weights, and the first step"
 
@@ -58,8 +58,8 @@ STEPS = [
     Step("conv2d", "convolution", CONVOLUTION, "The definition", convolution.check_conv2d),
     Step("conv2d_input_gradient", "convolution", CONVOLUTION, TWO_GRADIENTS, convolution.check_conv2d_input_gradient),
     Step("conv2d_weight_gradient", "convolution", CONVOLUTION, TWO_GRADIENTS, convolution.check_conv2d_weight_gradient),
-    Step("relu", "relu", CONVOLUTION, "The definition", going_down.check_relu),
-    Step("relu_gradient", "relu", BACK, "2. Two readers, two gradients", going_down.check_relu_gradient),
+    Step("relu", "relu", CONVOLUTION, BEND, going_down.check_relu),
+    Step("relu_gradient", "relu", CONVOLUTION, BEND, going_down.check_relu_gradient),
     Step("max_pool", "pooling", POOLING, MAX_POOLING, going_down.check_max_pool),
     Step("max_pool_gradient", "pooling", POOLING, MAX_POOLING, going_down.check_max_pool_gradient),
     Step("up_conv", "up_convolution", POOLING, UP_CONVOLUTION, going_up.check_up_conv),
@@ -77,7 +77,7 @@ STEPS = [
     Step("weight_map", "weight_map", ENERGY, "5. Eq. 2: the gaps between touching cells", borders.check_weight_map),
     Step("initial_weights", "initialization", BACK, FIRST_STEP, first_steps.check_initial_weights),
     Step("momentum_step", "momentum", BACK, FIRST_STEP, first_steps.check_momentum_step),
-    Step("adam_step", "momentum", BACK, FIRST_STEP, first_steps.check_adam_step),
+    Step("adam_step", "momentum", NEEDED, "6. Momentum and Adam", first_steps.check_adam_step),
     Step("unet_forward", "unet", U, "1. Fig. 1, drawn from the program", u.check_unet_forward, FORWARD),
     Step("unet_backward", "unet", BACK, "1. The mirror", u.check_unet_backward, BACKWARD),
     Step("displacement_field", "augmentation", AUGMENTATION, "Nine vectors", pictures.check_displacement_field),
