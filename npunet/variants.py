@@ -18,7 +18,6 @@ class Network(Protocol):
     """What tiling asks of a network; `npunet.UNet` has it all."""
 
     in_channels: int
-    n_labels: int  # classes that it tells apart
     depth: int  # poolings: tiles stand at multiples of 2^depth
     options: "Variant"
     dtype: np.dtype
@@ -27,6 +26,9 @@ class Network(Protocol):
     def forward(self, x: Array, train: bool = False) -> Array: ...
 
     def output_size(self, size: int) -> int: ...
+
+    @property
+    def n_labels(self) -> int: ...  # classes that it tells apart
 
 
 @dataclass(frozen=True)
