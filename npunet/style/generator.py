@@ -21,9 +21,9 @@ expansive path follows the enlargement and the concatenation. It has fewer param
 **The start.** A tanh that is driven far out has no gradient and does not come back. The demo begins with PyTorch's
 default weights, uniform in +-1/sqrt(fan-in): the output of each layer is weaker than its input, the first picture is an
 even grey, and every pixel can move (`initial_weights="pytorch"`). The paper's Gaussian with sqrt(2/N) keeps the
-variance from layer to layer (`initial_weights="gaussian"`). Then the last layer reaches far into the tanh, and Adam's
-first steps at the full learning rate push it to one end. With "full" colours and the Gaussian, the last layer's weights
-therefore start at a tenth of their size, and the learning rate rises over some steps (npunet.stylize).
+variance from layer to layer (`initial_weights="gaussian"`). In a network of 64 channels the last layer then reaches far
+into the tanh, and Adam's first steps push it to one end (lesson 13). With "full" colours and the Gaussian, the last
+layer's weights therefore start at a tenth of their size, and the learning rate rises over some steps (npunet.stylize).
 """
 
 import numpy as np
