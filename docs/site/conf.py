@@ -15,6 +15,7 @@ html_theme_options = {"top_of_page_buttons": []}
 html_copy_source = False
 html_show_sphinx = False
 
+viewcode_follow_imported_members = False
 nb_execution_mode = "off"  # the notebooks hold what they printed; tests/test_lessons.py runs them
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "colon_fence"]
@@ -53,6 +54,7 @@ def readable(lines: list[str]) -> list[str]:
                 line = re.sub(r"(?<!\*)\*(?![*\s])", r"\*", line)
                 line = re.sub(r"(\w)_(?=[\s,.;:)]|$)", r"\1\\_", line)
                 line = line.replace("|", r"\|")
+                line = re.sub(r"(?<!`)`([^`]+)`(?=\w)", r"``\1``\\ ", line)  # the plural s after a name
         out.append("  " + line if literal else line)
     return out
 
