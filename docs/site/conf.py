@@ -31,6 +31,16 @@ autodoc_default_options = {"members": True, "undoc-members": False, "show-inheri
 BULLET = re.compile(r"\s*([-*]|\d+\.) ")
 
 
+CODE = re.compile(r"``[^`]+``|`([^`]+)`(\w?)")
+
+
+def literal_text(match: re.Match) -> str:
+    """`name` as reStructuredText has it; a letter may follow, as the plural s after a name."""
+    if match.group(1) is None:
+        return match.group(0)
+    return f"``{match.group(1)}``" + (f"\\ {match.group(2)}" if match.group(2) else "")
+
+
 def readable(lines: list[str]) -> list[str]:
     """A docstring of npunet as reStructuredText: an indented block is a table or a formula, so it keeps its columns."""
     out, literal, block = [], False, False
@@ -54,7 +64,7 @@ def readable(lines: list[str]) -> list[str]:
                 line = re.sub(r"(?<!\*)\*(?![*\s])", r"\*", line)
                 line = re.sub(r"(\w)_(?=[\s,.;:)]|$)", r"\1\\_", line)
                 line = line.replace("|", r"\|")
-                line = re.sub(r"(?<!`)`([^`]+)`(?=\w)", r"``\1``\\ ", line)  # the plural s after a name
+                line = CODE.sub(literal_text, line)
         out.append("  " + line if literal else line)
     return out
 
