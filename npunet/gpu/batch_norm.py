@@ -30,9 +30,7 @@ def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=Fals
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     if mean is None:
-        mean, variance = moments(x)
-        overall = ranks.mean(mean)
-        mean, variance = overall, ranks.mean(variance + (mean - overall) ** 2)
+        mean, variance = ranks.moments(*moments(x))
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     y = normalise(x, factor, shift - factor * mean, relu)
     return y, BatchNormContext(x, y if relu else None, scale, mean, variance, eps)

@@ -74,6 +74,12 @@ def mean(array: Array) -> Array:
     return array if _group.size == 1 else total(array) / _group.size
 
 
+def moments(mean_here: Array, variance_here: Array) -> tuple[Array, Array]:
+    """Mean and variance (C,) over the pixels of all ranks, of which each has equally many; its own when alone."""
+    overall = mean(mean_here)
+    return overall, mean(variance_here + (mean_here - overall) ** 2)
+
+
 def any_of(flag: bool) -> bool:
     """Whether it is true on some rank. Every rank must ask."""
     if _group.size == 1:

@@ -79,7 +79,7 @@ def batch_norm(
     xp = array_module(x)
     n, height, width, channels = x.shape
     if mean is None or variance is None:
-        mean, variance = of_all_ranks(*_moments(x))
+        mean, variance = ranks.moments(*_moments(x))
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
     y = memory.empty(x.shape, x.dtype, xp)
@@ -109,12 +109,6 @@ def batch_norm_backward(dy: Array, ctx: BatchNormContext) -> tuple[Array, Array,
     factor_x = -factor_g * inverse * dscale / pixels
     offset = -factor_g * dshift / pixels - factor_x * mean
     return _sum_of_lines(g, x, factor_g, factor_x, offset), *own
-
-
-def of_all_ranks(mean, variance):
-    """Mean and variance (C,) over the pixels of all ranks, of which each has equally many; its own when alone."""
-    overall = ranks.mean(mean)
-    return overall, ranks.mean(variance + (mean - overall) ** 2)
 
 
 def _gradient_sums(dy, x, y, mean):
