@@ -30,7 +30,7 @@ from tqdm import tqdm
 from npunet import tiling
 from npunet.commands import cell_files, cell_tracking_files, cli, memory_needs, prediction, ranges
 from npunet.commands.cell_files import CELLS
-from npunet.commands.inputs import check_outputs, find_inputs
+from npunet.commands.inputs import check_outputs, find_inputs, stem
 from npunet.commands.run_folder import trained_scale
 from npunet.errors import InputError
 from npunet.files import images
@@ -57,9 +57,9 @@ def main(arguments=None):
             raise
     if output:
         if wanted.cutting:
-            cell_files.join_tables(output, [path.stem for path in inputs])
+            cell_files.join_tables(output, [stem(path) for path in inputs])
         if options.cell_tracking:
-            cell_tracking_files.write_sequence(output, [output / f"{path.stem}{CELLS}.tif" for path in inputs])
+            cell_tracking_files.write_sequence(output, [output / f"{stem(path)}{CELLS}.tif" for path in inputs])
         seen = f"; seen at a scale of {options.scale:g}" if options.scale != 1 else ""
         print(prediction.described(net, len(inputs), output, options.probabilities, counts, wanted.cutting) + seen)
 

@@ -88,6 +88,7 @@ def test_folder_of_pairs(tmp_path):
         ("a.png", "a.png"),
         ("t000.tif", "t000_SEG.tif"),
         ("a.b_1.png", "a.b_1_masks.tif"),
+        ("a.ome.tif", "a_mask.png"),
     ],
 )
 def test_names_that_pair(tmp_path, image, mask):

@@ -13,6 +13,7 @@ from npunet import InputError, UNet, instances, metrics, predict, tiling
 from npunet.commands import cell_files
 from npunet.commands.settled_marks import SettledMarks, small_tile
 from npunet.files import images
+from npunet.files.calibration import Calibration, read_calibration
 from npunet.instances.cutting import Cutting, cutting_of
 
 
@@ -174,11 +175,37 @@ def test_the_pixel_size_goes_from_input_to_output(model, tmp_path):
         with tifffile.TiffFile(tmp_path / "out" / f"{name}.tif") as file:
             assert file.imagej_metadata["unit"] == "um" and file.imagej_metadata["finterval"] == 3
             assert file.series[0].axes == "TYX" and file.pages[0].tags["XResolution"].value[0] != 0
+    with tifffile.TiffFile(tmp_path / "out" / "s_overlay.tif") as file:
+        assert file.series[0].axes == "TYXS" and file.imagej_metadata["unit"] == "um"
     row = table(tmp_path / "out" / "s_cells.csv")[0]
     assert float(row["area_um2"]) == pytest.approx(int(row["area"]) / 16)
     run(model, tmp_path / "by hand", path, options=["--pixel-size", "2"])
     row = table(tmp_path / "by hand" / "s_cells.csv")[0]
     assert float(row["area_um2"]) == 4 * int(row["area"])
+
+
+def test_axes_and_pixel_size_of_an_ome_tiff(model, tmp_path):
+    metadata = {"axes": "TZYX", "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}
+    metadata |= {"PhysicalSizeZ": 1.5, "TimeIncrement": 2}
+    pages = np.round(255 * np.stack([blobs(seed) for seed in range(4)])).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "s.ome.tif", pages.reshape(2, 2, *pages.shape[1:]), ome=True, metadata=metadata)
+    run(model, tmp_path / "out", tmp_path / "s.ome.tif", options=["--probabilities", "uint16"])
+    expected = Calibration(0.25, 0.25, 1.5, 2.0, "TZ", (2, 2))
+    for name in ("s", "s_cells", "s_probability", "s_overlay"):  # none is called .ome.tif: ImageJ's form is written
+        assert read_calibration(tmp_path / "out" / f"{name}.tif") == expected, name
+    assert (tmp_path / "out" / "s_cells.csv").exists() and (tmp_path / "out" / "s_rois.zip").exists()
+
+
+def test_the_pixel_size_of_one_page_stands_in_the_png_files(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_files, "LARGEST_OVERLAY", 60)  # of 120 pixels: every second is shown
+    path = write(tmp_path / "a.tif", 1, resolution=(40000, 20000), resolutionunit=3)
+    run(model, tmp_path / "out", path)
+    for name, times in (("a", 1), ("a_overlay", 2)):  # pixels of 0.25 and 0.5 micrometres
+        with Image.open(tmp_path / "out" / f"{name}.png") as picture:
+            assert picture.info["dpi"] == pytest.approx((25400 / 0.25 / times, 25400 / 0.5 / times))
+    run(model, tmp_path / "unknown", write(tmp_path / "b.png", 1))
+    with Image.open(tmp_path / "unknown" / "b.png") as picture:
+        assert "dpi" not in picture.info
 
 
 def test_one_table_of_all_pictures_has_all_columns(model, tmp_path):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet.commands.inputs import CELLS, OVERLAY, ROIS
+from npunet.commands.inputs import CELLS, OVERLAY, ROIS, stem
 from npunet.commands.settled_marks import SettledMarks
 from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.files import imagej_rois, images
@@ -75,11 +75,12 @@ def write_cells(output: Path, path: Path, stack, cells: np.ndarray, calibration:
 
     cells: (pages, H, W) int32. stack: the picture, an `images.ImageStack`.
     """
-    write_numbers(output / f"{path.stem}{CELLS}.tif", cells, calibration)
-    counts = write_tables(output / f"{path.stem}{CELLS}.csv", path.name, stack, cells, calibration.pixel_size)
+    name = stem(path)
+    write_numbers(output / f"{name}{CELLS}.tif", cells, calibration)
+    counts = write_tables(output / f"{name}{CELLS}.csv", path.name, stack, cells, calibration.pixel_size)
     if max(cells.shape[1:]) <= imagej_rois.LARGEST:
-        imagej_rois.write_rois(output / f"{path.stem}{ROIS}.zip", _outlines(cells))
-    write_overlay(output / f"{path.stem}{OVERLAY}.{'png' if len(cells) == 1 else 'tif'}", stack, cells)
+        imagej_rois.write_rois(output / f"{name}{ROIS}.zip", _outlines(cells))
+    write_overlay(output / f"{name}{OVERLAY}.{'png' if len(cells) == 1 else 'tif'}", stack, cells, calibration)
     return counts
 
 
@@ -117,14 +118,28 @@ def _outlines(cells):
             yield (f"{page:04d}-{number:05d}" if many else f"{number:05d}"), corners, page if many else 0
 
 
-def write_overlay(path: Path, stack, cells: np.ndarray) -> None:
+def write_overlay(path: Path, stack, cells: np.ndarray, calibration: Calibration) -> None:
     """The pages in grey, or their colours, with the outline of each cell in a colour of its own."""
-    images.write_pages(path, (overlay(stack, page, numbers) for page, numbers in enumerate(cells)), len(cells))
+    step = thinning(cells.shape[1:])
+    calibration = calibration.enlarged(step)
+    pages = (overlay(stack, page, numbers) for page, numbers in enumerate(cells))
+    if len(cells) == 1:
+        images.write_pages(path, pages, 1, calibration=calibration)
+        return
+    shape = (len(cells), *(-(-side // step) for side in cells.shape[1:]), 3)
+    with tiff_on_disk(path, shape, np.uint8, calibration) as stored:
+        for page, picture in enumerate(pages):
+            stored[page] = picture
+
+
+def thinning(shape: tuple[int, int]) -> int:
+    """Which pixels of a page the overlay shows: every one, every second, .."""
+    return -(-max(shape) // LARGEST_OVERLAY)
 
 
 def overlay(stack, page: int, numbers: np.ndarray) -> np.ndarray:
     """One page (h, w, 3) uint8; large ones are thinned out to LARGEST_OVERLAY pixels."""
-    step = -(-max(numbers.shape) // LARGEST_OVERLAY)
+    step = thinning(numbers.shape)
     height, width = numbers.shape
     numbers = np.ascontiguousarray(numbers[::step, ::step])
     picture = np.empty((*numbers.shape, 3), np.uint8)
@@ -152,18 +167,18 @@ def colours(numbers: np.ndarray) -> np.ndarray:
     return np.clip(np.abs((hue + [0, 4, 2]) % 6 - 3) - 1, 0, 1) * 0.8 + 0.2
 
 
-def join_tables(output: Path, stems: list[str]) -> Path:
-    """One table of all pictures from the table of each: their rows in order, with the columns of all."""
+def join_tables(output: Path, names: list[str]) -> Path:
+    """One table of all pictures, from the table of each NAME: their rows in order, with the columns of all."""
     path = output / TABLE
-    names: dict[str, None] = {}
-    for stem in stems:
-        with open(output / f"{stem}{CELLS}.csv", newline="", encoding="utf-8") as file:
-            names |= dict.fromkeys(next(csv.reader(file)))
+    columns: dict[str, None] = {}
+    for name in names:
+        with open(output / f"{name}{CELLS}.csv", newline="", encoding="utf-8") as file:
+            columns |= dict.fromkeys(next(csv.reader(file)))
     with written_whole(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(names))
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
-        for stem in stems:
-            with open(output / f"{stem}{CELLS}.csv", newline="", encoding="utf-8") as one:
+        for name in names:
+            with open(output / f"{name}{CELLS}.csv", newline="", encoding="utf-8") as one:
                 writer.writerows(csv.DictReader(one))
     return path
 

@@ -9,6 +9,11 @@ PROBABILITY = "_probability"  # NAME_probability.tif holds the probabilities of 
 CELLS, ROIS, OVERLAY = "_cells", "_rois", "_overlay"  # NAME_cells.tif and so on, see `npunet.commands.cell_files`
 
 
+def stem(path: Path) -> str:
+    """The name that the results of a picture begin with: a.png, a.tif and a.ome.tif all give "a"."""
+    return path.stem.removesuffix(".ome")
+
+
 def find_inputs(paths):
     """The image files among files and folders, folders in the order of their names.
 
@@ -39,7 +44,7 @@ def check_outputs(inputs, output):
     sources = {path.resolve() for path in inputs}
     owner = {}
     for path in inputs:
-        for name in (path.stem, path.stem + PROBABILITY, path.stem + CELLS, path.stem + OVERLAY):
+        for name in (stem(path) + what for what in ("", PROBABILITY, CELLS, OVERLAY)):
             other = owner.setdefault(name.lower(), path)  # some file systems do not tell upper from lower case
             if other is not path:
                 raise InputError(

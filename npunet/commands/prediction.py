@@ -13,7 +13,7 @@ import numpy as np
 
 from npunet import tiling
 from npunet.commands import cell_files, scaling, window
-from npunet.commands.inputs import PROBABILITY
+from npunet.commands.inputs import PROBABILITY, stem
 from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.files import images
 from npunet.files.calibration import read_calibration
@@ -129,12 +129,12 @@ def mask_file(output, path, shape, calibration):
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     if shape[0] > 1 or shape[1] * shape[2] > LARGEST_PNG:
-        with tiff_on_disk(output / f"{path.stem}.tif", shape, np.uint8, calibration) as mask:
+        with tiff_on_disk(output / f"{stem(path)}.tif", shape, np.uint8, calibration) as mask:
             yield mask
     else:
         mask = np.empty(shape, np.uint8)
         yield mask
-        write_values(output / f"{path.stem}.png", mask[0])
+        write_values(output / f"{stem(path)}.png", mask[0], calibration)
 
 
 @contextmanager
@@ -143,19 +143,19 @@ def probability_file(output, path, shape, shown, dtype, calibration):
     if output is None or dtype == "none":
         yield None
     else:
-        with tiff_on_disk(Path(output) / f"{path.stem}{PROBABILITY}.tif", shape, dtype, calibration, shown) as kept:
+        with tiff_on_disk(Path(output) / f"{stem(path)}{PROBABILITY}.tif", shape, dtype, calibration, shown) as kept:
             yield kept
 
 
-def write_values(path, mask):
+def write_values(path, mask, calibration):
     """One page of written values, (H, W) or (H, W, 3) uint8, as it is."""
-    write_pages(path, mask[None], 1)
+    write_pages(path, mask[None], 1, calibration=calibration)
 
 
 def view(path, stack, net, mask, output):
     """Show the first page of one file and its mask; see `window.show`."""
     image = Page(stack, 0, net.in_channels)[slice(0, stack.shape[1]), slice(0, stack.shape[2])]
-    window.show(path.name, image, mask, output and Path(output) / f"{path.stem}_viz.png")
+    window.show(path.name, image, mask, output and Path(output) / f"{stem(path)}_viz.png")
 
 
 def head_of(net):

@@ -122,7 +122,7 @@ def _by_name(folder):
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in images.EXTENSIONS or path.name.startswith(".") or not path.is_file():
             continue
-        key = re.sub(rf"^{ROLE}[_-](?=.)|(?<=.)[_-]{ROLE}$", "", path.stem, flags=re.IGNORECASE)
+        key = re.sub(rf"^{ROLE}[_-](?=.)|(?<=.)[_-]{ROLE}$", "", path.stem.removesuffix(".ome"), flags=re.IGNORECASE)
         if key in found:
             raise InputError(f"{path}: has the same name as {found[key].name}; expected one file a name, take one away")
         found[key] = path

@@ -8,11 +8,12 @@ Three ways to say it are read, the first that a file has:
   inch, so pixels of more than MOST_MICROMETRES are taken for paper, not for a specimen.
 
 Written is ImageJ's form, which Fiji, napari and tifffile read, where it can hold the numbers: 8- and 16-bit integers,
-and 32-bit floats, below 4 GB. Else the resolution is written, in pixels per centimetre.
+and 32-bit floats, below 4 GB. Else the resolution is written, in pixels per centimetre. A PNG says how many pixels a
+metre has (`png_options`).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -45,6 +46,10 @@ class Calibration:
         """Side of a square pixel in micrometres; None if it is unknown, or pixels are not square within a hundredth."""
         square = self.x and self.y and abs(self.x - self.y) <= 0.01 * self.x
         return self.x if square else None
+
+    def enlarged(self, step: int) -> "Calibration":
+        """That of a page of which every step-th pixel is kept, along rows and columns."""
+        return replace(self, x=self.x and step * self.x, y=self.y and step * self.y)
 
 
 def read_calibration(path: str | Path) -> Calibration:
@@ -136,6 +141,12 @@ def tiff_options(calibration: Calibration, shape: tuple[int, ...], dtype: np.dty
     metadata |= {"spacing": calibration.z} if calibration.z else {}
     metadata |= {"finterval": calibration.seconds} if calibration.seconds else {}
     return options | {"shape": stored, "imagej": True, "metadata": metadata}
+
+
+def png_options(calibration: Calibration) -> dict:
+    """Arguments for Pillow that write the pixel size into a PNG (its chunk pHYs, whole pixels per metre)."""
+    known = calibration.x and calibration.y
+    return {"dpi": (25400 / calibration.x, 25400 / calibration.y)} if known else {}
 
 
 def checked_pixel_size(value: float) -> float:

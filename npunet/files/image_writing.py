@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from npunet.errors import InputError
+from npunet.files.calibration import Calibration, png_options
 from npunet.files.whole_file import written_whole
 
 TIFF = (".tif", ".tiff")
@@ -67,9 +68,16 @@ def write_labels(path: str | Path, cells: np.ndarray | list[np.ndarray]) -> None
 
 
 def write_pages(
-    path: str | Path, pages: Iterable[np.ndarray], count: int, convert: Callable = lambda page: page
+    path: str | Path,
+    pages: Iterable[np.ndarray],
+    count: int,
+    convert: Callable = lambda page: page,
+    calibration: Calibration = Calibration(),
 ) -> None:
-    """`count` pages, (H, W) or (H, W, 3), one at a time, each as convert(page) makes it; several need a TIFF."""
+    """`count` pages, (H, W) or (H, W, 3), one at a time, each as convert(page) makes it; several need a TIFF.
+
+    calibration: the size of a pixel, which goes into a PNG.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
@@ -82,7 +90,7 @@ def write_pages(
     first = next(pages)
     with written_whole(path) as temporary:
         if suffix not in TIFF:
-            Image.fromarray(first).save(temporary)
+            Image.fromarray(first).save(temporary, **(png_options(calibration) if suffix == ".png" else {}))
             return
         with tifffile.TiffWriter(temporary, bigtiff=count * first.nbytes > LARGEST_CLASSIC) as tiff:
             for page in itertools.chain([first], pages):
