@@ -1,0 +1,303 @@
+"""python tests/mutants.py: which faults, planted one at a time, does no test see? (`make mutants MUTANTS="--count 300"`)
+
+Three steps, each of which goes on where it was stopped. All work is done in a copy of the tree, under --work:
+
+    1. tests.json: the suite runs once under coverage.py; which test executes which line, and how long each test takes
+    2. `count` mutants are drawn with a fixed seed, at least one in each file, and the rest wherever the dice fall
+    3. rows.jsonl: for each mutant the tests that execute its line, fastest first, until one fails. A mutant that no such
+       test kills meets the other tests of their files too. A fork of this process runs them, so that NumPy and pytest are
+       imported once
+
+A mutant changes one place of the text: a comparison, `and`/`or`, a `not`, an operator, a number, True/False, a condition,
+a `return`, or a call whose result nobody uses. Texts that a person reads, annotations and these files are left alone:
+LEFT_OUT. Tests that read the source instead of running it see every change: BLIND. docs/reliability.md has the figures.
+"""
+
+import argparse
+import ast
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = "gpu/", "experiments/report_pictures.py", "style/pictures.py"  # need a GPU, or draw for eyes alone
+BLIND = "house", "readme", "lessons", "signatures", "site", "exercises", "build", "wasm", "benchmarks", "benchmark_gpu"
+BUDGET = 300  # seconds of tests for one mutant at most
+SWAPS = {
+    "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is", "in": "not in",
+    "not in": "in", "+": "-", "-": "+", "*": "/", "/": "*", "//": "*", "%": "*", "**": "*", "&": "|", "|": "&",
+    ">>": "<<", "<<": ">>", "and": "or", "or": "and", "@": "*",
+}  # fmt: skip
+
+
+class Places(ast.NodeVisitor):
+    """Collects (line, start, end, new text) of each mutant of one source file; start and end are offsets into its text."""
+
+    def __init__(self, source):
+        self.source, self.found = source, []
+        self.starts = [0]
+        for line in source.splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line.encode()))
+        self.bytes = source.encode()
+        self.visit(ast.parse(source))
+
+    def span(self, node):
+        return (
+            self.starts[node.lineno - 1] + node.col_offset,
+            self.starts[node.end_lineno - 1] + node.end_col_offset,
+        )
+
+    def text(self, node):
+        start, end = self.span(node)
+        return self.bytes[start:end].decode()
+
+    def add(self, node, span, new):
+        self.found.append((node.lineno, *span, new))
+
+    def between(self, node, left, right):
+        """The operator between two operands."""
+        start, end = self.span(left)[1], self.span(right)[0]
+        gap = self.bytes[start:end].decode()
+        operator = re.sub(r"\s+", " ", gap.strip("() \n\\"))
+        if operator in SWAPS:
+            self.add(left, (start, end), gap.replace(gap.strip("() \n\\"), SWAPS[operator]))
+
+    def visit_JoinedStr(self, node):
+        pass  # Python 3.11 does not know where the parts of an f-string stand
+
+    def visit_arg(self, node):
+        pass  # an annotation
+
+    def visit_AnnAssign(self, node):
+        if node.value:
+            self.visit(node.value)
+
+    def visit_FunctionDef(self, node):
+        for part in [*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body]:
+            self.visit(part)
+
+    def visit_If(self, node):
+        if "__name__" not in self.text(node.test):
+            self.add(node, self.span(node.test), f"not ({self.text(node.test)})")
+            self.generic_visit(node)
+
+    def visit_IfExp(self, node):
+        self.add(node.test, self.span(node.test), f"not ({self.text(node.test)})")
+        self.generic_visit(node)
+
+    def visit_Compare(self, node):
+        for left, right in zip([node.left, *node.comparators], node.comparators):
+            self.between(node, left, right)
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node):
+        for left, right in zip(node.values, node.values[1:]):
+            self.between(node, left, right)
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node):
+        if not any(isinstance(side, (ast.JoinedStr, ast.Constant)) and "'" in repr(getattr(side, "value", "'"))
+                   for side in (node.left, node.right)):  # fmt: skip
+            self.between(node, node.left, node.right)
+        self.generic_visit(node)
+
+    def visit_AugAssign(self, node):
+        start, end = self.span(node.target)[1], self.span(node.value)[0]
+        sign = self.bytes[start:end].decode().strip("() \n")[:-1]
+        if sign in SWAPS:
+            self.add(node, (start, end), f" {SWAPS[sign]}= ")
+        self.generic_visit(node)
+
+    def visit_UnaryOp(self, node):
+        if isinstance(node.op, (ast.Not, ast.USub)):
+            self.add(node, self.span(node), f"({self.text(node.operand)})")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node):
+        if isinstance(node.value, bool):
+            self.add(node, self.span(node), str(not node.value))
+        elif isinstance(node.value, (int, float)):
+            self.add(node, self.span(node), str(node.value + 1))
+
+    def visit_Return(self, node):
+        if node.value and not (isinstance(node.value, ast.Constant) and node.value.value is None):
+            self.add(node, self.span(node.value), "None")
+        self.generic_visit(node)
+
+    def visit_Expr(self, node):
+        if isinstance(node.value, ast.Call):
+            self.add(node, self.span(node), "pass")
+        self.generic_visit(node)
+
+
+def drawn(tree, count, seed):
+    """`count` mutants as {id: (file, line, start, end, new)}: one of each file, the rest wherever the dice fall."""
+    rng, files = random.Random(seed), {}
+    for path in sorted((tree / "npunet").rglob("*.py")):
+        name = path.relative_to(tree / "npunet").as_posix()
+        if not name.startswith(LEFT_OUT):
+            files[name] = [(name, *place) for place in Places(path.read_text("utf-8")).found]
+    first = [rng.choice(places) for places in files.values() if places]
+    others = [place for places in files.values() for place in places if place not in set(first)]
+    rng.shuffle(first)
+    print(f"{len(first) + len(others)} places in {len(files)} files", file=sys.stderr)
+    return (first + rng.sample(others, min(len(others), max(0, count - len(first)))))[:count]
+
+
+# Which test executes which line
+
+
+def suite(tree):
+    return sorted(str(p) for p in (tree / "tests").glob("test_*.py") if p.stem.removeprefix("test_") not in BLIND)
+
+
+class Clock:
+    """A pytest plugin: seconds of each test, and the tests that fail without any mutant; tells coverage.py the names."""
+
+    def __init__(self, coverage=None):
+        self.coverage, self.seconds, self.failed = coverage, defaultdict(float), []
+
+    def pytest_runtest_setup(self, item):
+        if self.coverage:
+            self.coverage.switch_context(item.nodeid)
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] += report.duration
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def run_tests(tree, names, plugin):
+    import pytest
+
+    os.chdir(tree)
+    sys.path[:0] = [str(tree), str(tree / "tests")]
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    return pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tree), *names], [plugin])
+
+
+def map_tests(tree, into):
+    """Writes {"seconds": {test: s}, "lines": {file: {line: [tests]}}, "failed": [...]} of a run of the suite."""
+    import coverage
+
+    watch = coverage.Coverage(data_file=None, include=[str(tree / "npunet/*")], config_file=False)
+    clock = Clock(watch)
+    watch.start()
+    run_tests(tree, suite(tree), clock)
+    watch.stop()
+    data, lines = watch.get_data(), {}
+    for path in data.measured_files():
+        name = Path(path).relative_to(tree / "npunet").as_posix()
+        lines[name] = {line: sorted(set(tests) - {""}) for line, tests in data.contexts_by_lineno(path).items()}
+    into.write_text(json.dumps({"seconds": clock.seconds, "failed": clock.failed, "lines": lines}))
+
+
+def judges(known, name, line):
+    """The tests for a mutant: those that execute its line, then their neighbours in the same files; fastest first.
+
+    A line that runs when its module is imported, or in a process of its own only, is judged by all tests of the file.
+    """
+    seconds, lines = known["seconds"], known["lines"].get(name, {})
+    exact = set(lines.get(str(line), ())) or {test for tests in lines.values() for test in tests}
+    stem = "/test_" + Path(name).stem
+    homes = {test.split("::")[0] for test in exact} | {t.split("::")[0] for t in seconds if stem in t}
+    near = {test for test in seconds if test.split("::")[0] in homes} - exact
+    chosen, spent = [], 0
+    for test in [*sorted(exact, key=seconds.get), *sorted(near, key=seconds.get)]:
+        if test not in known["failed"] and spent + seconds[test] < BUDGET:
+            chosen.append(test)
+            spent += seconds[test]
+    return chosen, spent
+
+
+# One mutant
+
+
+def verdict(tree, mutant, known):
+    """Runs the tests of a mutant in a fork of this process; its row."""
+    name, line, start, end, new = mutant
+    path, (tests, spent) = tree / "npunet" / name, judges(known, name, line)
+    source = path.read_bytes()
+    row = {"file": name, "line": line, "old": source[start:end].decode(), "new": new, "tests": len(tests)}
+    path.write_bytes(source[:start] + new.encode() + source[end:])
+    for compiled in (path.parent / "__pycache__").glob(path.stem + ".*"):
+        compiled.unlink()
+    began, (read, write) = time.perf_counter(), os.pipe()
+    child = os.fork()
+    if not child:
+        child_of(tree, tests, spent, write)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        by = answer.read()
+    _, status = os.waitpid(child, 0)
+    path.write_bytes(source)
+    shutil.rmtree(tree / "left", ignore_errors=True)
+    killed = "killed" if by else "survived" if status == 0 else "out of time"
+    return row | {"verdict": killed, "by": by, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def child_of(tree, tests, spent, write):
+    """What the fork does: run the tests until one fails, and write its name."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.alarm(int(60 + 20 * spent))  # the machine may be busy: the limit on its own processor time is the sharper one
+    resource.setrlimit(resource.RLIMIT_CPU, (int(30 + 5 * spent),) * 2)
+    sys.dont_write_bytecode = True
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    clock = Clock()
+    code = 1
+    try:
+        code = int(run_tests(tree, ["-x", "--basetemp", str(tree / "left"), *tests], clock))
+    except BaseException as error:  # the mutant broke pytest itself: that is seen
+        clock.failed.append(repr(error)[:200])
+    os.write(write, (clock.failed or [""] if code in (0, 1) else [f"pytest ended with {code}"])[0].encode())
+    os._exit(0)
+
+
+def main():
+    parse = argparse.ArgumentParser(description="Plant faults, one at a time, and see which no test notices.")
+    parse.add_argument("--count", type=int, default=300)
+    parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--work", type=Path, default=ROOT / "runs/mutants", help="the copy of the tree and what was found")
+    options = parse.parse_args()
+    tree = options.work.resolve() / "tree"
+    if not tree.exists():
+        for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")[:-1]:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    if not (options.work / "tests.json").exists():
+        child = os.fork()
+        if not child:
+            map_tests(tree, options.work.resolve() / "tests.json")
+            os._exit(0)
+        os.waitpid(child, 0)
+    known, rows = json.loads((options.work / "tests.json").read_text()), options.work / "rows.jsonl"
+    done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    import matplotlib.pyplot, PIL.Image, pytest, scipy.ndimage, tifffile  # noqa: E401, F401, I001  once for all forks
+
+    for mutant in drawn(tree, options.count, options.seed)[len(done) :]:
+        done.append(verdict(tree, mutant, known))
+        with rows.open("a") as file:
+            file.write(json.dumps(done[-1]) + "\n")
+        print(json.dumps(done[-1]), flush=True)
+    count = Counter(row["verdict"] for row in done)
+    print(f"{len(done)} mutants: {dict(count)}; {1 - count['survived'] / len(done):.1%} killed")
+
+
+if __name__ == "__main__":
+    main()
