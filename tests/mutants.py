@@ -2,7 +2,7 @@
 
 Three steps, each of which goes on where it was stopped. All work is done in a copy of the tree, under --work:
 
-    1. tests.json: the suite runs once under coverage.py; which test executes which line, and how long each test takes
+    1. tests.jsonl: the suite runs once under coverage.py; which test executes which line, and how long each test takes
     2. `count` mutants are drawn with a fixed seed, at least one in each file, and the rest wherever the dice fall
     3. rows.jsonl: for each mutant the tests that execute its line, fastest first, until one fails. A mutant that no such
        test kills meets the other tests of their files too. A fork of this process runs them, so that NumPy and pytest are
@@ -189,20 +189,46 @@ def run_tests(tree, names, plugin):
     return pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tree), *names], [plugin])
 
 
-def map_tests(tree, into):
-    """Writes {"seconds": {test: s}, "lines": {file: {line: [tests]}}, "failed": [...]} of a run of the suite."""
+def map_tests(tree, into, until):
+    """Adds to `into` a line for each test file: {"seconds": {test: s}, "lines": {file: {line: [tests]}}, "failed": [..]}."""
+    done = {json.loads(line)["of"] for line in into.read_text().splitlines()} if into.exists() else set()
+    for path in suite(tree):
+        if path not in done and time.time() < until:
+            child = os.fork()
+            if not child:
+                map_file(tree, path, into)
+                os._exit(0)
+            os.waitpid(child, 0)
+    return set(suite(tree)) <= {json.loads(line)["of"] for line in into.read_text().splitlines()}
+
+
+def map_file(tree, path, into):
     import coverage
 
+    os.environ["COVERAGE_CORE"] = "ctrace"
     watch = coverage.Coverage(data_file=None, include=[str(tree / "npunet/*")], config_file=False)
-    clock = Clock(watch)
+    clock, lines = Clock(watch), {}
     watch.start()
-    run_tests(tree, suite(tree), clock)
+    run_tests(tree, [path], clock)
     watch.stop()
-    data, lines = watch.get_data(), {}
-    for path in data.measured_files():
-        name = Path(path).relative_to(tree / "npunet").as_posix()
-        lines[name] = {line: sorted(set(tests) - {""}) for line, tests in data.contexts_by_lineno(path).items()}
-    into.write_text(json.dumps({"seconds": clock.seconds, "failed": clock.failed, "lines": lines}))
+    data = watch.get_data()
+    for measured in data.measured_files():
+        name = Path(measured).relative_to(tree / "npunet").as_posix()
+        lines[name] = {line: sorted(set(tests) - {""}) for line, tests in data.contexts_by_lineno(measured).items()}
+    with into.open("a") as file:
+        file.write(json.dumps({"of": path, "seconds": clock.seconds, "failed": clock.failed, "lines": lines}) + "\n")
+
+
+def known_tests(path):
+    """What map_tests found, over all test files."""
+    seconds, failed, lines = {}, set(), defaultdict(lambda: defaultdict(set))
+    for row in map(json.loads, path.read_text().splitlines()):
+        seconds |= row["seconds"]
+        failed |= set(row["failed"])
+        for name, of_file in row["lines"].items():
+            for line, tests in of_file.items():
+                lines[name][int(line)] |= set(tests)
+    return {"seconds": seconds, "failed": failed, "lines": lines}
 
 
 def judges(known, name, line):
@@ -210,8 +236,8 @@ def judges(known, name, line):
 
     A line that runs when its module is imported, or in a process of its own only, is judged by all tests of the file.
     """
-    seconds, lines = known["seconds"], known["lines"].get(name, {})
-    exact = set(lines.get(str(line), ())) or {test for tests in lines.values() for test in tests}
+    seconds, lines = known["seconds"], known["lines"][name]
+    exact = lines.get(line) or {test for tests in lines.values() for test in tests}
     stem = "/test_" + Path(name).stem
     homes = {test.split("::")[0] for test in exact} | {t.split("::")[0] for t in seconds if stem in t}
     near = {test for test in seconds if test.split("::")[0] in homes} - exact
@@ -253,7 +279,9 @@ def child_of(tree, tests, spent, write):
     """What the fork does: run the tests until one fails, and write its name."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
-    signal.alarm(int(60 + 20 * spent))  # the machine may be busy: the limit on its own processor time is the sharper one
+    signal.alarm(
+        int(60 + 20 * spent)
+    )  # the machine may be busy: the limit on its own processor time is the sharper one
     resource.setrlimit(resource.RLIMIT_CPU, (int(30 + 5 * spent),) * 2)
     sys.dont_write_bytecode = True
     null = os.open(os.devnull, os.O_RDWR)
@@ -273,24 +301,26 @@ def main():
     parse = argparse.ArgumentParser(description="Plant faults, one at a time, and see which no test notices.")
     parse.add_argument("--count", type=int, default=300)
     parse.add_argument("--seed", type=int, default=0)
-    parse.add_argument("--work", type=Path, default=ROOT / "runs/mutants", help="the copy of the tree and what was found")
+    parse.add_argument("--minutes", type=float, default=1e9, help="stop after so many; the same command goes on")
+    parse.add_argument(
+        "--work", type=Path, default=ROOT / "runs/mutants", help="the copy of the tree and what was found"
+    )
     options = parse.parse_args()
     tree = options.work.resolve() / "tree"
     if not tree.exists():
         for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")[:-1]:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
-    if not (options.work / "tests.json").exists():
-        child = os.fork()
-        if not child:
-            map_tests(tree, options.work.resolve() / "tests.json")
-            os._exit(0)
-        os.waitpid(child, 0)
-    known, rows = json.loads((options.work / "tests.json").read_text()), options.work / "rows.jsonl"
+    until = time.time() + 60 * options.minutes
+    if not map_tests(tree, options.work / "tests.jsonl", until):
+        sys.exit("time is over; the same command goes on")
+    known, rows = known_tests(options.work / "tests.jsonl"), options.work / "rows.jsonl"
     done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     import matplotlib.pyplot, PIL.Image, pytest, scipy.ndimage, tifffile  # noqa: E401, F401, I001  once for all forks
 
     for mutant in drawn(tree, options.count, options.seed)[len(done) :]:
+        if time.time() > until:
+            break
         done.append(verdict(tree, mutant, known))
         with rows.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
