@@ -1,16 +1,21 @@
-"""python tests/torture.py: kills, damaged files and two runs in one folder, as many as one likes (`make torture`).
+"""python tests/torture.py: kills, damaged files, two runs in one folder, folders that fail, memory (`make torture`).
 
-    kills     a training is killed (SIGKILL) at random moments and resumed until it is done; its network must have the
-              bits of a run that was never stopped, and every checkpoint must load after each kill
-    files     checkpoints, configurations and logs with bytes changed, cut or inserted: each is used or refused with one
-              InputError
+    kills     a training is killed (SIGKILL) and resumed until it is done: half of the kills at a file that is just
+              being opened, renamed or removed, half at any moment. After each kill every checkpoint must load; at the
+              end the network has the bits of a run that was never stopped
+    files     pictures, masks, networks, configurations and logs with bytes changed, cut or inserted (tests/damage.py)
     pairs     two trainings are started in one folder at once: one of them must be refused
+    places    a full disk, a folder that nobody may write, a folder that is taken away: one line each, and after making
+              room the run goes on to the same bits
+    memory    a training of so many minutes; what it holds after the first minute and the most that it holds later
 
-docs/reliability.md has the figures of the last run.
+Each run is a fork of this process, in which NumPy and npunet are loaded already. docs/reliability.md has the figures.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -18,19 +23,72 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
-from npunet import UNet
-from npunet.commands.run_folder import OF_TRAINING, RunFolder, training_config
-from npunet.errors import InputError
-from npunet.files import checkpoint, schema
+import damage
+import matplotlib.figure  # noqa: F401  once, for all forks
+import numpy as np
 
-TRAIN = "--data synthetic --base-channels 2 --depth 1 --tile 36 --threads 1 --steps 60 --evaluate-every 6".split()
+from npunet import train
+from npunet.commands import cli
+from npunet.datasets import synthetic
+from npunet.files import checkpoint, images
+
+STEPS = 24
+TRAIN = "--base-channels 2 --depth 1 --tile 36 --held-out 1 --threads 1 --evaluate-every 6".split()
+TOUCHED = {"open", "os.rename", "os.remove", "os.mkdir"}  # what a kill can wait for: events of Python's audit
 
 
-def start(*arguments):
-    words = [sys.executable, "-m", "npunet.train", *map(str, arguments)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def data(root):
+    """Four small sections on the disk."""
+    for kind in ("images", "masks"):
+        (root / "data" / kind).mkdir(parents=True)
+    for number, sample in enumerate(synthetic(n_sections=4, size=48, seed=2).samples):
+        images.write_image(root / "data" / "images" / f"{number}.png", sample.image)
+        images.write_mask(root / "data" / "masks" / f"{number}.png", sample.labels)
+    return ["--data", str(root / "data"), "--steps", str(STEPS), *TRAIN]
+
+
+# Processes
+
+
+def start(arguments, log, before=lambda: None):
+    """npunet.train in a fork of this process, what it says in the file `log`; its process number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        with open(log, "w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.argv = ["npunet.train", *map(str, arguments)]
+        before()
+        cli.run(train.main)
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def end_of(process, log):
+    """Its exit status, below 0 for a signal. A traceback in what it said is an error."""
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    said = Path(log).read_text()
+    assert "Traceback" not in said, said
+    return code, said
+
+
+def finish(arguments, log):
+    code, said = end_of(start(arguments, log), log)
+    assert code == 0, said
 
 
 def bits(path):
@@ -38,111 +96,207 @@ def bits(path):
     return {name: array.tobytes() for name, array in entries.items() if name != "header"}
 
 
-def kills(root, count, rng):
-    """How many kills there were, and in how many chains; raises AssertionError for a chain with other bits."""
-    assert start(*TRAIN, "--out", root / "straight").wait() == 0
-    expected, done, chains = bits(root / "straight" / "newest.npz"), 0, 0
-    while done < count:
+# Kills
+
+
+def dies_at(number, folder):
+    """What a fork does first, so that it kills itself where it touches a file of the folder for the number-th time."""
+    left = [number]
+
+    def listen(event, arguments):
+        if event in TOUCHED and str(folder) in str(arguments[0]):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return lambda: sys.addaudithook(listen)
+
+
+def killed_after(process, seconds):
+    """Kills the process once it has computed for so many seconds, unless it has ended."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        try:
+            state, computed = Path(f"/proc/{process}/stat").read_text(), Path(f"/proc/{process}/schedstat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state.rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        if int(computed.split()[0]) > 1e9 * seconds:
+            os.kill(process, signal.SIGKILL)
+            return
+        time.sleep(0.002)
+    raise AssertionError("a run hangs")
+
+
+def kills(root, words, count, rng):
+    """{kind: kills} and the number of chains; raises AssertionError for a chain with other bits."""
+    expected, done, chains = bits(root / "straight" / "newest.npz"), {"at a file": 0, "at a moment": 0}, 0
+    whole = os.times().children_user  # seconds that the straight run has taken
+    while sum(done.values()) < count or chains == 0:
         run = root / f"chain{chains}"
         while True:
             resume = (run / "newest.npz").exists()
             if not resume:
                 shutil.rmtree(run, ignore_errors=True)
-            process = start("--resume", run) if resume else start(*TRAIN, "--out", run)
-            try:
-                output, _ = process.communicate(timeout=rng.uniform(0.3, 8))
-                assert process.returncode == 0, output
+            kind = rng.choice(list(done))
+            if sum(done.values()) >= count:
+                kind = None
+            before = dies_at(rng.randint(1, 60), run) if kind == "at a file" else lambda: None
+            process = start(["--resume", run] if resume else [*words, "--out", run], root / "log", before)
+            if kind == "at a moment":
+                killed_after(process, rng.uniform(0.01, whole))
+            code, said = end_of(process, root / "log")
+            assert code in (0, -signal.SIGKILL), (code, said)
+            for path in run.glob("*.npz"):
+                checkpoint.load(path)
+            if code == 0:
                 break
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                done += 1
-            for name in ("newest.npz", "best.npz"):
-                if (run / name).exists():
-                    checkpoint.load(run / name)
+            done[kind] += 1
         assert bits(run / "newest.npz") == expected, f"{run} has other bits"
         assert not [path for path in run.iterdir() if ".part" in path.name], "temporary files are left"
+        shutil.rmtree(run)
         chains += 1
     return done, chains
 
 
-def damaged(content, rng):
-    """The bytes with one to four of them changed, a part cut out or put in twice, or the end missing."""
-    content = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(content))
-        kind = rng.randrange(4)
-        if kind == 0:
-            content[at] = rng.randrange(256)
-        elif kind == 1:
-            del content[at : at + rng.randrange(1, 50)]
-        elif kind == 2:
-            content[at:at] = content[at : at + rng.randrange(1, 50)]
-        else:
-            del content[max(1, at) :]
-        if not content:
-            return b"x"
-    return bytes(content)
+def pairs(root, words, count):
+    """In how many of `count` pairs one of two trainings that were started together was refused; both never work."""
+    for number in range(count):
+        run, logs = root / f"pair{number}", [root / "log0", root / "log1"]
+        both = [start([*words, "--seed", seed, "--out", run], logs[seed]) for seed in (0, 1)]
+        ends = [end_of(process, log) for process, log in zip(both, logs)]
+        assert sorted(code for code, _ in ends) == [0, 2], ends
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        assert sum('"loss"' in line for line in lines) == STEPS, "two runs wrote one log"
+        shutil.rmtree(run)
+    return count
 
 
-def files(root, count, rng):
-    """{kind: [used, refused]} over `count` damaged files of each kind; any other exception than InputError ends it."""
-    run = root / "straight"
-    sources = {name: (run / name).read_bytes() for name in ("best.npz", "config.json", "metrics.jsonl")}
-    found = {name: [0, 0] for name in sources}
-    place = root / "damaged"
-    place.mkdir()
-    for name, content in sources.items():
-        for _ in range(count):
-            (place / name).write_bytes(damaged(content, rng))
-            try:
-                use(place, name)
-                found[name][0] += 1
-            except InputError as error:
-                assert "\n" not in str(error), error
-                found[name][1] += 1
-        (place / name).unlink()
+# Places that fail
+
+
+def places(root, words, rounds, rng):
+    """{trouble: how often it ended in one line}; without root only the first, which needs no file system of its own."""
+    found = {"folder taken away": 0, "full disk": 0, "read-only": 0}
+    expected = bits(root / "straight" / "newest.npz")
+    for _ in range(rounds):
+        run = root / "away"
+        process = start([*words, "--out", run], root / "log", lambda: moved_away(run, rng.randint(3, 60)))
+        refused(*end_of(process, root / "log"))
+        found["folder taken away"] += 1
+        for folder in (run, Path(f"{run}.moved")):
+            shutil.rmtree(folder, ignore_errors=True)
+    for trouble in ("full disk", "read-only"):
+        for _ in range(rounds):
+            with file_system(root / "disk") as disk:
+                if disk is None:
+                    break
+                one_place(disk, words, root / "log", trouble, rng, expected)
+                found[trouble] += 1
     return found
 
 
-def use(place, name):
-    if name.endswith(".npz"):
-        UNet.load(place / name)
-    elif name == "config.json":
-        RunFolder.reopen(place, OF_TRAINING)
-        training_config(place / "best.npz")
+def moved_away(run, number):
+    """The folder gets another name when a file in it is touched for the number-th time."""
+    left = [number]
+
+    def listen(event, arguments):
+        if event in TOUCHED and str(run) in str(arguments[0]):
+            left[0] -= 1
+            if left[0] == 0:
+                run.rename(f"{run}.moved")
+
+    sys.addaudithook(listen)
+
+
+def one_place(disk, words, log, trouble, rng, expected):
+    """A run on a disk without room, or that turns read-only, is refused in one line, and goes on once that is over."""
+    run, filler = disk / "run", disk / "filler"
+    if trouble == "full disk":
+        filler.write_bytes(bytes(rng.randrange(2**19, 2**20 - 2**12)))
     else:
-        schema.read_lines(place / name, schema.RECORD)
+        log_of_start = start([*words, "--out", run], log, dies_at(rng.randint(4, 60), run))
+        end_of(log_of_start, log)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    resume = (run / "newest.npz").exists()
+    code, said = end_of(start(["--resume", run] if resume else [*words, "--out", run], log), log)
+    if code:  # a small filler leaves room enough
+        refused(code, said)
+    if trouble == "read-only":
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    filler.unlink(missing_ok=True)
+    resume = (run / "newest.npz").exists()
+    if not resume:
+        shutil.rmtree(run, ignore_errors=True)
+    finish(["--resume", run] if resume else [*words, "--out", run], log)
+    assert bits(run / "newest.npz") == expected, "other bits after making room"
 
 
-def pairs(root, count):
-    """In how many of `count` pairs one of two trainings that were started together was refused; both never work."""
-    refused = 0
-    for number in range(count):
-        both = [start(*TRAIN, "--seed", seed, "--out", root / f"pair{number}") for seed in (0, 1)]
-        outputs = [process.communicate()[0] for process in both]
-        codes = sorted(process.returncode for process in both)
-        assert codes == [0, 2], (codes, outputs)
-        lines = (root / f"pair{number}" / "metrics.jsonl").read_text().splitlines()
-        assert sum('"loss"' in line for line in lines) == 60, "two runs wrote one log"
-        refused += 1
-    return refused
+def refused(code, said):
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(lines) == 1, (code, said)
+
+
+@contextlib.contextmanager
+def file_system(path):
+    """A file system of one megabyte in memory; None where this user may mount none."""
+    path.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+# Memory
+
+
+def memory(root, words, minutes):
+    """Megabytes that a training of so many minutes holds after its first minute, and at most from then on; its steps."""
+    words = [*words, "--steps", 10**8, "--evaluate-every", 1000, "--out", root / "long"]
+    process, held, began = start(words, root / "log"), [], time.monotonic()
+    while time.monotonic() - began < 60 * minutes:
+        time.sleep(min(10, 6 * minutes))
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        held.append((time.monotonic() - began, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+    os.kill(process, signal.SIGINT)
+    code, said = end_of(process, root / "log")
+    assert code == 130, said
+    first = np.median([size for at, size in held if at < 60 * max(1, minutes / 10)][-3:])
+    last, most = np.median([size for _, size in held][-3:]), max(size for at, size in held if at >= 60 * minutes / 10)
+    steps = json.loads((root / "long" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    return {"first minute": first, "at the end": last, "at most": most, "growth": last / first - 1, "steps": steps}
 
 
 def main():
-    parse = argparse.ArgumentParser(description="Kills, damaged files and two runs in one folder.")
+    parse = argparse.ArgumentParser(description="Kills, damaged files, two runs in one folder, places that fail.")
     parse.add_argument("--kills", type=int, default=200)
     parse.add_argument("--files", type=int, default=20000, help="of each kind")
     parse.add_argument("--pairs", type=int, default=10)
+    parse.add_argument("--places", type=int, default=10, help="of each trouble")
+    parse.add_argument("--memory", type=float, default=0, metavar="MINUTES")
     parse.add_argument("--seed", type=int, default=0)
-    options, began = parse.parse_args(), time.perf_counter()
-    rng = random.Random(options.seed)
+    options, rng = parse.parse_args(), random.Random()
+    rng.seed(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        done, chains = kills(Path(folder), options.kills, rng)
-        report = {"kills": done, "chains with the bits of a run never stopped": chains}
-        report |= {"files (used, refused)": files(Path(folder), options.files, rng)}
-        report |= {"pairs, of which one was refused": pairs(Path(folder), options.pairs)}
-    print(json.dumps(report | {"seconds": round(time.perf_counter() - began)}, indent=1))
+        root = Path(folder)
+        words = data(root)
+        finish([*words, "--out", root / "straight"], root / "log")
+        jobs = {
+            "kills": lambda: kills(root, words, options.kills, rng),
+            "pairs": lambda: pairs(root, words, options.pairs),
+            "places": lambda: places(root, words, options.places, rng),
+            "files": lambda: damage.files(root, root / "straight", options.files, options.seed),
+            "memory": lambda: memory(root, words, options.memory),
+        }
+        for name, job in jobs.items():
+            if getattr(options, name):
+                began = time.perf_counter()
+                print(json.dumps({name: job(), "seconds": round(time.perf_counter() - began)}), flush=True)
 
 
 if __name__ == "__main__":
