@@ -30,7 +30,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = "gpu/", "experiments/report_pictures.py", "style/pictures.py"  # need a GPU, or draw for eyes alone
-BLIND = "house", "readme", "lessons", "signatures", "site", "exercises", "build", "wasm", "benchmarks", "benchmark_gpu"
+BLIND = "house", "readme", "lessons", "signatures", "site", "exercises", "build", "wasm"
+BLIND += "benchmarks", "benchmark_gpu"  # these run other files than the package's
+SLOW = "against_pytorch", "learning", "parallel_mpi", "cuda_"  # minutes for what other tests see too
 BUDGET = 300  # seconds of tests for one mutant at most
 SWAPS = {
     "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is", "in": "not in",
@@ -157,7 +159,8 @@ def drawn(tree, count, seed):
 
 
 def suite(tree):
-    return sorted(str(p) for p in (tree / "tests").glob("test_*.py") if p.stem.removeprefix("test_") not in BLIND)
+    names = {path.stem.removeprefix("test_"): str(path) for path in (tree / "tests").glob("test_*.py")}
+    return sorted(path for name, path in names.items() if name not in BLIND and not name.startswith(SLOW))
 
 
 class Clock:

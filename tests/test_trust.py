@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +264,15 @@ def test_a_command_that_has_begun_takes_ctrl_c_back():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+def test_torture_in_a_few_seconds(tmp_path):
+    """The short form of tests/torture.py; docs/reliability.md has the figures of a long one."""
+    program = Path(__file__).with_name("torture.py")
+    words = "--kills 5 --files 100 --pairs 1 --places 1 --memory 0.02 --seed 3".split()
+    environment = os.environ | {"PYTHONPATH": str(program.parent.parent), "TMPDIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, program, *words], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    said = {name: value for line in result.stdout.splitlines() for name, value in json.loads(line).items()}
+    assert sum(said["kills"][0].values()) == 5 and said["pairs"] == 1
+    assert all(sum(of_kind) == 100 for of_kind in said["files"].values())

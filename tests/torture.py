@@ -35,7 +35,7 @@ from npunet.commands import cli
 from npunet.datasets import synthetic
 from npunet.files import checkpoint, images
 
-STEPS = 24
+STEPS = 18
 TRAIN = "--base-channels 2 --depth 1 --tile 36 --held-out 1 --threads 1 --evaluate-every 6".split()
 TOUCHED = {"open", "os.rename", "os.remove", "os.mkdir"}  # what a kill can wait for: events of Python's audit
 
