@@ -26,6 +26,7 @@ import numpy as np
 from npunet import datasets, metrics, tiling
 from npunet.commands import cli, evaluation_report, memory_needs, ranges
 from npunet.commands.cell_scores import AP_NAMES, COUNTS, score_cells
+from npunet.commands.grey_values import rule_of
 from npunet.commands.run_folder import trained_scale, training_config
 from npunet.commands.scoring import classes_scored, mean_scores, predict_samples, score_samples
 from npunet.datasets.dataset import fingerprint
@@ -97,7 +98,9 @@ def main(arguments=None):
     if options.tile != "auto":
         net.output_size(options.tile)  # an invalid tile is refused before any work
     config = training_config(options.model)
-    dataset = datasets.load(options.data, labels=options.labels, class_values=class_values_of(net, config))
+    dataset = datasets.load(
+        options.data, labels=options.labels, class_values=class_values_of(net, config), rule=rule_of(net)
+    )
     samples, which = choose_samples(dataset, options.held_out, config)
     found = scored(options, net, samples, of_cells=dataset.kind == "instances")
     seen = f", seen at a scale of {options.scale:g}" if options.scale != 1 else ""

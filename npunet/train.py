@@ -15,6 +15,7 @@ from npunet import datasets, geometry, parallel
 from npunet.commands import cli, memory_needs, ranges, scaling
 from npunet.commands.choose_cutting import first_cutting, tuning_samples
 from npunet.commands.follower import folder_class
+from npunet.commands.grey_values import load_to_train
 from npunet.commands.run_folder import OF_TRAINING
 from npunet.commands.scoring import evaluate
 from npunet.commands.session import Session, evaluation_tile
@@ -114,6 +115,7 @@ def resumed_run(path, given):
         how = dict(device=options["device"], recompute=options["recompute"])
         net = checkpoint.build(UNet, config["network"], run.path / "config.json", **how)
         net.mask_values = list(dataset.class_values) if dataset.class_values else None
+        net.grey_rule = dataset.grey_rule
         if dataset.kind == "instances":
             net.cutting = first_cutting(training.samples, options["head"]).as_dict()
         prepare(options, net, training)
@@ -168,11 +170,7 @@ def read_data(options):
     """
     if options["threads"]:
         threads.set_num_threads(options["threads"])
-    dataset = datasets.load(options["data"], labels=options["labels"])
-    if options["held_out"] and options["held_out"] >= len(dataset) > 1:
-        raise InputError(
-            f"--held-out is {options['held_out']}, of {len(dataset)} images; expected 1 to {len(dataset) - 1}"
-        )
+    dataset = load_to_train(options)
     print(datasets.describe(dataset))
     for finding in worst_findings(dataset, options["held_out"] or 1 / 6):
         print(f"  WARNING: {finding}")

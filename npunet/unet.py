@@ -130,8 +130,7 @@ class UNet:
         self.config = checked_config(bilinear, dropout, dtype, **sizes, **rest)  # plain types: it becomes JSON
         self.in_channels, self.n_classes = self.config["in_channels"], self.config["n_classes"]
         self.input_mean, self.input_std = self.config["input_mean"], self.config["input_std"]
-        self.mask_values = None  # the value of each class in the masks it was trained on, a list, if that is known
-        self.cutting = None  # how its cells are cut out, a dict, if it was trained on numbered cells (npunet.instances)
+        self.mask_values = self.cutting = self.grey_rule = None  # of its training data: files.checkpoint.KNOWN
         self.options, self.depth = VARIANTS[variant], self.config["depth"]
         self.bilinear, self.recompute = bool(bilinear), bool(recompute)
         self.dtype, self.device = np.dtype(self.config["dtype"]), resolve_device(device)
@@ -286,7 +285,8 @@ class UNet:
 
     def predict(self, image: np.ndarray, tile: int | None = None, augment: bool = False) -> np.ndarray:
         """Class probabilities of an image of any size and type (§1): (H, W) or (H, W, C) -> (H, W, K) float32."""
-        return tiling.predict(self, images.as_floats(image), tile or tiling.default_tile(self), augment=augment)
+        image = images.as_floats(image, images.GreyRule.of(self.grey_rule))
+        return tiling.predict(self, image, tile or tiling.default_tile(self), augment=augment)
 
     def save(self, path: str | Path) -> None:
         """Write the network to one file, whole or not at all: .npz, .onnx, .pth or .safetensors (docs/formats.md)."""

@@ -1,16 +1,17 @@
-"""python tests/mutants.py: which faults, planted one at a time, does no test see? (`make mutants MUTANTS="--count 300"`)
+"""python tests/mutants.py: which faults, planted one at a time, does no test see? (make mutants MUTANTS="--count 300")
 
 Three steps, each of which goes on where it was stopped. All work is done in a copy of the tree, under --work:
 
-    1. tests.jsonl: the suite runs once under coverage.py; which test executes which line, and how long each test takes
+    1. tests.jsonl: the suite runs once under coverage.py: which test executes which line, and how long each test takes
     2. `count` mutants are drawn with a fixed seed, at least one in each file, and the rest wherever the dice fall
-    3. rows.jsonl: for each mutant the tests that execute its line, fastest first, until one fails. A mutant that no such
-       test kills meets the other tests of their files too. A fork of this process runs them, so that NumPy and pytest are
-       imported once
+    3. rows.jsonl: for each mutant the tests that execute its line, fastest first, until one fails. A mutant that no
+       such test kills meets the other tests of their files too. A fork of this process runs them, so that NumPy and
+       pytest are imported once
 
-A mutant changes one place of the text: a comparison, `and`/`or`, a `not`, an operator, a number, True/False, a condition,
-a `return`, or a call whose result nobody uses. Texts that a person reads, annotations and these files are left alone:
-LEFT_OUT. Tests that read the source instead of running it see every change: BLIND. docs/reliability.md has the figures.
+A mutant changes one place of the text: a comparison, `and`/`or`, a `not`, an operator, a number, True/False, a
+condition, a `return`, or a call whose result nobody uses. Texts that a person reads, annotations and the files of
+LEFT_OUT are left alone. Tests that read the source instead of running it see every change: BLIND.
+docs/reliability.md has the figures of the last run.
 """
 
 import argparse
@@ -42,7 +43,7 @@ SWAPS = {
 
 
 class Places(ast.NodeVisitor):
-    """Collects (line, start, end, new text) of each mutant of one source file; start and end are offsets into its text."""
+    """Collects (line, start, end, new text) of each mutant of one source file; start and end count its bytes."""
 
     def __init__(self, source):
         self.source, self.found = source, []
@@ -164,7 +165,7 @@ def suite(tree):
 
 
 class Clock:
-    """A pytest plugin: seconds of each test, and the tests that fail without any mutant; tells coverage.py the names."""
+    """A pytest plugin: seconds of each test, and the tests that fail; tells coverage.py the names."""
 
     def __init__(self, coverage=None):
         self.coverage, self.seconds, self.failed = coverage, defaultdict(float), []
@@ -193,7 +194,10 @@ def run_tests(tree, names, plugin):
 
 
 def map_tests(tree, into, until):
-    """Adds to `into` a line for each test file: {"seconds": {test: s}, "lines": {file: {line: [tests]}}, "failed": [..]}."""
+    """Adds a line for each test file to `into`, until it is too late; whether all are there.
+
+    {"of": test file, "seconds": {test: s}, "lines": {file: {line: [tests]}}, "failed": [tests]}
+    """
     done = {json.loads(line)["of"] for line in into.read_text().splitlines()} if into.exists() else set()
     for path in suite(tree):
         if path not in done and time.time() < until:

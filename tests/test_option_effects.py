@@ -94,6 +94,7 @@ TRAIN = {  # option: (its words, options of both runs)
 }
 SEEN_ELSEWHERE = {
     "patience",  # test_train_cells
+    "normalise",  # test_trust: it needs files of 16 bits
     "data",
     "out",
     "device",

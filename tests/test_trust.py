@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, train
+from npunet import InputError, UNet, evaluate, predict, train
 from npunet.commands.run_folder import RunFolder
 from npunet.datasets import synthetic
 from npunet.files import checkpoint, images, schema, whole_file
@@ -276,3 +276,71 @@ def test_torture_in_a_few_seconds(tmp_path):
     said = {name: value for line in result.stdout.splitlines() for name, value in json.loads(line).items()}
     assert sum(said["kills"][0].values()) == 5 and said["pairs"] == 1
     assert all(sum(of_kind) == 100 for of_kind in said["files"].values())
+
+
+# How grey values are scaled
+
+
+def sixteen_bits(folder, brightness):
+    """The four sections as 16-bit files, each with another exposure; returns the stored pixels."""
+    stored = []
+    for number, bright in enumerate(brightness):
+        path = folder / "data" / "images" / f"{number}.png"
+        pixels = (100 + bright * images.read_image(path)[0][..., 0]).astype(np.uint16)
+        path.unlink()
+        tifffile.imwrite(path.with_suffix(".tif"), pixels)
+        stored.append(pixels)
+    return stored
+
+
+@pytest.mark.parametrize("by", ["file", "training", "type"])
+def test_grey_values_are_scaled_as_the_training_run_was_told(folder, by):
+    stored = sixteen_bits(folder, [1000, 2000, 4000, 8000])
+    run(folder, "--normalise", by)
+    ends = np.percentile(np.array(stored).astype(float), [0.1, 99.9], axis=(1, 2))  # of each file
+    rule = images.GreyRule.of(UNet.load(folder / "run" / "best.npz").grey_rule)
+    low, high = {
+        "file": (ends[0], ends[1]),
+        "training": (ends[0, :3].min(), ends[1, :3].max()),  # the fourth is held out
+        "type": (0, 65535),
+    }[by]
+    expected = np.clip((np.array(stored) - np.reshape(low, (-1, 1, 1))) / np.reshape(high - low, (-1, 1, 1)), 0, 1)
+    for number, wanted in enumerate(expected):
+        found = images.read_image(folder / "data" / "images" / f"{number}.tif", rule)[0][..., 0]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_array_equal(images.as_floats(stored[number], rule), found)
+    seen = UNet.load(folder / "run" / "newest.npz")
+    assert seen.input_mean == pytest.approx(expected[:3].mean(), abs=1e-6)
+    evaluate.main(
+        ["--model", str(folder / "run" / "best.npz"), "--data", str(folder / "data"), "--json", str(folder / "j")]
+    )
+    assert "those held out in training" in json.loads((folder / "j").read_text())["images"]  # known by their pixels
+    train.main(["--resume", str(folder / "run"), "--steps", "3"])
+
+
+def test_the_noise_of_an_empty_field_is_not_stretched(folder, capsys):
+    sixteen_bits(folder, [3000, 4000, 5000, 4000])
+    run(folder)
+    rng, rule = np.random.default_rng(0), images.GreyRule.of(UNet.load(folder / "run" / "best.npz").grey_rule)
+    noise = rng.normal(120, 4, (60, 60)).astype(np.uint16)
+    tifffile.imwrite(folder / "empty.tif", noise)
+    assert images.read_image(folder / "empty.tif")[0].std() > 0.1
+    assert images.read_image(folder / "empty.tif", rule)[0].max() < 0.05
+    faint = (100 + (noise - 100.0) * 40).clip(0).astype(np.uint16)  # half the exposure of a training file or so
+    tifffile.imwrite(folder / "faint.tif", faint)
+    np.testing.assert_array_equal(*(images.read_image(folder / "faint.tif", r)[0] for r in (rule, images.GreyRule())))
+    predict.main(
+        ["--model", str(folder / "run" / "best.npz"), "--output", str(folder / "out"), "--input"]
+        + [str(folder / name) for name in ("empty.tif", "faint.tif")]
+    )
+    said = capsys.readouterr().err
+    assert "empty.tif: its grey values span less than a quarter" in said and "faint.tif: its" not in said
+
+
+def test_a_network_file_with_a_strange_grey_rule_is_refused(tmp_path):
+    net = UNet(1, 2, 2, 1)
+    for rule, words in (({"by": "moon", "low": 0, "high": 1, "least": 0}, "'moon'"), ({"by": "file"}, "no 'low'")):
+        net.grey_rule = rule
+        net.save(tmp_path / "net.npz")
+        with pytest.raises(InputError, match=words):
+            UNet.load(tmp_path / "net.npz")

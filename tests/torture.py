@@ -256,7 +256,7 @@ def file_system(path):
 
 
 def memory(root, words, minutes):
-    """Megabytes that a training of so many minutes holds after its first minute, and at most from then on; its steps."""
+    """Megabytes that a training of so many minutes holds after its first minute, and at most from then on."""
     words = [*words, "--steps", 10**8, "--evaluate-every", 1000, "--out", root / "long"]
     process, held, began = start(words, root / "log"), [], time.monotonic()
     while time.monotonic() - began < 60 * minutes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from npunet import tiling
 from npunet.commands import cell_files, scaling, window
+from npunet.commands.grey_values import rule_of
 from npunet.commands.inputs import PROBABILITY, stem
 from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.files import images
@@ -79,7 +80,7 @@ def predict_file(
     output: the folder of the results, each there whole or not at all; None writes nothing (and only a view is left).
     progress is called as progress(tiles done, tiles in all).
     """
-    path, stack = Path(path), images.open_image(path)
+    path, stack = Path(path), images.open_image(path, rule_of(net))
     height, width = stack.shape[1:3]
     n_pages = len(stack) if output else 1  # a view shows the first page
     calibration = read_calibration(path)

@@ -40,6 +40,7 @@ def new_network(options, dataset, training, loaded=None):
         recompute=options["recompute"],
     )
     net.mask_values = list(dataset.class_values) if dataset.class_values else None
+    net.grey_rule = dataset.grey_rule
     if dataset.kind == "instances":
         net.cutting = first_cutting(training.samples, options["head"]).as_dict()
     if loaded:

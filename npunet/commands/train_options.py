@@ -18,6 +18,7 @@ from npunet import geometry
 from npunet.augmentation import Settings
 from npunet.commands import ranges
 from npunet.commands.cli import TF32_HELP, tile_size
+from npunet.commands.grey_values import NORMALISE
 from npunet.datasets.heads import HEADS
 from npunet.errors import InputError
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
@@ -40,6 +41,7 @@ DEFAULTS = dict(
     bilinear=False,
     classes=None,
     scale=1.0,
+    normalise="file",
     load=None,
     epochs=None,
     recompute=False,
@@ -100,6 +102,7 @@ CHOICES = {
     "schedule": SCHEDULES,
     "labels": ("auto", "binary", "instances", "classes"),
     "head": tuple(HEADS),
+    "normalise": NORMALISE,
     "device": ("cpu", "gpu", "auto"),
 }
 
@@ -147,6 +150,12 @@ def add_run(option):
         "a folder with images/ and masks/, one with train-volume.tif and train-labels.tif, a named set, or synthetic",
     )
     option("labels", "what the masks hold", choices=CHOICES["labels"])
+    option(
+        "normalise",
+        "how files of more than 8 bits become 0..1: each by its own percentiles (file), all by those of the training "
+        "files (training), or by the largest value of their type (type); 8 bits are always divided by 255",
+        choices=CHOICES["normalise"],
+    )
     option("held-out", "how many images to hold out, the last of the set (default a sixth)", type=int)
     option("out", "folder for everything the run writes")
     option("resume", "go on with the run in this folder, to the same bits as if it had not been stopped", metavar="DIR")

@@ -10,11 +10,12 @@ from npunet.datasets.folders import load_folder
 from npunet.datasets.layouts import find_layout
 from npunet.datasets.synthetic import synthetic
 from npunet.errors import InputError
+from npunet.files.images import GreyRule
 
 __all__ = ["Dataset", "Sample", "describe", "load", "synthetic"]
 
 
-def load(source, *, labels="auto", class_values=None, n_sections=12, size=512, seed=0):
+def load(source, *, labels="auto", class_values=None, rule=GreyRule(), n_sections=12, size=512, seed=0):
     """A data set by name or path.
 
     source: "synthetic" (then n_sections, size and seed say what is drawn); a folder that holds images/ and masks/, or
@@ -22,13 +23,14 @@ def load(source, *, labels="auto", class_values=None, n_sections=12, size=512, s
     the 2018 Data Science Bowl; or one of the names in `npunet.datasets.named`, which is downloaded if it is not there.
     labels: what the values of the masks mean, "auto", "binary", "instances" or "classes" (the rules are those of
     `npunet.datasets.labels`); class_values: the mask values of class 0, 1, .. where a model trained on another folder
-    fixes them. Returns a `Dataset`; raises InputError naming the file that is at fault.
+    fixes them; rule: how grey values are scaled that are not of 8 bits. Returns a `Dataset`; raises InputError naming
+    the file that is at fault.
     """
     if str(source) == "synthetic":
         return synthetic(n_sections=n_sections, size=size, seed=seed)
     folder = Path(source)
     if not folder.exists() and str(source) in named.SETS:
-        dataset = load(named.find_or_fetch(str(source)), labels=labels, class_values=class_values)
+        dataset = load(named.find_or_fetch(str(source)), labels=labels, class_values=class_values, rule=rule)
         dataset.name = str(source)
         return dataset
     if not folder.is_dir():
@@ -39,4 +41,6 @@ def load(source, *, labels="auto", class_values=None, n_sections=12, size=512, s
             f"or one of synthetic, {', '.join(named.SETS)}"
         )
     folder, reader = find_layout(folder) or (folder, load_folder)  # load_folder explains what is missing
-    return reader(folder, labels, class_values)
+    dataset = reader(folder, labels, class_values, rule)
+    dataset.grey_rule = rule.as_dict()
+    return dataset

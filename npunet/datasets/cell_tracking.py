@@ -30,18 +30,20 @@ def is_cell_tracking(folder):
     return bool(_sequences(folder))
 
 
-def load_cell_tracking(folder, labels="auto", class_values=None):
+def load_cell_tracking(folder, labels="auto", class_values=None, rule=images.GreyRule()):
     """All annotated frames of all sequences, in order, as a `Dataset` of instances. Raises InputError."""
     folder = Path(folder)
     if labels not in ("auto", "instances") or class_values is not None:
         raise InputError(
             f"data {folder}: --labels {labels}, but the masks of the cell tracking challenge are instances"
         )
-    pictures, truths = [], []
+    pictures, truths, ranges = [], [], []
     for sequence in _sequences(folder):
         for number, paths in sorted(_annotations(folder, sequence).items()):
             image_path = folder / sequence / f"t{number}.tif"
-            (image,), masks = _pages(image_path), [_pages(path)[0] for path in paths]
+            stack = _single(image_path, images.open_image(image_path, rule))
+            image, masks = stack[0], [_pages(path)[0] for path in paths]
+            ranges.append(stack.stretched)
             for path, mask in zip(paths, masks, strict=True):
                 _same_size(path, mask, image_path, image)
             pictures.append((f"{sequence}/t{number}", str(image_path), image))
@@ -51,8 +53,8 @@ def load_cell_tracking(folder, labels="auto", class_values=None):
             f"data {folder}: no man_seg*.tif in {_sequences(folder)[0]}_GT/SEG; expected at least one annotated frame"
         )
     samples = [
-        Sample(name, image, (instances > 0).astype(np.int64), instances, ignore if ignore.any() else None)
-        for (name, image), (instances, ignore) in zip(same_channels(pictures), truths, strict=True)
+        Sample(name, image, (instances > 0).astype(np.int64), instances, ignore if ignore.any() else None, stretched)
+        for (name, image), (instances, ignore), stretched in zip(same_channels(pictures), truths, ranges, strict=True)
     ]
     return Dataset(folder.name, samples, n_classes=2, kind="instances")
 
@@ -100,8 +102,10 @@ def _truth(masks, markers):
 
 
 def _pages(path):
-    read = images.read_image if re.fullmatch(r"t\d+", path.stem) else images.read_labels
-    pages = read(path)
+    return _single(path, images.read_labels(path))
+
+
+def _single(path, pages):
     if len(pages) != 1:
         raise InputError(f"{path}: {len(pages)} pages; expected one, three-dimensional sets are not supported")
     return pages

@@ -25,6 +25,7 @@ class Sample:
     labels: np.ndarray
     instances: np.ndarray
     ignore: np.ndarray | None = None
+    stretched: tuple | None = None  # the stored values that became 0 and 1; None for 8 bits
 
     @property
     def ignored(self):
@@ -48,6 +49,7 @@ class Dataset:
     n_classes: int
     kind: str = "binary"
     class_values: tuple | None = None  # the mask value of class 0, 1, ..; None if the values were instance numbers
+    grey_rule: dict | None = None  # `files.images.GreyRule` by which its files were scaled, for the network's file
 
     @property
     def in_channels(self):
@@ -80,7 +82,7 @@ class Dataset:
         return self._part(self.samples[:cut]), self._part(self.samples[cut:])
 
     def _part(self, samples):
-        return Dataset(self.name, samples, self.n_classes, self.kind, self.class_values)
+        return Dataset(self.name, samples, self.n_classes, self.kind, self.class_values, self.grey_rule)
 
 
 def describe(dataset):
@@ -99,6 +101,13 @@ def _grey_values(samples):
     smallest, largest = min(s.image.min() for s in samples), max(s.image.max() for s in samples)
     means = [s.image.mean(dtype=np.float64) for s in samples]
     yield f"  grey values {smallest:.2f} to {largest:.2f}; mean of an image {min(means):.2f} to {max(means):.2f}"
+    if ranges := {sample.stretched for sample in samples if sample.stretched}:
+        lows, highs = zip(*ranges)
+        spans = [high - low for low, high in ranges]
+        yield (
+            f"  stored values from {min(lows):g} to {max(highs):g} became 0 to 1"
+            + (f", {min(spans):g} to {max(spans):g} of them in a file (--normalise)" if len(ranges) > 1 else "")
+        )
     if largest < 0.1 or largest - smallest < 0.05:
         yield (
             "  WARNING: hardly any contrast; are these masks, or dark 8-bit images? Save them as 16 bit, which is "

@@ -23,7 +23,7 @@ ROLE = "(images?|img|masks?|labels?|seg|segmentation|gt)"
 VOLUME, LABELS = "train-volume", "train-labels"
 
 
-def load_folder(folder, labels="auto", class_values=None):
+def load_folder(folder, labels="auto", class_values=None, rule=images.GreyRule()):
     """folder/images and folder/masks as a `Dataset`, ordered by name with numbers by value (a2 before a10).
 
     Raises InputError.
@@ -47,7 +47,7 @@ def load_folder(folder, labels="auto", class_values=None):
             f"or masks/a_mask.png"
         )
     pairs = [(key, pictures[key], masks[key]) for key in sorted(pictures, key=_natural)]
-    return _from_pairs(folder.name, pairs, labels, class_values)
+    return _from_pairs(folder.name, pairs, labels, class_values, rule)
 
 
 def is_folder_of_pairs(folder):
@@ -60,22 +60,22 @@ def is_object_files(folder):
     return any(is_folder_of_pairs(entry) for entry in Path(folder).iterdir() if entry.is_dir())
 
 
-def load_object_files(folder, labels="auto", class_values=None):
+def load_object_files(folder, labels="auto", class_values=None, rule=images.GreyRule()):
     """ID/images/ID.png with one file an object in ID/masks/: the objects are numbered;
     where they overlap the first counts.
     """
     folder = Path(folder)
     if labels not in ("auto", "instances") or class_values is not None:
         raise InputError(f"data {folder}: --labels {labels}, but masks with one file an object are instances")
-    pictures, instances = [], []
+    pictures, instances, ranges = [], [], []
     for entry in sorted(
         (entry for entry in folder.iterdir() if is_folder_of_pairs(entry)), key=lambda entry: _natural(entry.name)
     ):
         image_path, *more = _by_name(entry / "images").values()
-        pages = images.read_image(image_path)
+        pages = images.open_image(image_path, rule)
         if more or len(pages) > 1:
             raise InputError(f"{entry}/images: more than one image; expected one, and its objects in masks/")
-        numbered, count = np.zeros(pages[0].shape[:2], np.int32), 0
+        numbered, count = np.zeros(pages.shape[1:3], np.int32), 0
         for mask_path in _by_name(entry / "masks").values():
             mask = images.read_labels(mask_path)[0]
             if mask.shape != numbered.shape:
@@ -88,9 +88,10 @@ def load_object_files(folder, labels="auto", class_values=None):
             numbered[free] = count
         pictures.append((entry.name, str(image_path), pages[0]))
         instances.append(numbered)
+        ranges.append(pages.stretched)
     samples = [
-        Sample(name, image, (numbered > 0).astype(np.int64), numbered)
-        for (name, image), numbered in zip(same_channels(pictures), instances, strict=True)
+        Sample(name, image, (numbered > 0).astype(np.int64), numbered, stretched=stretched)
+        for (name, image), numbered, stretched in zip(same_channels(pictures), instances, ranges, strict=True)
     ]
     return Dataset(folder.name, samples, n_classes=2, kind="instances")
 
@@ -100,7 +101,7 @@ def is_isbi_pair(folder):
     return any(_stack(folder, name) for name in (VOLUME, LABELS))
 
 
-def load_isbi_pair(folder, labels="auto", class_values=None):
+def load_isbi_pair(folder, labels="auto", class_values=None, rule=images.GreyRule()):
     """train-volume.tif and train-labels.tif (255 cell interior, 0 membrane), a sample a section. Raises InputError."""
     folder = Path(folder)
     volume, truth = _stack(folder, VOLUME), _stack(folder, LABELS)
@@ -109,7 +110,7 @@ def load_isbi_pair(folder, labels="auto", class_values=None):
             raise InputError(
                 f"data {folder}: no {name}.tif beside the other stack; expected {VOLUME}.tif and {LABELS}.tif"
             )
-    return _from_pairs(folder.name, [(folder.name, volume, truth)], labels, class_values)
+    return _from_pairs(folder.name, [(folder.name, volume, truth)], labels, class_values, rule)
 
 
 def _stack(folder, name):
@@ -136,10 +137,10 @@ def _natural(name):
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _from_pairs(name, pairs, labels, class_values):
-    pictures, masks = [], []
+def _from_pairs(name, pairs, labels, class_values, rule):
+    pictures, masks, ranges = [], [], []
     for key, image_path, mask_path in pairs:
-        pages, truth = images.read_image(image_path), images.read_labels(mask_path)
+        pages, truth = images.open_image(image_path, rule), images.read_labels(mask_path)
         if len(pages) != len(truth):
             raise InputError(f"{mask_path}: {len(truth)} pages, but {image_path} has {len(pages)}; expected as many")
         for number, (page, mask) in enumerate(zip(pages, truth, strict=True)):
@@ -151,10 +152,11 @@ def _from_pairs(name, pairs, labels, class_values):
             of_stack = f"[{number}]" if len(pages) > 1 else ""
             pictures.append((f"{key}{of_stack}", f"{image_path}{of_stack}", page))
             masks.append((f"{mask_path}{of_stack}", mask))
+            ranges.append(pages.stretched)
     readings, n_classes, kind, class_values = interpret(masks, labels, class_values)
     samples = [
-        Sample(key, page, classes, instances)
-        for (key, page), (classes, instances) in zip(same_channels(pictures), readings, strict=True)
+        Sample(key, page, classes, instances, stretched=stretched)
+        for (key, page), (classes, instances), stretched in zip(same_channels(pictures), readings, ranges, strict=True)
     ]
     return Dataset(name, samples, n_classes, kind, class_values)
 

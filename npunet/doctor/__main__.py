@@ -11,6 +11,7 @@ from pathlib import Path
 
 from npunet import datasets
 from npunet.commands import cli, scaling
+from npunet.commands.grey_values import rule_of
 from npunet.commands.inputs import find_inputs
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import predict_samples
@@ -51,7 +52,7 @@ def diagnoses(run, config, options):
     except InputError as error:
         yield Finding("unusable checkpoint", str(error), HIGH)
         return
-    dataset = datasets.load(options.data or trained["data"], labels=trained["labels"])
+    dataset = datasets.load(options.data or trained["data"], labels=trained["labels"], rule=rule_of(net))
     yield from of_data(dataset, trained["held_out"] or 1 / 6)
     training, held_out = scaling.scaled_dataset(dataset, trained["scale"]).split(trained["held_out"] or 1 / 6)
     if [sample.name for sample in held_out.samples] != config["held_out"]:
@@ -63,7 +64,7 @@ def diagnoses(run, config, options):
     yield from from_network.findings(net, held_out.samples, probabilities, trained["tile"])
     seen = [sample.image for sample in training.samples]
     for path in find_inputs(options.image or []):
-        page = images.with_channels(images.read_image(path)[0], net.in_channels, str(path))
+        page = images.with_channels(images.read_image(path, rule_of(net))[0], net.in_channels, str(path))
         yield from from_images.findings(Path(path).name, page, seen)
 
 

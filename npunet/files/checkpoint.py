@@ -16,13 +16,16 @@ import numpy as np
 
 from npunet.errors import InputError
 from npunet.files import schema
+from npunet.files.images import GreyRule
 from npunet.files.whole_file import atomic_write
 from npunet.machine.backend import to_cpu, to_device
 
 FORMAT = "npunet checkpoint 1"
 LARGEST_EXPANSION = 50  # of the bytes in the file; it is not compressed when npunet writes it
 
-KNOWN = ("mask_values", "cutting")  # what a network knows of its data beside its weights, if it does
+# What a network knows of its training data beside its weights, if it does: the value of each class in the masks, a
+# list; how its cells are cut out (npunet.instances) and its grey values scaled (files.images.GreyRule), dicts.
+KNOWN = ("mask_values", "cutting", "grey_rule")
 
 # What zipfile, zlib, json and NumPy raise for files that are damaged or of another kind.
 UNREADABLE = (
@@ -140,6 +143,12 @@ def restore_network(network_class, entries, path, device):
     for name in KNOWN:
         setattr(net, name, entries["header"].get(name))
     net.mask_values = _mask_values(net.mask_values, net, path)
+    if found := schema.problem(net.grey_rule, schema.GREY_RULE, "grey_rule"):
+        raise InputError(f"{path}: {found}; the file is damaged, use another copy")
+    try:
+        GreyRule.of(net.grey_rule)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return net
 
 

@@ -5,13 +5,15 @@ The one scaling rule, for `read_image` and `open_image` alike:
 
 - **8-bit** pixels are divided by 255 (1-bit ones are 0 and 1 already).
 - **everything else** (16 and 32 bit, float) is stretched so that the 0.1 percentile of the file becomes 0 and the 99.9
-  percentile becomes 1, with the rest clipped. Cameras fill 12 of 16 bits, or a hundredth of them, and a few hot pixels
+  percentile becomes 1, with the rest clipped. A `GreyRule` may say something else: one range for all files, or the
+  range of their type. Cameras fill 12 of 16 bits, or a hundredth of them, and a few hot pixels
   must not turn the picture black, so neither division by 65535 nor the extremes will do. The percentiles are taken over
   all pages together, which keeps the pages of a stack comparable, and from at most 2^22 pixels at equal steps, which
   keeps it the same rule for a slide that never fits into memory. Where the percentiles coincide (a few bright spots on
   black) smallest and largest value take their place; a constant picture becomes 0.
 """
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from npunet.files.stored_pixels import open_pixels
 __all__ = [
     "EXTENSIONS",
     "TIFF",
+    "GreyRule",
     "ImageStack",
     "as_floats",
     "is_grey",
@@ -36,7 +39,47 @@ __all__ = [
     "write_pages",
 ]
 LOW_PERCENTILE, HIGH_PERCENTILE, MAX_SAMPLED = 0.1, 99.9, 2**22
+GREY_RULES = ("file", "training", "type")
+LEAST_RANGE = 0.25  # of the narrowest range of a training file: see GreyRule.least
 COLOUR = 1 << 24  # read_labels writes a coloured pixel as COLOUR + 65536 R + 256 G + B
+
+
+@dataclass(frozen=True)
+class GreyRule:
+    """Which stored values become 0 and 1 in files that are not of 8 bits (§4, the data).
+
+    by: "file", the percentiles of each file; "training", `low` and `high`, those of the training files taken together;
+    "type", 0 and the largest value of the integers (0 and 1 for floats).
+    least: with "file", no range is taken narrower than this, so that the noise of an empty field is not stretched until
+    it looks like cells. 0 if nothing is known.
+    """
+
+    by: str = "file"
+    low: float = 0.0
+    high: float = 0.0
+    least: float = 0.0
+
+    def __post_init__(self):
+        if self.by not in GREY_RULES:
+            raise InputError(f"grey values scaled by {self.by!r}; expected one of {', '.join(GREY_RULES)}")
+
+    @classmethod
+    def of_training(cls, by, ranges):
+        """The rule of a network. ranges: (low, high) of each training file by its percentiles; [] for 8 bits alone."""
+        if not ranges:
+            return cls(by)
+        lows, highs = zip(*ranges)
+        if by == "training":
+            return cls(by, low=min(lows), high=max(highs))
+        return cls(by, least=LEAST_RANGE * min(high - low for low, high in ranges) if by == "file" else 0.0)
+
+    @classmethod
+    def of(cls, known):
+        """The rule that `as_dict` wrote into a network's file; the usual one where nothing is known."""
+        return cls(**{name: known[name] for name in cls.__dataclass_fields__}) if known else cls()
+
+    def as_dict(self):
+        return asdict(self)
 
 
 class ImageStack:
@@ -45,11 +88,17 @@ class ImageStack:
     `stack[i]` is page i as (H, W, C) float32 in 0..1; `window` reads a part of it. `shape` is (pages, H, W, C).
     """
 
-    def __init__(self, path):
+    def __init__(self, path, rule=GreyRule()):
         self.path = Path(path)
         self._pixels, self._inverted = open_pixels(self.path, for_labels=False)
         self.shape, self.stored = self._pixels.shape, self._pixels.dtype  # stored: their type in the file
-        self.low, self.high = _value_range(self._pixels, self.path)
+        self.low, self.high = _value_range(self._pixels, self.path, rule)
+        self.held_back = rule.least > 0 and self.stretched == (self.low, self.low + rule.least)  # it spans less
+
+    @property
+    def stretched(self):
+        """(low, high) that became 0 and 1; None for 8 bits, which are never stretched."""
+        return None if self.stored in (np.uint8, bool) else (self.low, self.high)
 
     def __len__(self):
         return self.shape[0]
@@ -70,12 +119,12 @@ class ImageStack:
         return 1 - scaled if self._inverted else scaled
 
 
-def open_image(path):
+def open_image(path, rule=GreyRule()):
     """A file as an `ImageStack`, whose pages are read only when asked for. Raises InputError naming the file."""
-    return ImageStack(path)
+    return ImageStack(path, rule)
 
 
-def read_image(path):
+def read_image(path, rule=GreyRule()):
     """All pages of a PNG, TIFF, JPEG, GIF or BMP: a list of (H, W, C) float32 arrays in 0..1 (rule: top of this file).
 
     C is 1 for grey, 3 for RGB, or the channels of a microscope's TIFF. Alpha is dropped. A PNG or GIF with a palette is
@@ -83,15 +132,15 @@ def read_image(path):
     there the palette is a microscope's look-up table. TIFF pages declared "min is white" are inverted. Raises
     InputError.
     """
-    return list(open_image(path))
+    return list(open_image(path, rule))
 
 
-def as_floats(image):
+def as_floats(image, rule=GreyRule()):
     """An array (H, W) or (H, W, C) as the network takes it: floats as they are; other types by the rule for files."""
     image = np.asarray(image)
     if image.dtype.kind == "f":
         return image
-    low, high = _value_range(image[None], "the image")
+    low, high = _value_range(image[None], "the image", rule)
     return np.clip((image.astype(np.float64) - low) / ((high - low) or 1), 0, 1).astype(np.float32)
 
 
@@ -138,7 +187,7 @@ def with_channels(image, channels, name="image"):
     )
 
 
-def _value_range(pixels, path):
+def _value_range(pixels, path, rule):
     """The stored values that become 0 and 1."""
     if pixels.size == 0:
         raise InputError(f"{path}: the picture has no pixels")
@@ -153,7 +202,11 @@ def _value_range(pixels, path):
     low, high = np.percentile(sample, [LOW_PERCENTILE, HIGH_PERCENTILE])
     if low == high:
         low, high = sample.min(), sample.max()
-    return float(low), float(high)
+    if rule.by == "training" and rule.high > rule.low:
+        return rule.low, rule.high
+    if rule.by == "type":
+        return 0.0, float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "iu" else 1.0
+    return float(low), float(max(high, low + rule.least))
 
 
 def _a_fraction(pixels):

@@ -65,6 +65,7 @@ TRAINING_CONFIG = {  # config.json of npunet.train
     "threads?": Number(1, 10**6, whole=True),
     "data?": {"labels": str, "class_values?": ([Number(0, 2**40, whole=True)], None)},
 }
+GREY_RULE = ({"by": str, "low": Number(), "high": Number(), "least": Number(0)}, None)  # files.images.GreyRule
 PROGRESS = {"step": STEP, "best?": Number(), "plateau?": {"factor": Number(), "best": Number(), "waited": STEP}}
 
 
