@@ -412,15 +412,13 @@ def isbi(device, options):
             class_weights=tuple(map(float, class_balance([sample.labels for sample in train], 2)))
         )
     net = UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std)
-    train, workers = training.placed(train, device.name, settings)
+    train = training.placed(train, device.name)
 
     def run(net, steps):
         recipe = training.Recipe(steps=steps, tile=options.tile, learning_rate=options.learning_rate)
         optimizer, rows = training.make_optimizer(recipe, net.parameters), []
         began = time.perf_counter()
-        for step, batch in enumerate(
-            training.batches(train, recipe, net.output_size(recipe.tile), 0, settings, workers)
-        ):
+        for step, batch in enumerate(training.batches(train, recipe, net.output_size(recipe.tile), 0, settings)):
             optimizer.learning_rate = training.learning_rate(recipe, step)
             rows.append(
                 (time.perf_counter() - began, *training.training_step(net, optimizer, *batch, clip=recipe.clip))
@@ -443,7 +441,6 @@ def isbi(device, options):
         steps_a_second=len(rows) / rows[-1][0],
         tf32=options.tf32,
         weight_map=options.weight_map,
-        workers=workers,
         scores=scores,
         scoring_seconds=time.perf_counter() - start,
         peak_bytes=device.peak(),

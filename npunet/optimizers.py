@@ -75,6 +75,10 @@ class Optimizer:
         for parameter in self.parameters.values():
             parameter.grad = None
 
+    def step_numbers(self) -> tuple[float, ...]:
+        """What a GPU's kernel must be told anew in each step."""
+        return (self.learning_rate,)
+
     def _in_blocks(self, *arrays):
         """`update` on a few thousand elements at a time, so that all its arithmetic finds them in the cache."""
         if not all(array.flags.c_contiguous for array in arrays):
@@ -151,8 +155,8 @@ class SGD(Optimizer):
         velocity += grad
         value -= self.learning_rate * velocity
 
-    def kernel(self, velocity: Array) -> tuple[str, tuple, tuple]:
-        return "sgd", (velocity,), (self.momentum,)
+    def kernel(self) -> tuple[str, tuple]:
+        return "sgd", (self.momentum,)
 
 
 class RMSprop(Optimizer):
@@ -181,9 +185,8 @@ class RMSprop(Optimizer):
             direction = velocity
         value -= self.learning_rate * direction
 
-    def kernel(self, square: Array, velocity: Array | None = None) -> tuple[str, tuple, tuple]:
-        # not touched without momentum
-        return ("rmsprop", (square, square if velocity is None else velocity), (self.alpha, self.eps, self.momentum))
+    def kernel(self) -> tuple[str, tuple]:
+        return "rmsprop", (self.alpha, self.eps, self.momentum)
 
 
 class Adam(Optimizer):
@@ -211,9 +214,9 @@ class Adam(Optimizer):
         mean_scale, square_scale = 1 / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
         value -= self.learning_rate * mean_scale * mean / (array_module(value).sqrt(square_scale * square) + self.eps)
 
-    def kernel(self, mean: Array, square: Array) -> tuple[str, tuple, tuple]:
-        return (
-            "adam",
-            (mean, square),
-            (self.beta1, self.beta2, self.eps, 1 / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)),
-        )
+    def kernel(self) -> tuple[str, tuple]:
+        return "adam", (self.beta1, self.beta2, self.eps)
+
+    def step_numbers(self) -> tuple[float, ...]:
+        mean_scale, square_scale = 1 / (1 - self.beta1**self.steps), 1 / (1 - self.beta2**self.steps)
+        return self.learning_rate * mean_scale, square_scale

@@ -272,9 +272,9 @@ def steps_in(seconds, net, training, held_out, options):
     began = time.perf_counter()
     recipe = dataclasses.replace(recipe_of(options), steps=TIMED_STEPS + 2)
     optimizer, settings = make_optimizer(recipe, net.parameters), augmentation_settings(options, training)
-    samples, workers = placed(training.samples, net.device, settings)
+    samples = placed(training.samples, net.device)
     moments = []
-    for batch in batches(samples, recipe, net.output_size(recipe.tile), 0, settings, workers):
+    for batch in batches(samples, recipe, net.output_size(recipe.tile), 0, settings):
         training_step(net, optimizer, *batch, clip=recipe.clip, loss=recipe.loss)
         moments.append(time.perf_counter())
     step = statistics.median(after - before for before, after in zip(moments[1:], moments[2:]))  # the first are slower

@@ -8,7 +8,6 @@ stopped and resumed draws the same tiles as one that was never stopped.
 """
 
 import dataclasses
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,19 +94,15 @@ class Plateau:
             self.factor, self.waited = 0.1 * self.factor, 0
 
 
-def drawn_on_gpu(settings):
-    """True if a GPU can make tiles with these settings: all but the border term of Eq. 2."""
-    return border_reach(settings.w0, settings.sigma) is None
-
-
 def draw_tile(sample, tile, output, rng, settings):
-    """`augmentation.draw_tile`, by the GPU where the sample lies there and the GPU can do it: the same tile."""
-    if not (cuda.on_gpu(sample.image) and drawn_on_gpu(settings)):
+    """`augmentation.draw_tile`, by the GPU where the sample lies there: the same tile."""
+    if not cuda.on_gpu(sample.image):
         return augmentation.draw_tile(sample, tile, output, rng, settings)
     augmentation.check_output(tile, output)
     drawn = augmentation.draw(sample.labels.shape, tile, rng, settings)
     coefficients = augmentation.spline_coefficients(sample.image)
-    return gpu_augmentation.make_tile(sample, coefficients, drawn, output, settings)
+    reach = border_reach(settings.w0, settings.sigma)
+    return gpu_augmentation.make_tile(sample, coefficients, drawn, output, settings, reach)
 
 
 def moved(sample, device):
@@ -150,17 +145,9 @@ def batches(samples, recipe, output, first_step, settings, workers=1):
             yield coming.popleft().result()
 
 
-def placed(samples, device, settings):
-    """The samples where their tiles are drawn best, and how many threads draw them.
-
-    Beside a CPU that computes one thread does. A GPU draws its tiles itself if it can; else the host needs several
-    threads to keep up with it.
-    """
-    if device == "cpu":
-        return samples, 1
-    if drawn_on_gpu(settings):
-        return [moved(sample, device) for sample in samples], 1
-    return samples, max(1, min(8, (os.cpu_count() or 1) // 2))
+def placed(samples, device):
+    """The samples where their tiles are drawn: a GPU draws its own."""
+    return samples if device == "cpu" else [moved(sample, device) for sample in samples]
 
 
 def energy_of(kind, logits, labels, weights):

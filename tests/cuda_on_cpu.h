@@ -102,6 +102,7 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
 
 static inline void __syncthreads() { on_cpu::wait_block(); }
 static inline void __syncwarp() { on_cpu::wait_warp(); }
+static inline int atomicMin(int* p, int value) { int before = *p; if (value < before) *p = value; return before; }
 template <typename T> static T __ldg(const T* p) { return *p; }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned long long)((unsigned __int128)a * b >> 64); }
 

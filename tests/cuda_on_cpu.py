@@ -54,6 +54,7 @@ class Fenced:
 
     def __init__(self):
         self.places = {}  # address of an array -> it, and the bytes around and of its copy
+        self.structs = []  # arguments by value, for as long as the kernel runs
 
     def place(self, array):
         key = array.ctypes.data, array.nbytes
@@ -79,12 +80,17 @@ class EmulatedModule:
     def __init__(self, source, options):
         defined = dict(option[2:].split("=") for option in options if option.startswith("-D"))
         self.real = defined["REAL"]
+        self.real_dtype = np.dtype({"float": "float32", "double": "float64"}[self.real])
         self.signatures = signatures(source)
         text = f'#include "{HEADER.name}"\n' + "".join(f"#define {name} {value}\n" for name, value in defined.items())
         text += f'#line 1 "kernels.cu"\n{source}\n'
         for name, parameters in self.signatures.items():
-            declared = ", ".join(f"{kind} {parameter}" for kind, parameter in parameters)
-            passed = ", ".join(parameter for _, parameter in parameters)
+            structs = re.findall(r"^struct (\w+) {", source, re.MULTILINE)
+            declared = ", ".join(
+                f"const {kind}*{parameter}" if kind.strip() in structs else f"{kind} {parameter}"
+                for kind, parameter in parameters
+            )
+            passed = ", ".join(f"*{name}" if kind.strip() in structs else name for kind, name in parameters)
             alone = "false" if any(word in body(source, name) for word in WAITS) else "true"
             text += (
                 f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
@@ -145,6 +151,11 @@ class EmulatedModule:
         return launch
 
     def _passed(self, name, kind, value, fenced):
+        if isinstance(value, cuda.ByValue):
+            assert value.kind == kind.strip(), f"{name}: {kind} got {value.kind}"
+            assert all(array.dtype == self.real_dtype for array in value.places.values())
+            fenced.structs.append(value.filled(lambda array: fenced.place(array._data)))
+            return fenced.structs[-1].ctypes.data_as(ctypes.c_void_p)
         kind = kind.replace("const", "").replace("REAL", self.real).strip()
         dtypes = {
             "float": np.float32,
@@ -180,6 +191,7 @@ def install(monkeypatch):
     monkeypatch.setattr(cuda, "_modules", {})
     monkeypatch.setattr(backend, "is_cupy", lambda x: isinstance(x, strict_array.ndarray))
     monkeypatch.setattr(cuda, "compiled", EmulatedModule)
+    monkeypatch.setattr(cuda, "by_value", lambda struct: struct)  # EmulatedModule fills it with its own addresses
     monkeypatch.setattr(cuda, "compute_capability", lambda: 90)
     monkeypatch.setattr(cublas, "batched_matmul", batched_matmul)
     # a small GPU: what costs time here are blocks whose threads wait for each other

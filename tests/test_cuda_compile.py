@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 import npunet
-from npunet.gpu import cuda
+from npunet.gpu import cuda, optimizers
 
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
 NARROW = [dict(FEW=few, SIDE=side) for few, side in ((1, 3), (3, 3), (2, 1))]  # grey images, RGB, two classes
-SOURCES = [(path, numbers) for path in FILES for numbers in (NARROW if path.name == "few_channels.cu" else [{}])]
+NUMBERS = {"few_channels.cu": NARROW, "optimizers.cu": [dict(MOST=optimizers.MOST, PIECE=optimizers.PIECE)]}
+SOURCES = [(path, numbers) for path in FILES for numbers in NUMBERS.get(path.name, [{}])]
 each_source = pytest.mark.parametrize(
     "path, numbers",
     SOURCES,

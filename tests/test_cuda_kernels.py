@@ -10,6 +10,7 @@ from npunet import loss, ops, optimizers
 from npunet.errors import InputError
 from npunet.gpu import batch_norm as gpu_batch_norm
 from npunet.gpu import cuda, kernels
+from npunet.gpu import optimizers as gpu_optimizers
 from npunet.layers import Parameter
 from npunet.machine.backend import to_cpu
 
@@ -216,6 +217,35 @@ def test_optimizers(gpu, make, dtype):
     assert state.keys() == expected.keys()
     for name in state:
         np.testing.assert_allclose(state[name], expected[name], **TOLERANCE[dtype])
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of all kernels that are launched."""
+    names, launch = [], cuda.CudaFile.launch
+    monkeypatch.setattr(cuda.CudaFile, "launch", lambda *a, **how: names.append(a[1]) or launch(*a, **how))
+    return names
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_many_parameters_in_one_launch(gpu, make, launched, monkeypatch):
+    """Five parameters, two in a launch, in pieces of 100 elements: large ones in several pieces, small ones in one."""
+    monkeypatch.setattr(gpu_optimizers, "MOST", 2)
+    monkeypatch.setattr(gpu_optimizers, "PIECE", 100)
+    rng = np.random.default_rng(1)
+    values = {str(size): rng.standard_normal((size,)) for size in (1, 100, 1801, 3, 250)}
+    both, reports = [], []
+    for xp in (gpu, np):
+        both.append({name: Parameter(xp.asarray(value.copy())) for name, value in values.items()})
+        for name, parameter in both[-1].items():
+            parameter.grad = xp.asarray(np.cos(values[name]))
+        optimizer = make(both[-1])
+        reports.append(to_cpu(optimizer.step(xp.asarray(0.25), 1.0)))
+    kernel = optimizer.kernel()[0]
+    assert launched == ["sum_of_squares"] * 3 + ["gradient_scale"] + [kernel] * 3
+    np.testing.assert_allclose(*reports, rtol=1e-13)
+    for name in values:
+        same(both[0][name].value, both[1][name].value, "float64")
 
 
 def test_clipping_on_the_device(gpu, rng):

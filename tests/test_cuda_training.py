@@ -16,6 +16,7 @@ from npunet.gpu import cuda
 from npunet.machine.backend import to_cpu
 from npunet.ops import dropout_backward
 from npunet.training import NotFinite, Recipe, batches, placed, read_back, training_step
+from npunet.weight_map import border_reach
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def losses(run):
 
 @pytest.mark.parametrize("border", [[], ["--w0", "10"]])
 def test_a_run_begun_on_the_gpu_goes_on_on_the_cpu(command, folder, tmp_path, capsys, border):
-    """Tiles with and without the border term of Eq. 2 take different ways to the GPU; both give the CPU's losses."""
+    """With and without the border term of Eq. 2, the tiles of the GPU give the losses of the CPU."""
     options = ["--data", str(folder), *SMALL, *border]
     command([*options, "--steps", "2", "--schedule", "constant", "--device", "gpu", "--out", str(tmp_path / "short")])
     assert "most GPU memory in use: 1.2 GB" in capsys.readouterr().out
@@ -354,25 +355,24 @@ def crossings(gpu, emulated, monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("drawn_by, settings", [("gpu", Settings(w0=0.0)), ("host", Settings(w0=10.0))])
-def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, drawn_by, settings, monkeypatch):
-    """Nothing but the next sample, 24 numbers of its deformation where the GPU draws it, and nothing back until
-    somebody asks for the losses.
+@pytest.mark.parametrize("w0", [0.0, 10.0])
+def test_what_crosses_the_bus_in_ten_steps(gpu, crossings, w0, monkeypatch):
+    """Nothing but 24 numbers of each tile's deformation and a few of the step (drop-out's key, Adam's factors), and
+    nothing back until somebody asks for the losses.
     """
+    settings = Settings(w0=w0)
     monkeypatch.setattr(gpu_augmentation, "_bases", {})
-    samples, workers = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu", settings)
+    samples = placed(synthetic(n_sections=2, size=48, seed=2).samples, "gpu")
     recipe, net = Recipe(steps=10, tile=20), unet.UNet(1, 2, 8, 1, device="gpu")
     optimizer, reports, output = optimizers.Adam(net.parameters, 1e-3), [], net.output_size(20)
     for moved in crossings.values():
         moved.clear()
-    for batch in batches(samples, recipe, output, 0, settings, workers):
+    for batch in batches(samples, recipe, output, 0, settings):
         reports.append(training_step(net, optimizer, *batch, clip=1.0, wait=False))
-    if drawn_by == "gpu":
-        # grid_basis of tile and output: once for all steps
-        bases = crossings["there"].pop(1), crossings["there"].pop(1)
-        assert bases == (3 * 8 * 20, 3 * 8 * output)
-    sample = [24 * 8] if drawn_by == "gpu" else [20**2 * 4, output**2 * 8, output**2 * 4]  # image, labels, weights
-    assert crossings["there"] == 10 * sample and crossings["back"] == []
+    region = output + 2 * (border_reach(w0, settings.sigma) or 0)
+    once = [3 * 8 * 20, 3 * 8 * region]  # grid_basis of the tile and of what its weights depend on
+    # the deformation; drop-out's key, forward and backward; two factors of Adam
+    assert sorted(crossings["there"]) == sorted(10 * [24 * 8, 8, 8, 16] + once) and crossings["back"] == []
     energies = [energy for energy, _ in read_back(reports)]
     assert crossings["back"] == ["get"] and len(energies) == 10 and np.isfinite(energies).all()
     training_step(net, optimizer, *batch, clip=1.0)

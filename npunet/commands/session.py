@@ -78,8 +78,8 @@ class Session(Interruptible):
         every = self.options["evaluate_every"] or max(1, recipe.steps // 10)
         read_every = steps_ahead(self.net.device)
         output, start = self.net.output_size(recipe.tile), None
-        self.samples, workers = placed(self.training, self.net.device, self.settings)
-        drawn = batches(self.samples, recipe, output, first, self.settings, workers)
+        self.samples = placed(self.training, self.net.device)
+        drawn = batches(self.samples, recipe, output, first, self.settings)
         for step, batch in enumerate(drawn, start=first):
             if not self.unread:
                 start = time.perf_counter()

@@ -73,10 +73,37 @@ class CudaFile:
         function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(map(_argument, arguments)))
 
 
+class ByValue:
+    """A struct of the .cu file as one argument: numbers, and the addresses of arrays.
+
+    kind: its name there. numbers: a NumPy array () with its fields. places: {(field, *index): the array whose address
+    belongs there}.
+    """
+
+    def __init__(self, kind, numbers, places):
+        for array in places.values():
+            _argument(array)
+        self.kind, self.numbers, self.places = kind, numbers, places
+
+    def filled(self, address):
+        """The struct with address(array) in every place. CuPy hands a NumPy array of one element over by value."""
+        filled = self.numbers.copy()
+        for (field, *index), array in self.places.items():
+            filled[field][tuple(index)] = address(array)
+        return filled
+
+
+def by_value(struct):
+    """What CuPy is to hand to a kernel for a `ByValue`."""
+    return struct.filled(lambda array: array.data.ptr)
+
+
 def _argument(value):
     """What CuPy is to hand to the kernel:
     without a dtype of its own a number would arrive as 64 bits where the kernel expects 32.
     """
+    if isinstance(value, ByValue):
+        return by_value(value)
     if isinstance(value, (bool, int)):
         _check_count(value)
         return np.int32(value)

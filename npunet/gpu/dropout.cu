@@ -26,11 +26,11 @@ __device__ __forceinline__ void philox(Word key, Word counter, Word* w) {
 }
 
 extern "C" __global__ void dropout(const REAL* x, REAL* y, int count, unsigned long long first,
-                                   unsigned long long key, unsigned int threshold, double scale) {
+                                   const unsigned long long* key, unsigned int threshold, double scale) {
     // x[0] is element number `first` of the big batch: 0 unless several processes share it. My block of eight numbers:
     Word block = first / 8 + blockIdx.x * blockDim.x + threadIdx.x;
     Word words[4];
-    philox(key, block + 1, words);
+    philox(key[0], block + 1, words);
     for (int j = 0; j < 8; ++j) {
         long long i = (long long) (8 * block + j - first);
         unsigned int number = words[j / 2] >> 32 * (j % 2);    // the lower half first

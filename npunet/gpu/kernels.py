@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npunet.gpu.cuda import CudaFile
+from npunet.gpu.step_numbers import recording, step_numbers
 from npunet.machine.backend import array_module
 from npunet.machine.philox import NUMBERS, Mask
 from npunet.machine.shapes import check_gradient
@@ -103,7 +104,11 @@ def max_pool2d_backward(dy, ctx, dskip=None):
 
 def dropout(x, rate, rng):
     """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
-    mask = Mask.drawn(rate, rng, x.size)
+    if recording():  # the key is drawn before each replay
+        draw = lambda: [Mask.drawn(rate, rng).key]
+        mask = Mask(step_numbers(array_module(x), draw, 1, "uint64"), float(rate))
+    else:
+        mask = Mask.drawn(rate, rng, x.size)
     return dropout_backward(x, mask), mask
 
 
@@ -113,6 +118,8 @@ def dropout_backward(dy, ctx):
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty(dy.shape, dtype=dy.dtype)
     blocks = -(-(ctx.start % NUMBERS + dy.size) // NUMBERS)
-    first = np.uint64(ctx.start)
-    DROPOUT.launch("dropout", blocks, dy, dx, dy.size, first, np.uint64(ctx.key), ctx.threshold, 1 / (1 - ctx.rate))
+    first, key = np.uint64(ctx.start), ctx.key
+    if isinstance(key, int):  # and not a place on the device
+        key = xp.asarray(np.array([key], np.uint64))
+    DROPOUT.launch("dropout", blocks, dy, dx, dy.size, first, key, ctx.threshold, 1 / (1 - ctx.rate))
     return dx
