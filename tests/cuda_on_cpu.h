@@ -15,7 +15,6 @@
 #include <ucontext.h>
 #include <vector>
 
-#define NPUNET_ON_CPU 1
 #define __global__
 #define __device__
 #define __host__
@@ -126,13 +125,13 @@ struct Copy { float* shared; const float* global; bool inside; unsigned group; }
 static std::vector<Copy> on_their_way[1024];   // of each thread
 static unsigned groups[1024];                  // how many each thread has closed
 }
-static inline void on_cpu_copy_four(float* shared, const float* global, bool inside) {
+template <bool again> static void copy_four(float* shared, const float* global, bool inside) {
     if ((unsigned long long)shared % 16 || (unsigned long long)global % 16) refuse("a copy of 16 bytes that is not aligned");
     on_cpu::on_their_way[on_cpu::current].push_back({shared, global, inside, on_cpu::groups[on_cpu::current]});
     for (int i = 0; i < 4; ++i) shared[i] = NAN;                              // neither the old numbers nor the new ones
 }
-static inline void on_cpu_end_of_group() { ++on_cpu::groups[on_cpu::current]; }
-static inline void on_cpu_wait_group(unsigned pending) {
+static inline void end_of_group() { ++on_cpu::groups[on_cpu::current]; }
+template <int pending> static void wait_for_groups() {
     auto& copies = on_cpu::on_their_way[on_cpu::current];
     std::vector<on_cpu::Copy> later;
     for (auto& copy : copies)
@@ -148,21 +147,35 @@ static inline void on_cpu_wait_group(unsigned pending) {
 //   B (8x8):   b[i] at row member + 4 i,           column group
 //   D (16x8):  d[i] at row group + 8 (i / 2),      column 2 member + i % 2
 // The tensor core looks at the sign, 8 bits of exponent and upper 10 bits of mantissa only.
-static inline float on_cpu_tf32(unsigned bits) { bits &= 0xffffe000u; float value; std::memcpy(&value, &bits, 4); return value; }
-static inline void on_cpu_mma(float* d, const unsigned* a, const unsigned* b) {
+static inline float on_cpu_float(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+template <typename Product> static void on_cpu_mma(float* d, const unsigned* a, const unsigned* b, Product product) {
     unsigned me = on_cpu::current, warp = me / 32 * 32, group = me % 32 / 4, member = me % 4;
     std::memcpy(on_cpu::lane_value[me], a, 16); std::memcpy(on_cpu::lane_value[me] + 4, b, 8);
     on_cpu::wait_warp();
     for (int i = 0; i < 4; ++i) {
         unsigned row = group + 8 * (i / 2), column = 2 * member + i % 2;
-        for (unsigned k = 0; k < 8; ++k) {
-            unsigned a_bits = on_cpu::lane_value[warp + row % 8 * 4 + k % 4][row / 8 + 2 * (k / 4)];
-            unsigned b_bits = on_cpu::lane_value[warp + column * 4 + k % 4][4 + k / 4];
-            d[i] += on_cpu_tf32(a_bits) * on_cpu_tf32(b_bits);
-        }
+        for (unsigned k = 0; k < 8; ++k)                                      // eight registers of A and B that meet
+            d[i] += product(on_cpu::lane_value[warp + row % 8 * 4 + k % 4][row / 8 + 2 * (k / 4)],
+                            on_cpu::lane_value[warp + column * 4 + k % 4][4 + k / 4]);
     }
     on_cpu::wait_warp();
 }
+static inline void mma_tf32(float* d, const unsigned* a, const unsigned* b) {
+    on_cpu_mma(d, a, b, [](unsigned a, unsigned b) { return on_cpu_float(a & 0xffffe000u) * on_cpu_float(b & 0xffffe000u); });
+}
+
+// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: the same, and register i of A holds columns 2 member + 8 (i / 2) and the next one, that of
+// B rows 2 member + 8 i and the next one; the first of the two in the lower half.
+static inline void mma_bf16(float* d, const unsigned* a, const unsigned* b) {
+    on_cpu_mma(d, a, b, [](unsigned a, unsigned b) {
+        return on_cpu_float(a << 16) * on_cpu_float(b << 16) + on_cpu_float(a & 0xffff0000u) * on_cpu_float(b & 0xffff0000u);
+    });
+}
+static inline unsigned on_cpu_bf16(float value) {                             // to nearest, ties to even
+    unsigned bits; std::memcpy(&bits, &value, 4);
+    return std::isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static inline unsigned two_bf16(float low, float high) { return on_cpu_bf16(low) | on_cpu_bf16(high) << 16; }
 namespace on_cpu { static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } } }
 struct float2 { float x, y; };
 static inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }

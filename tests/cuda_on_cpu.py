@@ -19,10 +19,11 @@ import strict_array
 from npunet.gpu import cublas, cuda, kernels
 from npunet.machine import backend
 
+INSTRUCTIONS = cuda.SHARED[0].read_text()
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
-WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "block_sum")
+WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "block_sum", "multiply<", "tap_gradients<")
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 
 
@@ -33,6 +34,12 @@ def signatures(source):
         parts = [re.sub(r"__restrict__\s*", "", " ".join(part.split())) for part in parameters.split(",")]
         found[name] = [re.fullmatch(r"(.*?[\s*])(\w+)", part).groups() for part in parts]
     return found
+
+
+def preprocessed(source, defined):
+    """The text with its macros put in, so that kernels made by a macro are seen."""
+    command = [COMPILER, "-E", "-P", "-x", "c++", *(f"-D{name}={value}" for name, value in defined.items()), "-"]
+    return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
 
 
 def body(source, name):
@@ -81,17 +88,19 @@ class EmulatedModule:
         defined = dict(option[2:].split("=") for option in options if option.startswith("-D"))
         self.real = defined["REAL"]
         self.real_dtype = np.dtype({"float": "float32", "double": "float64"}[self.real])
-        self.signatures = signatures(source)
+        source = source.replace(INSTRUCTIONS, "")  # the header has them for this machine
+        expanded = preprocessed(source, defined)
+        self.signatures = signatures(expanded)
         text = f'#include "{HEADER.name}"\n' + "".join(f"#define {name} {value}\n" for name, value in defined.items())
         text += f'#line 1 "kernels.cu"\n{source}\n'
         for name, parameters in self.signatures.items():
-            structs = re.findall(r"^struct (\w+) {", source, re.MULTILINE)
+            structs = re.findall(r"^struct (\w+) {", expanded, re.MULTILINE)
             declared = ", ".join(
                 f"const {kind}*{parameter}" if kind.strip() in structs else f"{kind} {parameter}"
                 for kind, parameter in parameters
             )
             passed = ", ".join(f"*{name}" if kind.strip() in structs else name for kind, name in parameters)
-            alone = "false" if any(word in body(source, name) for word in WAITS) else "true"
+            alone = "false" if any(word in body(expanded, name) for word in WAITS) else "true"
             text += (
                 f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
                 f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n"

@@ -4,14 +4,19 @@ On the emulation and, where there is one, on a GPU: there this is the check that
 tensor_cores.cu do what the emulation takes them for. A lower limit of the error proves that TF32 is really on.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.gpu import convolution, cuda
+from npunet.gpu import cublas, cuda, tensor_cores
 from npunet.machine.backend import to_cpu
 
-TF32, FLOAT32, FLOAT64 = (3e-5, 1e-3), (0, 1e-5), (0, 1e-12)  # least and largest relative error
+FLOAT32, FLOAT64 = (0, 1e-5), (0, 1e-12)  # least and largest relative error
+# 10 and 7 bits of mantissa: each operand is off by up to 2^-11 and 2^-8 of itself, a sum of products by about 3e-4 and
+# 2.4e-3. Less would mean that the tensor cores are not at work.
+ROUNDED = {"tf32": (3e-5, 1e-3), "bf16": (1e-3, 5e-3)}
 
 
 def distance(mine, wanted):
@@ -28,9 +33,8 @@ def check(gpu, rng, monkeypatch, algorithm, dtype, shape, limits, kernel=3):
     exact, ctx = ops.conv2d(*(a.astype("float64") for a in (x, weight, bias)), **options, algorithm="shifted_gemm")
     dy = draw(*exact.shape)
     wanted = [exact, *ops.conv2d_backward(dy.astype("float64"), ctx)]
-    launched, launch, results = set(), cuda.CudaFile.launch, []
-    with monkeypatch.context() as during:
-        during.setattr(cuda.CudaFile, "launch", lambda *a, **how: launched.add(a[1]) or launch(*a, **how))
+    results = []
+    with launches(monkeypatch) as launched:
         for _ in range(2):
             y, ctx = ops.conv2d(*map(gpu.asarray, (x, weight, bias)), **options, algorithm=algorithm)
             ctx = ctx._replace(y=gpu.asarray(exact.astype(dtype)))  # rounding must not decide where the ReLU is open
@@ -59,16 +63,80 @@ RAGGED = [
 
 @pytest.mark.parametrize("emulated_shape, device_shape", RAGGED)
 @pytest.mark.parametrize("blocks", ["large", "small"])
-def test_tensor_cores(gpu, rng, monkeypatch, blocks, emulated_shape, device_shape):
-    monkeypatch.setattr(convolution, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
+@pytest.mark.parametrize("precision", ROUNDED)
+def test_tensor_cores(gpu, rng, monkeypatch, precision, blocks, emulated_shape, device_shape):
+    monkeypatch.setattr(cublas, "_precision", precision)
+    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
     shape = sized(gpu, emulated_shape, device_shape)
-    launched = check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, TF32)
+    launched = check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED[precision])
     large = shape[4] % 128 == 0 and blocks == "large"
     assert ("convolve_128" if large else "convolve_64") in launched
 
 
+@pytest.mark.parametrize("precision", ROUNDED)
+def test_the_other_order_of_taps_and_channels(gpu, rng, monkeypatch, precision):
+    monkeypatch.setattr(cublas, "_precision", precision)
+    monkeypatch.setattr(tensor_cores, "NEAR", 0)
+    shape = sized(gpu, (1, 5, 6, 32, 64, 1), (1, 30, 31, 64, 64, 1))
+    check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED[precision])
+
+
+@pytest.mark.parametrize(
+    "emulated_shape, device_shape",
+    [
+        ((1, 5, 4, 32, 16), (1, 28, 28, 1024, 512)),
+        ((2, 3, 5, 128, 128), (2, 17, 9, 256, 128)),
+        ((1, 12, 13, 48, 80), (1, 60, 61, 48, 80)),
+    ],
+)
+@pytest.mark.parametrize("blocks", ["large", "small"])
+@pytest.mark.parametrize("precision", ROUNDED)
+def test_up_convolutions(gpu, rng, monkeypatch, precision, blocks, emulated_shape, device_shape):
+    """x (n, height, width, c) -> k channels; the definition is one product for each tap."""
+    monkeypatch.setattr(cublas, "_precision", precision)
+    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
+    monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 20)
+    n, height, width, c, k = sized(gpu, emulated_shape, device_shape)
+    draw = lambda *size: rng.standard_normal(size).astype("float32")
+    x, weight, bias, dy = draw(n, height, width, c), draw(2, 2, c, k), draw(k), draw(n, 2 * height, 2 * width, k)
+    y = np.einsum("nijc,abck->niajbk", x, weight, dtype="float64").reshape(dy.shape) + bias
+    taps = dy.astype("float64").reshape(n, height, 2, width, 2, k)
+    wanted = [
+        y,
+        np.einsum("niajbk,abck->nijc", taps, weight.astype("float64")),
+        np.einsum("niajbk,nijc->abck", taps, x.astype("float64")),
+        dy.sum(axis=(0, 1, 2), dtype="float64"),
+    ]
+    with launches(monkeypatch) as launched:
+        mine, ctx = ops.up_conv2d(*map(gpu.asarray, (x, weight, bias)))
+        results = [mine, *ops.up_conv2d_backward(gpu.asarray(dy), ctx)]
+    for name, found, expected in zip(("y", "dx", "dweight", "dbias"), results, wanted, strict=True):
+        least, most = ROUNDED[precision] if name != "dbias" else FLOAT32
+        assert least <= distance(found, expected) <= most, name
+    large = "128" if blocks == "large" else "64"
+    assert f"up_{large if k % 128 == 0 else 64}" in launched and f"down_{large if c % 128 == 0 else 64}" in launched
+
+
+def test_up_convolutions_of_other_shapes_are_left_to_cublas(gpu, rng, monkeypatch):
+    monkeypatch.setattr(cublas, "_precision", "tf32")
+    x, weight = (gpu.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 3, 3, 12), (2, 2, 12, 6)))
+    with launches(monkeypatch) as launched:
+        ops.up_conv2d(x, weight)
+        ops.up_conv2d(x.astype("float64"), weight.astype("float64"))
+    assert not launched
+
+
+@contextlib.contextmanager
+def launches(monkeypatch):
+    """The names of the kernels that are launched within."""
+    names, launch = set(), cuda.CudaFile.launch
+    with monkeypatch.context() as during:
+        during.setattr(cuda.CudaFile, "launch", lambda *a, **how: names.add(a[1]) or launch(*a, **how))
+        yield names
+
+
 def test_tensor_cores_with_many_shares_of_the_pixels(gpu, rng, monkeypatch):
-    monkeypatch.setattr(convolution, "LEAST_PIXELS", 16)
+    monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 16)
     check(
         gpu,
         rng,
@@ -76,7 +144,7 @@ def test_tensor_cores_with_many_shares_of_the_pixels(gpu, rng, monkeypatch):
         "tensor_cores",
         "float32",
         sized(gpu, (1, 12, 9, 16, 32, 0), (1, 70, 70, 128, 128, 0)),
-        TF32,
+        ROUNDED["tf32"],
     )
 
 

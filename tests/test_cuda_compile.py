@@ -16,7 +16,13 @@ from npunet.gpu import cuda, optimizers
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
 NARROW = [dict(FEW=few, SIDE=side) for few, side in ((1, 3), (3, 3), (2, 1))]  # grey images, RGB, two classes
-NUMBERS = {"few_channels.cu": NARROW, "optimizers.cu": [dict(MOST=optimizers.MOST, PIECE=optimizers.PIECE)]}
+ROUNDED = [dict(BF16=0, NEAR=0), dict(BF16=1, NEAR=1)]
+NUMBERS = {
+    "few_channels.cu": NARROW,
+    "tensor_cores.cu": ROUNDED,
+    "tap_gradients.cu": [dict(BF16=bf16) for bf16 in (0, 1)],
+    "optimizers.cu": [dict(MOST=optimizers.MOST, PIECE=optimizers.PIECE)],
+}
 SOURCES = [(path, numbers) for path in FILES for numbers in NUMBERS.get(path.name, [{}])]
 each_source = pytest.mark.parametrize(
     "path, numbers",

@@ -9,7 +9,7 @@ import pytest
 from npunet import ops
 from npunet.errors import InputError
 from npunet.gpu import convolution as algorithms
-from npunet.gpu import cuda, kernels
+from npunet.gpu import cuda, kernels, tensor_cores
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine.backend import to_cpu
 from npunet.ops.conv_algorithms import naive, winograd
@@ -231,12 +231,12 @@ def test_how_operands_are_rounded(rng):
     [(112, 264, 1024, 9), (158, 264, 256, 3), (622, 264, 64, 1), (2521, 264, 64, 1), (200, 264, 16, 1)],
 )
 def test_over_how_many_blocks_taps_are_shared_out(blocks, at_once, channels, shares):
-    assert algorithms.shares_of_taps(blocks, at_once, channels) == shares
+    assert tensor_cores.shares_of_taps(blocks, at_once, channels) == shares
 
 
 @pytest.mark.parametrize("shares", [1, 3, 9])
 def test_tensor_cores_add_up_shares_of_the_taps(gpu, rng, monkeypatch, shares):
-    monkeypatch.setattr(algorithms, "shares_of_taps", lambda *_: shares)
+    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: shares)
     exact = lambda *shape: tf32(rng.standard_normal(shape))
     x, weight, bias = exact(2, 5, 4, 32), exact(3, 3, 32, 48), exact(48)
     y, _ = ops.conv2d(*map(gpu.asarray, (x, weight, bias)), padding=1, relu=True, algorithm="tensor_cores")
@@ -258,7 +258,7 @@ def test_a_gpu_without_tf32_gets_an_answer(gpu, rng, monkeypatch):
 )
 def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
     """With operands that TF32 holds exactly only the order of the sums differs, so the usual tolerance holds."""
-    monkeypatch.setattr(algorithms, "LEAST_PIXELS", 30)  # several shares of the pixels
+    monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 30)  # several shares of the pixels
     launched, launch = [], cuda.CudaFile.launch
     monkeypatch.setattr(
         cuda.CudaFile,
@@ -266,7 +266,7 @@ def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
         lambda self, name, *rest, **how: launched.append(name) or launch(self, name, *rest, **how),
     )
     if c == k == 128:  # as if this image filled a GPU with large blocks
-        monkeypatch.setattr(algorithms, "WANTED_BLOCKS", 2)
+        monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 2)
     normal = rng.standard_normal
 
     class Exact:
@@ -274,11 +274,9 @@ def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
 
     check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding)
     check(gpu, Exact, "tensor_cores", "float32", n, height, width, c, k, padding, relu=False, bias=False)
-    size = 128 if c == k == 128 else 64
-    assert {f"convolve_{size}", f"tap_gradient_{size}"} <= set(launched) and not {
-        f"convolve_{192 - size}",
-        f"tap_gradient_{192 - size}",
-    } & set(launched)
+    large, small = {"convolve_128", "tap_gradient_128"}, {"convolve_64", "three_taps_64"}
+    taken, left = (large, small) if c == k == 128 else (small, large)
+    assert taken <= set(launched) and not left & set(launched)
 
 
 def test_tensor_cores_round_to_ten_bits(gpu, rng):
@@ -296,7 +294,7 @@ def test_tensor_cores_round_to_ten_bits(gpu, rng):
 def test_tensor_cores_are_taken_with_tf32_only(gpu, rng, monkeypatch):
     x, weight = (gpu.asarray(rng.standard_normal(shape).astype("float32")) for shape in ((1, 6, 6, 16), (3, 3, 16, 32)))
     assert ops.conv2d(x, weight)[1].algorithm == "winograd_cuda"
-    monkeypatch.setattr(algorithms.cublas, "tf32", lambda: True)
+    monkeypatch.setattr(algorithms.cublas, "_precision", "tf32")
     assert ops.conv2d(x, weight)[1].algorithm == "tensor_cores"
     assert ops.conv2d(x, weight[..., :10])[1].algorithm == "winograd_cuda"
     assert ops.conv2d(x.astype("float64"), weight.astype("float64"))[1].algorithm == "winograd_cuda"

@@ -4,18 +4,18 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet.gpu import convolution
+from npunet.gpu import tensor_cores
 from npunet.machine.backend import to_cpu
 
 PROBES = """
 #define COPIES 1
 extern "C" __global__ void copied(const float* x, float* y, int offset, int waits) {
     __shared__ __align__(16) float slab[2][128 + 4];
-    on_cpu_copy_four(slab[0] + 4 * threadIdx.x + offset, x + 4 * threadIdx.x, true);
-    on_cpu_end_of_group();
-    on_cpu_copy_four(slab[1] + 4 * threadIdx.x, x, false);
-    if (waits != 1) on_cpu_end_of_group();
-    if (waits) on_cpu_wait_group(1);
+    copy_four<false>(slab[0] + 4 * threadIdx.x + offset, x + 4 * threadIdx.x, true);
+    end_of_group();
+    copy_four<false>(slab[1] + 4 * threadIdx.x, x, false);
+    if (waits != 1) end_of_group();
+    if (waits) wait_for_groups<1>();
     __syncthreads();
     for (int i = 0; i < 4; ++i) y[4 * threadIdx.x + i] = slab[0][4 * threadIdx.x + i + offset];
 }
@@ -74,10 +74,10 @@ def test_what_is_not_written_is_not_a_number(emulated):
 
 
 def test_the_real_kernel_without_its_wait_is_found_out(emulated, monkeypatch, rng):
-    source = convolution.TENSOR_CORES.source
-    late = source.replace("on_cpu_wait_group(pending);", "")
+    source = tensor_cores.PRODUCTS.source
+    late = source.replace("    wait_for_groups<pending>();", "")
     assert late != source
-    monkeypatch.setitem(convolution.TENSOR_CORES.__dict__, "source", late)
+    monkeypatch.setitem(tensor_cores.PRODUCTS.__dict__, "source", late)
     x, weight = (emulated.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 5, 4, 16), (3, 3, 16, 16)))
-    y = convolution.TENSOR_CORES_TF32.forward(x, weight, None, 0, False)
+    y = tensor_cores.ALGORITHM.forward(x, weight, None, 0, False)
     assert np.isnan(to_cpu(y)).all()

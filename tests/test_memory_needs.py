@@ -104,7 +104,7 @@ def test_gpu_workspace_by_hand(monkeypatch):
         36 * 36 * (16 + 16) + 36 * 16 * 16, 36 * tiles * (32 + 16) + 36 * 32 * 16, 36 * 4 * (32 + 32) + 36 * 32 * 32
     )
     assert memory_needs.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * largest + memory_needs.CUBLAS_BUFFERS
-    monkeypatch.setattr(cublas, "_tf32", True)  # kernels' copies only
+    monkeypatch.setattr(cublas, "_precision", "tf32")  # kernels' copies only
     assert (
         memory_needs.gpu_workspace(wide, summary.rows(wide, 24), 1) == 4 * 4 * 9 * 32 * 32 + memory_needs.CUBLAS_BUFFERS
     )

@@ -1,32 +1,27 @@
-"""3x3 convolution on a GPU: the same two ideas as on the CPU, with kernels where CuPy would make many small steps.
+"""3x3 convolution on a GPU: F(4x4, 3x3) as in winograd.py, and which algorithm is taken.
 
-    winograd_cuda   F(4x4, 3x3) as in winograd.py: the transforms are kernels (winograd.cu), the 36 products one call of
-                    cuBLAS
-    tensor_cores    im2col without the matrix of windows, on the tensor cores in TF32 (tensor_cores.cu); after --tf32
-                    only
-
-With TF32 the second is the right one not only for speed: Winograd's transforms would enlarge the rounding of its 10
-bits of mantissa.
+The transforms are kernels (winograd.cu), where CuPy would make many small steps; the 36 products are one call of
+cuBLAS. With --precision tf32 or bf16 the tensor cores do it without transforms (tensor_cores.py): not only for speed,
+for Winograd's transforms would enlarge the rounding of 10 bits of mantissa.
 
 Memory for V and M, each 36/16 of the feature map and more, is bounded: tiles go through in chunks of at most WORKSPACE
 bytes. What a GPU needs besides is enough work at a time. For dU = V^T dM few results, (C, K), come from many tiles, so
 the tiles are shared out over several products, which run side by side and are added up in a fixed order afterwards.
 """
 
-from npunet.errors import InputError
-from npunet.gpu import cublas, cuda, kernels
+from npunet.gpu import cublas, cuda, kernels, tensor_cores
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine.backend import array_module
-from npunet.machine.bands import blocks, ceil_div
+from npunet.machine.bands import blocks
 
-KERNELS, TENSOR_CORES = (cuda.CudaFile(name) for name in ("winograd", "tensor_cores"))
+KERNELS = cuda.CudaFile("winograd")
 WORKSPACE = 1 << 30  # bytes for V and M together
 PRODUCT_TILE = 128  # rows and columns of a product that cuBLAS computes in one block, about
-BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
 LEAST_TILES = 256  # ... but no product gets fewer tiles than these
-# of tensor_cores.cu: channels of a slab, pixels of a block; least pixels for a weight gradient
-SLAB, PIXELS, LEAST_PIXELS = 16, 128, 2048
+# {(C, K): most pixels of y} where Winograd in float32 is faster than the tensor cores in TF32. The model of
+# benchmarks/results/gpu/expected.md says nowhere; `python -m benchmarks.gpu --parts layers` prints what it should be.
+WINOGRAD_WINS = {}
 
 
 class WinogradCuda:
@@ -38,146 +33,18 @@ class WinogradCuda:
 
     def forward(self, x, weight, bias, padding, relu):
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
-        _on_gpu(x, "winograd_cuda")
+        cuda.check_on_gpu(x, "winograd_cuda")
         return _convolve(x, weight, bias, padding, relu, flip=False)
 
     def backward(self, dy, x, y, weight, padding, relu, need_dx):
         """dx, dweight, dbias from dy (N, H', W', K) and what forward had;
         y is its output, asked for its sign if relu.
         """
-        _on_gpu(x, "winograd_cuda")
+        cuda.check_on_gpu(x, "winograd_cuda")
         dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
         dweight = _weight_gradient(x, dz, weight.shape, padding)
         dx = _convolve(dz, weight, None, 2 - padding, False, flip=True) if need_dx else None
         return dx, dweight, dbias
-
-
-class TensorCores:
-    """The algorithm "tensor_cores":
-    float32 CuPy arrays, channels in multiples of 16, a GPU of compute capability 8.0 or higher.
-    """
-
-    @staticmethod
-    def supports(kh, kw):
-        return kh == kw == 3
-
-    @staticmethod
-    def fits(c, k):
-        return c % SLAB == k % SLAB == 0
-
-    def forward(self, x, weight, bias, padding, relu):
-        """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
-        _on_gpu(x, "tensor_cores")
-        if cuda.compute_capability() < 80:
-            raise InputError(
-                f"conv2d: algorithm 'tensor_cores' found a GPU of compute capability {cuda.compute_capability() / 10}; "
-                "expected 8.0 or higher, older ones have no TF32; take algorithm='auto'"
-            )
-        c, k = weight.shape[2:]
-        if not self.fits(c, k) or x.dtype != "float32":
-            raise InputError(
-                f"conv2d: algorithm 'tensor_cores' found {x.dtype} and {c} -> {k} channels; expected float32 and "
-                f"multiples of {SLAB}; "
-                "take algorithm='auto'"
-            )
-        return _multiply(x, weight, bias, padding, relu)
-
-    def backward(self, dy, x, y, weight, padding, relu, need_dx):
-        """dx, dweight, dbias from dy (N, H', W', K) and what forward had;
-        y is its output, asked for its sign if relu.
-        """
-        dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
-        dweight = _tap_gradients(x, dz, weight.shape, padding)
-        dx = _multiply(dz, weight, None, 2 - padding, False, flip=True) if need_dx else None
-        return dx, dweight, dbias
-
-
-def _on_gpu(x, name):
-    if not cuda.on_gpu(x):
-        raise InputError(f"conv2d: algorithm {name!r} works on CuPy arrays; take algorithm='auto'")
-
-
-def _multiply(x, weight, bias, padding, relu, flip=False):
-    """y = x * weight by the kernels convolve_128 or convolve_64, each block 128 pixels by so many channels.
-
-    128 reads less for each product, but gives half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of
-    132 multiprocessors. With flip the kernel is `weight` turned by 180 degrees: that of the input gradient.
-    """
-    xp = array_module(x)
-    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
-    n, height, width, c = x.shape
-    k = weight.shape[2 if flip else 3]
-    y = xp.empty((n, height + 2 * padding - 2, width + 2 * padding - 2, k), dtype=x.dtype)
-    pixels = y.size // k
-    down = ceil_div(pixels, PIXELS)
-    block = 128 if k % 128 == 0 and down * (k // 128) >= WANTED_BLOCKS // 2 else 64
-    across = ceil_div(k, block)
-    shares = shares_of_taps(down * across, BLOCKS_AT_ONCE[block], c)
-    partial = y if shares == 1 else xp.empty((shares, *y.shape), dtype=x.dtype)
-    has_bias, offset = int(bias is not None), weight if bias is None else bias
-    last = (has_bias, int(relu))
-    TENSOR_CORES.launch(
-        f"{'flipped' if flip else 'convolve'}_{block}",
-        0,
-        x,
-        weight,
-        offset,
-        partial,
-        pixels,
-        height,
-        width,
-        c,
-        *y.shape[1:3],
-        k,
-        padding,
-        *(last if shares == 1 else (0, 0)),
-        grid=(down, across, shares),
-    )
-    if shares > 1:
-        TENSOR_CORES.launch("add_shares", y.size, partial, offset, y, y.size, k, shares, *last)
-    return y
-
-
-def shares_of_taps(blocks, at_once, channels):
-    """Over how many blocks the nine taps of one result are shared out: 1, 3 or 9.
-
-    A GPU runs `at_once` blocks side by side and takes as long for one as for all of them: 112 blocks, the forward
-    pass of the bottleneck, leave more than half of it idle. To write a share and read it again takes about 16 /
-    channels of the time of the whole product. Shares must promise to save 15 %. (A model; not measured on a GPU yet.)
-    """
-
-    def rounds(shares):
-        return ceil_div(blocks * shares, at_once) / shares * (0.85 if shares == 1 else 1 + 16 * shares / channels)
-
-    return min((1, 3, 9), key=rounds)
-
-
-def _tap_gradients(x, dz, shape, padding):
-    """dweight (3, 3, C, K):
-    nine products (C, pixels) @ (pixels, K), each shared out over some blocks and added up in order.
-    """
-    xp = array_module(x)
-    c, k = shape[2:]
-    pixels = dz.size // k
-    block = 128 if c % 128 == k % 128 == 0 else 64
-    down, across = -(-c // block), -(-k // block)
-    splits = max(1, min(-(-2 * WANTED_BLOCKS // (9 * down * across)), pixels // LEAST_PIXELS))
-    share = -(-pixels // splits)
-    partial = xp.empty((splits, *shape), dtype=x.dtype)
-    TENSOR_CORES.launch(
-        f"tap_gradient_{block}",
-        0,
-        xp.ascontiguousarray(x),
-        dz,
-        partial,
-        pixels,
-        share,
-        *x.shape[1:],
-        *dz.shape[1:],
-        padding,
-        grid=(down, across, 9 * splits),
-    )
-    return partial[0] if splits == 1 else partial.sum(axis=0)
 
 
 class _Tiles:
@@ -272,7 +139,11 @@ def choose(x_shape, weight_shape, padding, dtype="float32"):
         return "im2col"
     if (kh, kw) != (3, 3):
         return "shifted_gemm"
-    return "tensor_cores" if cublas.tf32() and dtype == "float32" and TensorCores.fits(c, k) else "winograd_cuda"
+    if not (cublas.tf32() and dtype == "float32" and tensor_cores.fits(c, k)):
+        return "winograd_cuda"
+    pixels = x_shape[0] * (x_shape[1] + 2 * padding - 2) * (x_shape[2] + 2 * padding - 2)
+    wins = cublas.precision() == "tf32" and pixels <= WINOGRAD_WINS.get((c, k), 0)
+    return "winograd_cuda" if wins else "tensor_cores"
 
 
-WINOGRAD, TENSOR_CORES_TF32 = WinogradCuda(), TensorCores()
+WINOGRAD = WinogradCuda()

@@ -1,4 +1,4 @@
-"""Matrix products by cuBLAS, NVIDIA's own, and whether they may use tensor cores in TF32."""
+"""Matrix products by cuBLAS, NVIDIA's own, and in what precision the GPU multiplies."""
 
 import numpy as np
 
@@ -6,31 +6,46 @@ from npunet.errors import InputError
 from npunet.gpu import cuda
 
 _NOT_TURNED, _TURNED, _DEFAULT_MATH, _TF32_MATH = 0, 1, 0, 3  # as in cublas_api.h
-_tf32 = False
+PRECISIONS = ("float32", "tf32", "bf16")
+_precision = "float32"
 
 
-def use_tf32(on):
-    """Whether float32 matrix products on the GPU may use tensor cores in TF32:
-    8 bits of exponent as before, 10 of mantissa instead of 23.
+def use_precision(name):
+    """In what precision numbers of float32 products on the GPU are multiplied: one of PRECISIONS.
 
-    CuPy reads CUPY_TF32 only for products of two matrices, and once; here it is said to CuPy and, in `batched_matmul`,
-    to cuBLAS. Raises InputError on a GPU older than compute capability 8.0, which has no such units.
+    float32    as they are
+    tf32       on the tensor cores: 8 bits of exponent as before, 10 of mantissa instead of 23
+    bf16       likewise, with 7 bits of mantissa; products that only cuBLAS does are in TF32
+    Sums, weights and feature maps are float32 in all three. CuPy reads CUPY_TF32 only for products of two matrices, and
+    once; here it is said to CuPy and, in `batched_matmul`, to cuBLAS. Raises InputError on a GPU older than compute
+    capability 8.0, which has no such units.
     """
-    global _tf32
-    if on and cuda.compute_capability() < 80:
+    global _precision
+    if name != "float32" and cuda.compute_capability() < 80:
         raise InputError(
-            f"TF32 needs a GPU of compute capability 8.0 or higher; this one has {cuda.compute_capability() / 10}; "
-            "leave out --tf32"
+            f"{name.upper()} needs a GPU of compute capability 8.0 or higher; this one has "
+            f"{cuda.compute_capability() / 10}; leave out --tf32 and --precision"
         )
     from cupy._core import _routines_linalg as linalg
 
+    on = name != "float32"
     linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32 if on else linalg.COMPUTE_TYPE_DEFAULT)
-    _tf32 = bool(on)
+    _precision = name
+
+
+def precision():
+    """What use_precision was last told."""
+    return _precision
+
+
+def use_tf32(on):
+    """use_precision("tf32"), or "float32"."""
+    use_precision("tf32" if on else "float32")
 
 
 def tf32():
-    """True after use_tf32(True)."""
-    return _tf32
+    """True if products may be rounded: after use_precision("tf32") or ("bf16")."""
+    return _precision != "float32"
 
 
 def batched_matmul(a, b, out, transpose_a=False):
@@ -47,7 +62,7 @@ def batched_matmul(a, b, out, transpose_a=False):
     one, zero = np.ones((), a.dtype), np.zeros((), a.dtype)
     gemm = cublas.sgemmStridedBatched if a.dtype == np.float32 else cublas.dgemmStridedBatched
     handle = device.get_cublas_handle()
-    cublas.setMathMode(handle, _TF32_MATH if _tf32 and a.dtype == np.float32 else _DEFAULT_MATH)
+    cublas.setMathMode(handle, _TF32_MATH if tf32() and a.dtype == np.float32 else _DEFAULT_MATH)
     # cuBLAS takes columns where NumPy has rows, so it sees every matrix turned: out^T = b^T a^T
     gemm(
         handle,

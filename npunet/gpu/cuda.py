@@ -19,7 +19,7 @@ import numpy as np
 from npunet.errors import InputError
 from npunet.machine import backend
 
-COMMON = Path(__file__).with_name("common.cuh")
+SHARED = [Path(__file__).with_name(f"{name}.cuh") for name in ("instructions", "common")]
 THREADS = 256  # of a block, unless a kernel asks for another number
 LARGEST = 2**31 - 1  # kernels count elements in 32-bit integers
 REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
@@ -31,6 +31,12 @@ def on_gpu(x):
     Yes for CuPy arrays of float32 or float64 with no more elements than an int can count.
     """
     return backend.is_cupy(x) and x.dtype in REAL and x.size <= LARGEST
+
+
+def check_on_gpu(x, algorithm):
+    """Raises InputError if a convolution's algorithm for CuPy arrays has got another array."""
+    if not on_gpu(x):
+        raise InputError(f"conv2d: algorithm {algorithm!r} works on CuPy arrays; take algorithm='auto'")
 
 
 @functools.cache
@@ -55,8 +61,8 @@ class CudaFile:
 
     @functools.cached_property
     def source(self):
-        """The text for the compiler: common.cuh, which all files share, and the file itself."""
-        return COMMON.read_text(encoding="utf-8") + self.path.read_text(encoding="utf-8")
+        """The text for the compiler: what all files share, and the file itself."""
+        return "".join(path.read_text(encoding="utf-8") for path in [*SHARED, self.path])
 
     def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, **numbers):
         """Runs kernel `name` on at least `count` threads in blocks of `threads` (or on a `grid` of blocks),

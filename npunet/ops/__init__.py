@@ -17,11 +17,12 @@ from npunet.ops.max_pooling import max_pool2d, max_pool2d_backward
 from npunet.ops.pad_concat import pad_concat, pad_concat_backward
 from npunet.ops.relu import relu, relu_backward
 from npunet.ops.tanh import tanh, tanh_backward
-from npunet.ops.up_convolution import up_conv2d, up_conv2d_backward
+from npunet.ops.up_convolution import UpConvolutionContext, up_conv2d, up_conv2d_backward
 from npunet.ops.upsampling import upsample2d, upsample2d_backward
 
 max_pool2d = by_device(max_pool2d, kernels.max_pool2d)
 max_pool2d_backward = by_device(max_pool2d_backward, kernels.max_pool2d_backward)
+up_conv2d = by_device(up_conv2d, gpu_up_convolution.forward(up_conv2d, UpConvolutionContext))
 up_conv2d_backward = by_device(up_conv2d_backward, gpu_up_convolution.up_conv2d_backward)
 batch_norm = by_device(batch_norm, gpu_batch_norm.batch_norm)
 batch_norm_backward = by_device(batch_norm_backward, gpu_batch_norm.batch_norm_backward)

@@ -8,7 +8,7 @@
     winograd_5x5   F(5x5, 3x3): 49 multiplications for 25 results     the widest images, with few channels
     winograd_6x6   F(6x6, 3x3): 64 multiplications for 36 results     fastest there; error above 1e-5: never automatic
     winograd_cuda  F(4x4, 3x3) with CUDA kernels                      for CuPy arrays only, see npunet/gpu
-    tensor_cores   one matrix product, windows gathered as it goes    ... in TF32
+    tensor_cores   one matrix product, windows gathered as it goes    ... in TF32 or bfloat16
     few_channels_cuda    the definition, each number read once        first and last layer
 
 Each has forward(x, weight, bias, padding, relu) -> y and
@@ -20,6 +20,7 @@ itemsize) says how much memory it needs for a moment on the CPU, besides x, y, w
 
 from npunet.gpu import convolution as gpu_convolution
 from npunet.gpu import few_channels as gpu_few_channels
+from npunet.gpu import tensor_cores
 from npunet.machine.shapes import output_shape
 from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
 
@@ -34,7 +35,7 @@ ALGORITHMS = {
 }
 GPU_ALGORITHMS = {
     "winograd_cuda": gpu_convolution.WINOGRAD,
-    "tensor_cores": gpu_convolution.TENSOR_CORES_TF32,  # for CuPy arrays only
+    "tensor_cores": tensor_cores.ALGORITHM,  # for CuPy arrays only
     "few_channels_cuda": gpu_few_channels,
 }
 FEW_PIXELS = 200

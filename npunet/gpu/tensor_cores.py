@@ -1,0 +1,200 @@
+"""Convolutions and up-convolutions on the tensor cores, without a matrix of windows and without cuBLAS.
+
+tensor_cores.cu has the products and explains them, tap_gradients.cu the weight gradients. The precision is
+`cublas.precision()`: TF32, or bfloat16 after --precision bf16.
+"""
+
+from typing import NamedTuple
+
+from npunet.errors import InputError
+from npunet.gpu import cublas, cuda, kernels
+from npunet.machine.backend import Array, array_module
+from npunet.machine.bands import ceil_div
+
+PRODUCTS, GRADIENTS = cuda.CudaFile("tensor_cores"), cuda.CudaFile("tap_gradients")
+BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
+WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
+SLAB, PIXELS = 16, 128  # channels of a slab, pixels of a block
+LEAST_PIXELS = 2048  # that a block of a weight gradient adds up
+NEAR = 1  # 1: the taps of 16 channels follow each other, and the cache is used; 0: the channels of a tap do
+
+
+class Kind(NamedTuple):
+    """One of the four products of tensor_cores.cu: its name there, its taps, which axis of weight its outputs are."""
+
+    name: str
+    taps: int
+    outputs: int
+
+
+CONVOLVE, FLIPPED = Kind("convolve", 9, 3), Kind("flipped", 9, 2)
+UP, DOWN = Kind("up", 4, 3), Kind("down", 4, 2)
+
+
+def fits(c, k):
+    """True if the kernels can do C -> K channels."""
+    return c % SLAB == k % SLAB == 0
+
+
+def at_work(x, weight):
+    """True if an up-convolution of x by weight (2, 2, C, K) belongs here: rounding is asked for, and the shape fits."""
+    return cublas.tf32() and cuda.on_gpu(x) and x.dtype == weight.dtype == "float32" and fits(*weight.shape[2:])
+
+
+class TensorCores:
+    """The algorithm "tensor_cores":
+    float32 CuPy arrays, channels in multiples of 16, a GPU of compute capability 8.0 or higher.
+    """
+
+    fits = staticmethod(fits)
+
+    @staticmethod
+    def supports(kh, kw):
+        return kh == kw == 3
+
+    def forward(self, x, weight, bias, padding, relu):
+        """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
+        cuda.check_on_gpu(x, "tensor_cores")
+        if cuda.compute_capability() < 80:
+            raise InputError(
+                f"conv2d: algorithm 'tensor_cores' found a GPU of compute capability {cuda.compute_capability() / 10}; "
+                "expected 8.0 or higher, older ones have no TF32; take algorithm='auto'"
+            )
+        c, k = weight.shape[2:]
+        if not fits(c, k) or x.dtype != "float32":
+            raise InputError(
+                f"conv2d: algorithm 'tensor_cores' found {x.dtype} and {c} -> {k} channels; expected float32 and "
+                f"multiples of {SLAB}; "
+                "take algorithm='auto'"
+            )
+        return multiply(CONVOLVE, x, weight, bias, _convolved(x, padding, k), padding, relu)
+
+    def backward(self, dy, x, y, weight, padding, relu, need_dx):
+        """dx, dweight, dbias from dy (N, H', W', K) and what forward had;
+        y is its output, asked for its sign if relu.
+        """
+        dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
+        dweight = weight_gradient(x, dz, weight.shape, padding)
+        dx = multiply(FLIPPED, dz, weight, None, x.shape, 2 - padding) if need_dx else None
+        return dx, dweight, dbias
+
+
+ALGORITHM = TensorCores()
+
+
+def _convolved(x, padding, k):
+    n, height, width, _ = x.shape
+    return n, height + 2 * padding - 2, width + 2 * padding - 2, k
+
+
+def up_conv2d(x: Array, weight: Array, bias: Array | None) -> Array:
+    """y (N, 2H, 2W, K) from x (N, H, W, C), weight (2, 2, C, K), bias (K,) or None."""
+    n, height, width, _ = x.shape
+    return multiply(UP, x, weight, bias, (n, 2 * height, 2 * width, weight.shape[3]))
+
+
+def up_conv2d_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+    """dx, dweight from dy (N, 2H, 2W, K); dx is the 2x2 convolution of dy in steps of two pixels."""
+    dy = array_module(dy).ascontiguousarray(dy)
+    return multiply(DOWN, dy, weight, None, x.shape), weight_gradient(x, dy, weight.shape, 0)
+
+
+def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
+    """y of `shape` (N, rows, columns, outputs) by a kernel of tensor_cores.cu; a block does 128 pixels by 128 or 64
+    outputs.
+
+    128 reads less for each product, but gives half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of
+    132 multiprocessors.
+    """
+    xp = array_module(x)
+    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
+    y = xp.empty(shape, dtype=x.dtype)
+    outputs = shape[3]
+    each_pixel = x.shape if kind is UP else shape  # every pixel of x gives four of y
+    pixels = each_pixel[0] * each_pixel[1] * each_pixel[2]
+    down = ceil_div(pixels, PIXELS)
+    block = 128 if outputs % 128 == 0 and down * (outputs // 128) >= WANTED_BLOCKS // 2 else 64
+    across = ceil_div(outputs, block)
+    shares = 1
+    if kind is not UP:
+        shares = shares_of_taps(down * across, BLOCKS_AT_ONCE[block], x.shape[3], kind.taps)
+    partial = y if shares == 1 else xp.empty((shares, *shape), dtype=x.dtype)
+    offset, last = weight if bias is None else bias, (int(bias is not None), int(relu))
+    PRODUCTS.launch(
+        f"{kind.name}_{block}",
+        0,
+        x,
+        weight,
+        offset,
+        partial,
+        pixels,
+        *x.shape[1:],
+        *each_pixel[1:3],
+        outputs,
+        padding,
+        *(last if shares == 1 else (0, 0)),
+        grid=(down, across, kind.taps if kind is UP else shares),
+        **_numbers(NEAR=NEAR),
+    )
+    if shares > 1:
+        PRODUCTS.launch("add_shares", y.size, partial, offset, y, y.size, outputs, shares, *last, **_numbers(NEAR=NEAR))
+    return y
+
+
+def _numbers(**more):
+    """What the compiler is told: the precision, and more."""
+    return dict(BF16=int(cublas.precision() == "bf16"), **more)
+
+
+def shares_of_taps(blocks, at_once, channels, taps=9):
+    """Over how many blocks the taps of one result are shared out: 1, 3 or 9 of nine, 1, 2 or 4 of four.
+
+    A GPU runs `at_once` blocks side by side and takes as long for one as for all of them: 112 blocks, the forward
+    pass of the bottleneck, leave more than half of it idle. To write a share and read it again takes about 16 /
+    channels of the time of the whole product, with nine taps. Shares must promise to save 15 %. (A model; not measured
+    on a GPU yet.)
+    """
+
+    def rounds(shares):
+        more = 16 * 9 / taps * shares / channels
+        return ceil_div(blocks * shares, at_once) / shares * (0.85 if shares == 1 else 1 + more)
+
+    return min((1, 3, 9) if taps == 9 else (1, 2, 4), key=rounds)
+
+
+def weight_gradient(x, dz, shape, padding):
+    """dweight of `shape` (3, 3, C, K) or, of an up-convolution, (2, 2, C, K): for each tap a product
+    (C, pixels) @ (pixels, K), shared out over some blocks and added up in order.
+    """
+    xp = array_module(x)
+    taps, (c, k) = shape[0] * shape[1], shape[2:]
+    shifted, summed = (x, dz) if taps == 9 else (dz, x)  # what a tap shifts, and the pixels that are summed over
+    pixels = summed.shape[0] * summed.shape[1] * summed.shape[2]
+    large = c % 128 == k % 128 == 0
+    name, block, at_once = {
+        (9, True): ("tap_gradient_128", 128, 1),
+        (9, False): ("three_taps_64", 64, 3),
+        (4, True): ("up_gradient_128", 128, 1),
+        (4, False): ("up_gradient_64", 64, 1),
+    }[taps, large]
+    down, across = ceil_div(c, block), ceil_div(k, block)
+    blocks = taps // at_once * down * across
+    splits = max(1, min(ceil_div(2 * WANTED_BLOCKS, blocks), pixels // LEAST_PIXELS))
+    partial = xp.empty((splits, *shape), dtype=x.dtype)
+    GRADIENTS.launch(
+        name,
+        0,
+        xp.ascontiguousarray(x),
+        dz,
+        partial,
+        pixels,
+        ceil_div(pixels, splits),
+        *shifted.shape[1:3],
+        c,
+        *summed.shape[1:3],
+        k,
+        padding,
+        grid=(down, across, taps // at_once * splits),
+        **_numbers(),
+    )
+    return partial[0] if splits == 1 else partial.sum(axis=0)
