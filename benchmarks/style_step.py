@@ -24,11 +24,11 @@ from benchmarks.peers import peak_bytes
 from npunet.commands import cli
 from npunet.machine import threads
 from npunet.optimizers import Adam
-from npunet.style import VGG, Generator, Objective, generator_step
+from npunet.style import VGG, Generator, Objective, generator_step, losses
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 PAUSE = 0.3  # seconds
-LAYERS = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"))
+LAYERS = losses.DEMO
 
 
 def problem(options):
@@ -66,7 +66,7 @@ def their_step(options, channels_last):
         adam.zero_grad(set_to_none=True)
         found = features(paint(content), layers)
         loss = sum(((found[name] - wanted[name]) / eye.unit).square().mean() for name in LAYERS["content_layers"])
-        loss = loss + 1e6 * sum(
+        loss = loss + LAYERS["style_weight"] * sum(
             (gram(found[name] / eye.unit) - grams[name]).square().mean() for name in LAYERS["style_layers"]
         )
         loss.backward()

@@ -11,6 +11,7 @@ ends after the step and keeps the newest; train --resume DIR then goes on to the
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -22,13 +23,16 @@ from npunet.commands.inputs import check_outputs, find_inputs
 from npunet.errors import InputError
 from npunet.files import images
 from npunet.machine import threads
-from npunet.machine.backend import to_cpu, to_device
+from npunet.machine.backend import to_device
 from npunet.optimizers import Adam
-from npunet.style import VGG, Generator, Objective, generator_step, optimize_picture, vgg
+from npunet.style import Generator, generator_step
 from npunet.style import memory_needs as style_memory_needs
+from npunet.style.finish import finished
 from npunet.style.options import GRID, check_same_files, complete, parser, resumed
 from npunet.style.pictures import fitted, random_square, read_picture
 from npunet.style.run import Run, StyleFolder
+from npunet.style.scales import coarse_to_fine, stages
+from npunet.style.setting import Pair, look_at_style, objective_of
 from npunet.style.weights import fetch
 from npunet.training import Recipe, learning_rate
 
@@ -83,7 +87,8 @@ def train(given):
                 f"picture{'s' * (len(paths) > 1)}; results in {folder.path}/"
             )
             # 4. The steps.
-            with Run(folder, options.steps, shown, style, generator, optimizer, done) as run:
+            state = dict(generator=generator, optimizer=optimizer, done=done)
+            with Run(folder, options.steps, shown, style, preview=options.preview_every, **state) as run:
                 train_steps(options, paths, objective, run)
     return run.finished
 
@@ -160,25 +165,23 @@ def optimize_one(given):
     options = complete("optimize", given)
     StyleFolder.check_free(options.out)
     set_threads(options)
-    shown = fitted(read_picture(options.content), options.size)
+    pictures = Pair(options)
+    shown, style = pictures(options.size)
     objective = objective_of(options, options.device)
     folder = StyleFolder(options.out)
-    with style_memory_needs.enough_memory(objective, shown.shape[:2]):
-        style = look_at_style(options, objective)
-        content = to_device(shown[None], objective.vgg.device)
-        start = content
-        if options.start == "noise":
-            noise = np.random.default_rng(options.seed).uniform(0.3, 0.7, content.shape).astype(np.float32)
-            start = to_device(noise, objective.vgg.device)
-        with folder.reserved():
-            folder.create({"command": "optimize", "options": vars(options)})
-            with Run(folder, options.steps, shown, style) as run:
+    with style_memory_needs.enough_memory(objective, shown.shape[:2]), folder.reserved():
+        style_memory_needs.check(objective, style.shape[:2], option="style-size")
+        folder.create({"command": "optimize", "options": vars(options)})
+        with Run(folder, options.steps, pictures.content, pictures.style, preview=options.preview_every) as run:
 
-                def report(step, terms, picture):
-                    return run.report(step, terms, lambda: to_cpu(picture)[0])
+            def report(step, terms, picture, content):
+                size = min(content.shape[:2])
+                return run.report(step, terms, functools.partial(pictures.finished, picture, size), size=size)
 
-                how = dict(learning_rate=options.learning_rate, report=report)
-                optimize_picture(objective, content, start, options.steps, options.method, **how)
+            plan = stages(options.size, options.steps, options.sizes)
+            start = noise(options.seed) if options.start == "noise" else None
+            how = dict(method=options.method, learning_rate=options.learning_rate)
+            coarse_to_fine(objective, plan, pictures, report, start, **how)
         if run.paint is None:
             raise InputError(
                 f"no step from the {options.start} made the loss smaller; expected a --style that differs from the "
@@ -187,44 +190,10 @@ def optimize_one(given):
     return run.finished
 
 
-def objective_of(options, device):
-    """The losses of the options, with VGG behind them, which has not seen the style yet."""
-    if options.weights:
-        eye = VGG.load(options.weights, device=device)
-    else:
-        eye = VGG.random(device=device)
-        print(
-            "no --weights: a VGG19 with random weights looks on. Expect colours and fine texture of the style, no "
-            "strokes or larger shapes. "
-            "Trained ones: python -m npunet.stylize download vgg19",
-            file=sys.stderr,
-        )
-    cli.set_tf32(options.tf32, options.device, eye.device)
-    counts = vgg.KINDS[eye.kind]
-    content_layers = options.content_layers or f"conv3_{counts[2]},conv4_{counts[3]}"
-    return Objective(
-        eye,
-        names(content_layers),
-        names(options.style_layers),
-        options.content_weight,
-        options.style_weight,
-        options.variation_weight,
-    )
-
-
-def look_at_style(options, objective):
-    """The style picture at its size, (H, W, 3), after the objective has seen it."""
-    square = getattr(options, "square", False)
-    style = fitted(read_picture(options.style), options.style_size or options.size, square=square)
-    if options.style_size:
-        style_memory_needs.check(objective, style.shape[:2], option="style-size")
-    objective.set_style(to_device(style[None], objective.vgg.device))
-    return style
-
-
-def names(text):
-    """Names from one string: "conv1_2,conv2_2" -> ("conv1_2", "conv2_2"); "none" -> ()."""
-    return () if text == "none" else tuple(part.strip() for part in text.split(","))
+def noise(seed):
+    """A function from the content (H, W, 3) to an even grey of its size, with noise."""
+    rng = np.random.default_rng(seed)
+    return lambda content: rng.uniform(0.3, 0.7, content.shape).astype(np.float32)
 
 
 def file_sizes(options, paths):
@@ -251,12 +220,13 @@ def apply(given):
     generator = Generator.load(options.model, device=options.device)
     cli.set_tf32(options.tf32, options.device, generator.net.device)
     for path in tqdm(inputs, unit="picture", dynamic_ncols=True, leave=False):
-        picture = read_picture(path)
-        picture = fitted(picture, options.size) if options.size else picture
-        with memory_needs.out_of_memory(generator.net, options.tile, covering=max(picture.shape[:2])):
-            picture = generator.paint(picture, options.tile)
+        content = read_picture(path)
+        content = fitted(content, options.size) if options.size else content
+        with memory_needs.out_of_memory(generator.net, options.tile, covering=max(content.shape[:2])):
+            painted = generator.paint(content, options.tile)
+            painted = finished(painted, content, options.strength, options.keep_colours)
         try:
-            images.write_image(output / f"{path.stem}.png", picture)
+            images.write_image(output / f"{path.stem}.png", painted)
         except OSError as error:
             raise InputError(
                 f"--output {output}: {error.strerror or error}; check the folder and the space left"

@@ -6,7 +6,7 @@ from style_helpers import real_vgg, small_vgg
 
 from npunet import initialization
 from npunet.optimizers import Adam
-from npunet.style import VGG, Generator, Objective, generator_step
+from npunet.style import VGG, Generator, Objective, generator_step, losses
 from npunet.style.options import complete
 
 torch = pytest.importorskip(
@@ -32,7 +32,7 @@ def assert_same_training(eye, base, size, steps, seed):
     content, style = 0.5 * rng.random((2, 1, size, size, 3), np.float32) + np.float32([[[[[0]]]], [[[[0.5]]]]])
     network, generator = twins(base, seed)
     expected = demo_losses(network, eye, *(torch.tensor(p.transpose(0, 3, 1, 2)) for p in (content, style)), steps)
-    objective = Objective(eye).set_style(style)
+    objective = Objective(eye, **losses.DEMO).set_style(style)
     optimizer, targets = Adam(generator.net.parameters, 1e-3), objective.content_targets(content)
     found = [generator_step(generator, objective, optimizer, content, targets)["total"] for _ in range(steps)]
     assert found == pytest.approx(expected, rel=0.01)
@@ -84,4 +84,4 @@ def test_the_demos_options():
     assert (options.colours, options.initial_weights, options.schedule) == ("normalised", "pytorch", "constant")
     assert options.up_convolutions and options.steps == 500 and options.batch == 1
     assert (options.content_weight, options.style_weight, options.variation_weight) == (1, 1e6, 0)
-    assert options.style_layers == "conv1_2,conv2_2" and options.content_layers is None  # conv3_4, conv4_4 of VGG19
+    assert (options.style_layers, options.content_layers) == ("conv1_2,conv2_2", "conv3_4,conv4_4")

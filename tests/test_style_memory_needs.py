@@ -14,13 +14,13 @@ from style_helpers import small_vgg
 
 from npunet import InputError, stylize
 from npunet.files import images
-from npunet.style import VGG, Generator, Objective, memory_needs, vgg
+from npunet.style import VGG, Generator, Objective, losses, memory_needs, vgg
 
 
 @pytest.fixture
 def objective(monkeypatch):
-    """VGG's chain with 2, 3, 4, 5 and 5 channels, compared at the usual layers."""
-    return Objective(small_vgg(monkeypatch, dtype="float32"))
+    """VGG's chain with 2, 3, 4, 5 and 5 channels, compared at the demo's layers."""
+    return Objective(small_vgg(monkeypatch, dtype="float32"), **losses.DEMO)
 
 
 def test_maps_of_vgg_by_hand(objective):
@@ -45,9 +45,9 @@ def test_kilobytes_a_pixel_of_the_real_layers():
         for name, _ in vgg.chain("vgg19")
         if name.startswith("conv")
     }
-    assert memory_needs.GAPS * memory_needs.vgg_maps(Objective(eye), 512 * 512) / 512**2 == pytest.approx(
-        2700, rel=0.02
-    ), "what the file says"
+    assert memory_needs.GAPS * memory_needs.vgg_maps(
+        Objective(eye, **losses.DEMO), 512 * 512
+    ) / 512**2 == pytest.approx(2700, rel=0.02), "what the file says"
 
 
 MEASURED = """
@@ -108,11 +108,11 @@ def test_what_is_named_before_starting_fits(objective, monkeypatch, device, batc
     size, width, fewer = (int(number or 0) for number in found.groups())
 
     def fits(size, net, batch):
-        return memory_needs.needed(objective, (round(size * 0.75 / 16) * 16, size), net, batch) <= free
+        return memory_needs.needed(objective, (size, round(size / 0.75 / 16) * 16), net, batch) <= free
 
-    assert fits(size, net, batch) and not fits(size + 16, net, batch) and size < 256
-    assert fits(256, Generator(width).net, batch) and not fits(256, Generator(2 * width).net, batch) and width < 16
-    assert (not fewer) if batch == 1 else fits(256, net, fewer) and not fits(256, net, fewer + 1)
+    assert fits(size, net, batch) and not fits(size + 16, net, batch) and size < 192
+    assert fits(192, Generator(width).net, batch) and not fits(192, Generator(2 * width).net, batch) and width < 16
+    assert (not fewer) if batch == 1 else fits(192, net, fewer) and not fits(192, net, fewer + 1)
 
 
 def test_direct_optimisation_names_a_size_only(objective, monkeypatch):
@@ -144,7 +144,7 @@ class OutOfMemoryError(MemoryError):
     """CuPy's, by its place among the errors."""
 
 
-TRAIN = "train --content content.png --style style.png --base-channels 8 --size 128"
+TRAIN = "train --content content.png --style style.png --base-channels 8 --size 96"
 
 
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError])
@@ -164,7 +164,7 @@ TRAIN = "train --content content.png --style style.png --base-channels 8 --size 
             r"out of memory: a step at 96 x 128 pixels with 8 base channels needs .* should fit",
         ),
         (
-            "npunet.stylize.optimize_picture",
+            "npunet.style.scales.optimize_picture",
             TRAIN.replace("train", "optimize").replace("--base-channels 8", ""),
             r"out of memory: a step at 96 x 128 pixels needs about .*; --size \d+ should fit",
         ),
@@ -201,5 +201,5 @@ def test_a_run_that_would_not_fit_does_not_begin(folder, monkeypatch, tmp_path):
     with pytest.raises(
         InputError, match=r"^a style picture of 768 x 1024 pixels needs about .*; --style-size \d+ would fit$"
     ):
-        stylize.main(f"{TRAIN} --style-size 1024".split())
+        stylize.main(f"{TRAIN} --style-size 768".split())
     assert not (tmp_path / "runs").exists()

@@ -83,14 +83,14 @@ def test_train_and_apply(folder, capsys):
     assert {path.name for path in Path("out/steps").iterdir()} == {f"{step}.png" for step in range(1, 9)}
     output = capsys.readouterr().out
     assert "done after step 8" in output and "--resume" not in output
-    assert read_picture("out/picture.png").shape == (48, 32, 3), "60 x 41 to 48, on the pooling grid"
+    assert read_picture("out/picture.png").shape == (64, 48, 3), "60 x 41 to a shorter side of 48, on the pooling grid"
     run("apply --model out/model.npz --input content.png many --output painted")
     assert {path.name for path in Path("painted").iterdir()} == {"content.png", "0.png", "1.png"}
     assert read_picture("painted/0.png").shape == (50, 70, 3)
     found = Generator.load("out/model.npz").paint(read_picture("content.png"))
     assert abs(found - read_picture("painted/content.png")).max() < 0.6 / 255
     run("apply --model out/model.npz --input content.png --output small --size 30")
-    assert read_picture("small/content.png").shape == (30, 20, 3)
+    assert read_picture("small/content.png").shape == (44, 30, 3)
 
 
 def test_the_contact_sheet_shows_the_way(folder, undrawn):
@@ -123,7 +123,7 @@ def test_settings(folder, monkeypatch):
 )
 def test_optimize(folder, undrawn, more):
     run(OPTIMIZE, "--steps 8", more)
-    assert read_picture("out/picture.png").shape == (48, 33, 3) and not Path("out/model.npz").exists()
+    assert read_picture("out/picture.png").shape == (70, 48, 3) and not Path("out/model.npz").exists()
     assert losses()[-1]["total"] < losses()[0]["total"]
 
 
@@ -135,10 +135,10 @@ def test_without_weights_it_says_what_to_expect(folder, monkeypatch, capsys):
 def stop_at(number, monkeypatch):
     """From now on a Ctrl-C comes during this step."""
 
-    def report_and_interrupt(self, step, terms, paint, original=style_run.Run.report):
+    def report_and_interrupt(self, step, terms, paint, original=style_run.Run.report, **more):
         if step == number:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(self, step, terms, paint)
+        return original(self, step, terms, paint, **more)
 
     monkeypatch.setattr(style_run.Run, "report", report_and_interrupt)
 
@@ -192,10 +192,10 @@ def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, undrawn, m
 def test_a_killed_run_goes_on_from_its_last_checkpoint(folder, undrawn, monkeypatch):
     """Step 5 is done again; the line that was being written is dropped."""
 
-    def killed(self, step, terms, paint, original=style_run.Run.report):
+    def killed(self, step, terms, paint, original=style_run.Run.report, **more):
         if step == 6:
             raise KeyboardInterrupt
-        return original(self, step, terms, paint)
+        return original(self, step, terms, paint, **more)
 
     run(TRAIN, "--steps 8 --out straight")
     with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
@@ -335,9 +335,10 @@ def test_exit_status_and_help(folder):
 
 def test_sizes(rng):
     picture = rng.random((30, 45, 3), np.float32)
-    assert fitted(picture, 90).shape == (60, 90, 3) and fitted(picture, 48, 16).shape == (32, 48, 3)
+    assert fitted(picture, 60).shape == (60, 90, 3) and fitted(picture, 32, 16).shape == (32, 48, 3)
     flat = np.full((50, 20, 3), 0.25, np.float32)
-    assert np.allclose(fitted(flat, 16, 16), 0.25) and fitted(flat, 16, 16).shape == (16, 16, 3)
+    assert np.allclose(fitted(flat, 16, 16), 0.25) and fitted(flat, 16, 16).shape == (32, 16, 3)  # 40, rounded
+    assert fitted(flat, 16).shape == (40, 16, 3) == fitted(flat.swapaxes(0, 1), 16).swapaxes(0, 1).shape
     for _ in range(5):
         assert random_square(picture, 32, rng).shape == (32, 32, 3)
     assert random_square(picture[:30, :30], 30, rng).mean() == pytest.approx(picture[:30, :30].mean(), abs=1e-3)

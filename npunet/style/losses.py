@@ -17,10 +17,15 @@ of F with itself, so each F occurs twice:
 
     variation   mean of squared differences of neighbouring pixels, down and across: wants smooth pictures
 
-Layers of one kind are summed. The total is weighted by 1 (content) and 1e6 (style) unless told otherwise: 1e6 belongs
-to *this* normalisation, G divided by H W C and a mean over its C^2 elements, as in PyTorch's tutorial and in the notes'
-demo; who divides G by less needs a smaller weight. It also belongs to feature maps of the size of torchvision's: F is F
-/ `VGG.unit` in all of this, so that weights converted from Caffe do not change the balance.
+Layers of one kind are summed. Their weights belong to *this* normalisation, G divided by H W C and a mean over its C^2
+elements; who divides G by less needs a smaller weight. They also belong to feature maps of the size of torchvision's: F
+is F / `VGG.unit` in all of this, so that weights converted from Caffe do not change the balance.
+
+**Which layers.** Gatys compares the first convolution of each block for the style and conv4_2 for the content. His
+program (PytorchNeuralStyleTransfer) weights a style layer by 1000 / C^2, with G divided by H W alone and maps of
+Caffe's scale: that is 1000 * 58^2 = 3.3e6 here, the same for all layers. conv4_1 sees 68 pixels, so whole strokes
+count. The notes' demo, `DEMO`, compares conv1_2 and conv2_2, which see 5 and 14 pixels (grain, no strokes), with 1e6,
+as in PyTorch's tutorial, and holds the picture to conv3_4 and conv4_4 of the content.
 """
 
 from dataclasses import dataclass
@@ -31,8 +36,9 @@ from npunet.machine.backend import array_module
 from npunet.machine.bands import matmul
 from npunet.machine.threads import blas_on_one_thread
 
-CONTENT_LAYERS, STYLE_LAYERS = ("conv3_4", "conv4_4"), ("conv1_2", "conv2_2")
-CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 1e6
+CONTENT_LAYERS, STYLE_LAYERS = ("conv4_2",), ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
+CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 3e6
+DEMO = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"), style_weight=1e6)
 
 
 def gram_definition(features):

@@ -112,10 +112,10 @@ def advice(objective, shape, net, batch, memory, option="size"):
     """Advice such as "--size 192 or --base-channels 16": the largest that are predicted to need at most `memory`;
     of widths the half, the quarter and so on.
     """
-    longer, ways = max(shape), []
-    for size in range((longer - 1) // GRID * GRID, SMALLEST - 1, -GRID):
+    shorter, ways = min(shape), []
+    for size in range((shorter - 1) // GRID * GRID, SMALLEST - 1, -GRID):
         # as `pictures.fitted` makes it
-        smaller = [max(GRID, round(size * side / longer / GRID) * GRID) for side in shape]
+        smaller = [max(GRID, round(size * side / shorter / GRID) * GRID) for side in shape]
         if needed(objective, smaller, net, batch) <= memory:
             ways.append(f"--{option} {size}")
             break

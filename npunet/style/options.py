@@ -20,6 +20,7 @@ FAITHFUL = dict(
     up_convolutions=True,
     initial_weights="pytorch",
     schedule="constant",
+    **{name: value if isinstance(value, float) else ",".join(value) for name, value in losses.DEMO.items()},
 )
 BETTER = dict(
     size=256,
@@ -36,11 +37,12 @@ SHARED = dict(
     weights=None,
     out="runs/style",
     style_size=None,
-    content_layers=None,
+    content_layers=",".join(losses.CONTENT_LAYERS),
     style_layers=",".join(losses.STYLE_LAYERS),
     content_weight=losses.CONTENT_WEIGHT,
     style_weight=losses.STYLE_WEIGHT,
     variation_weight=0.0,
+    preview_every=None,
     seed=0,
     device="cpu",
     tf32=False,
@@ -48,8 +50,11 @@ SHARED = dict(
 )
 DEFAULTS = {
     "train": SHARED | BETTER | dict(steps=500, learning_rate=1e-3, batch=1, faithful=False),
-    "optimize": SHARED | dict(size=BETTER["size"], steps=200, learning_rate=2e-2, method="lbfgs", start="content"),
+    "optimize": SHARED
+    | dict(size=512, sizes=2, steps=200, learning_rate=2e-2, method="lbfgs", start="content")
+    | dict(strength=1.0, keep_colours=False),
 }
+FIRST_RELEASE = "conv3_4,conv4_4"  # what content_layers None meant in config.json of version 0.1.0
 CHANGEABLE_ON_RESUME = (
     "content",
     "style",
@@ -58,6 +63,7 @@ CHANGEABLE_ON_RESUME = (
     "device",
     "threads",
     "tf32",
+    "preview_every",
 )  # files may have moved; they must be the same
 GRID = 16  # pixels: the pooling grid of a generator of depth 4
 
@@ -95,8 +101,11 @@ def resumed(path, config, given):
         )
     if not isinstance(config.get("options"), dict):
         raise InputError(f"--resume {path}: config.json is damaged: it holds no options")
-    ranges.check_stored(config["options"], DEFAULTS["train"], f"{path}/config.json")
-    return complete("train", config["options"] | given)
+    stored = config["options"]
+    if "content_layers" in stored and stored["content_layers"] is None:
+        stored = stored | {"content_layers": FIRST_RELEASE}
+    ranges.check_stored(stored, DEFAULTS["train"], f"{path}/config.json")
+    return complete("train", stored | given)
 
 
 def check_same_files(config, sizes, path):
@@ -137,8 +146,10 @@ def parser():
     painter.add_argument(
         "--size",
         type=int,
-        help="scale pictures to this longer side first: a generator paints best at the size it was trained with",
+        help="scale pictures to this shorter side first: a generator paints best at the size it was trained with",
     )
+    add_finish(painter)
+    painter.set_defaults(strength=1.0)
     painter.add_argument(
         "--tile", type=int, default=TILE, help=f"largest side that is painted at once (default {TILE})"
     )
@@ -148,6 +159,16 @@ def parser():
     loader.add_argument("kind", choices=list(FILES))
     loader.add_argument("--out", default=".", help="folder (default here)", metavar="DIR")
     return parse
+
+
+def add_finish(parse):
+    """What is done to a painting at the end, see `npunet.style.finish`."""
+    parse.add_argument("--strength", type=float, help="how much of the painting: 1 all, 0 the content (default 1)")
+    parse.add_argument(
+        "--keep-colours",
+        action="store_true",
+        help="paint the luminance only, and keep the content's colours",
+    )
 
 
 def add_painting(parse, command):
@@ -174,21 +195,18 @@ def add_painting(parse, command):
         )
     option(
         "size",
-        "longer side of the content in pixels" + (", or side of squares from a folder" if training else ""),
+        "shorter side of the content in pixels" + (", or side of squares from a folder" if training else ""),
         type=int,
     )
-    option("style-size", "longer side of the style picture: smaller is finer texture (default as --size)", type=int)
+    option("style-size", "shorter side of the style picture: smaller is finer texture (default as --size)", type=int)
     option("steps", "steps of gradient descent", type=int)
     option("learning-rate", "of Adam", type=float)
-    option(
-        "content-layers",
-        "compared with the content (default conv3_4,conv4_4; VGG16: conv3_3,conv4_3); or none",
-        metavar="NAMES",
-    )
+    option("content-layers", "compared with the content; or none", metavar="NAMES")
     option("style-layers", "whose Gram matrices are compared with the style; or none", metavar="NAMES")
     option("content-weight", "of the content loss", type=float)
     option("style-weight", "of the style loss", type=float)
     option("variation-weight", "of the total variation, which smooths", type=float)
+    option("preview-every", "steps between two previews, picture.png (default an eighth of the steps)", type=int)
     option("seed", "of all random numbers", type=int)
     option("device", "where to compute", choices=["cpu", "gpu", "auto"])
     option("tf32", cli.TF32_HELP, action="store_true")
@@ -198,6 +216,8 @@ def add_painting(parse, command):
     else:
         option("method", "of minimisation", choices=METHODS)
         option("start", "where to begin", choices=["content", "noise"])
+        option("sizes", "paint at so many sizes, coarse to fine, each twice the one before", type=int)
+        add_finish(parse)
 
 
 def _add_option(parse, command, name, help, **keywords):
@@ -232,6 +252,7 @@ def add_generator(option):
     option(
         "faithful",
         "the setting of the notes' demo: --size 512 --square --base-channels 64 --colours normalised "
-        "--up-convolutions --initial-weights pytorch --schedule constant",
+        "--up-convolutions --initial-weights pytorch --schedule constant --content-layers conv3_4,conv4_4 "
+        "--style-layers conv1_2,conv2_2 --style-weight 1e6",
         action="store_true",
     )

@@ -3,9 +3,11 @@
 Drawn without a screen.
 """
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from npunet.commands import run_pictures, scaling
 from npunet.errors import InputError
@@ -13,25 +15,42 @@ from npunet.files import images
 
 
 def read_picture(path):
-    """One picture of any kind as (H, W, 3) float32 in 0..1; grey is repeated.
+    """One picture of any kind as (H, W, 3) float32 in 0..1; grey is repeated, and what is transparent lies on white.
 
-    Raises InputError for stacks and what is no picture.
+    A photograph that its camera says to turn (EXIF) is turned. Raises InputError for stacks and what is no picture.
     """
     stack = images.open_image(path)
     if len(stack) > 1:
         raise InputError(f"{path}: holds {len(stack)} pages; expected a picture of one page")
-    return images.with_channels(stack[0], 3, str(path))
+    picture = images.with_channels(stack[0], 3, str(path))
+    opacity = read_opacity(path)
+    return picture if opacity is None else 1 - opacity * (1 - picture)
+
+
+def read_opacity(path):
+    """The alpha channel of a PNG, GIF or the like, (H, W, 1) float32 in 0..1, or None if all of it is opaque."""
+    if Path(path).suffix.lower() in images.TIFF:
+        return None
+    with Image.open(path) as file:
+        if not file.has_transparency_data:
+            return None
+        alpha = np.asarray(ImageOps.exif_transpose(file).convert("RGBA").getchannel("A"))
+    return None if alpha.min() == 255 else (alpha / np.float32(255))[..., None]
 
 
 def fitted(picture, size, multiple=1, square=False):
-    """Scaled so that the longer side has `size` pixels, both sides rounded to a `multiple`, which changes the
+    """Scaled so that the shorter side has `size` pixels, both sides rounded to a `multiple`, which changes the
     proportions a little.
+
+    The shorter side, because squares are cut from pictures of that size when a generator learns on a folder
+    (`random_square`): then strokes have one size in training, painting and direct optimisation. It is also what
+    torchvision's Resize means by a size.
 
     square: both sides get `size` pixels whatever the proportions, by bilinear interpolation, as the notes' demo does.
     """
     if square:
         return np.clip(scaling.resize(picture, size, size, Image.Resampling.BILINEAR), 0, 1)
-    factor = size / max(picture.shape[:2])
+    factor = size / min(picture.shape[:2])
     height, width = (max(1, round(factor * side / multiple)) * multiple for side in picture.shape[:2])
     return np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
 
@@ -66,7 +85,7 @@ def loss_curves(path, records):
     """Write the terms of the loss over the steps, from records {"step", "total", "content", ...}."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for name in (name for name in records[0] if name not in ("step", "seconds")):
+    for name in (name for name in records[0] if name not in ("step", "size", "seconds")):
         drawn = [(record["step"], record[name]) for record in records if isinstance(record.get(name), (int, float))]
         axes.plot(*zip(*drawn), label=name, linewidth=1.2)
     axes.set(

@@ -2,7 +2,7 @@
 
 config.json         the command and its options
 losses.jsonl        one JSON object a step: {"step", "total", "content", "style", "seconds"}, with "variation" if it has
-                    a weight
+                    a weight, and from optimize with the "size" of that step, for losses of two sizes do not compare
 losses.png          its curves
 picture.png         the newest picture          steps/62.png      those on the way
 contact_sheet.png   all of them
@@ -67,11 +67,13 @@ class Run(Interruptible):
 
     Used with `with`, which writes everything at the end.
 
+    preview: steps from one writing of picture.png to the next; without it, it is written with the contact sheet.
     generator, optimizer: those that train; then the run can be resumed, here after its first `done` steps.
     """
 
-    def __init__(self, folder, steps, content, style, generator=None, optimizer=None, done=0):
+    def __init__(self, folder, steps, content, style, *, preview=None, generator=None, optimizer=None, done=0):
         self.folder, self.steps, self.generator, self.optimizer, self.done = folder, steps, generator, optimizer, done
+        self.preview = preview
         self.sheet = {"content": content, "style": style} | folder.pictures_until(done)
         self.paint = None
 
@@ -80,8 +82,11 @@ class Run(Interruptible):
         self.clock = time.perf_counter()
         return self
 
-    def report(self, step, terms, paint):
-        """After each step: terms of the loss, and paint() -> (H, W, 3), the newest picture. Returns whether to stop."""
+    def report(self, step, terms, paint, **more):
+        """After each step: terms of the loss, and paint() -> (H, W, 3), the newest picture. Returns whether to stop.
+
+        more: what else goes into the record of the step.
+        """
         if not math.isfinite(terms["total"]):
             raise InputError(
                 f"step {step}: the loss is {terms['total']}; try a tenth of --learning-rate or of --style-weight"
@@ -94,7 +99,7 @@ class Run(Interruptible):
         now = time.perf_counter()
         seconds, self.clock = now - self.clock, now
         with self.folder.writing():
-            self.folder.record(step=step, **terms, seconds=round(seconds, 4))
+            self.folder.record(step=step, **terms, **more, seconds=round(seconds, 4))
         self.paint = paint
         self.bar.set_postfix_str(
             ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) + f", {seconds:.2f} s/step", refresh=False
@@ -102,6 +107,9 @@ class Run(Interruptible):
         self.bar.update()
         if self.is_on_the_sheet(step) and step < self.steps and not self.stop_requested:
             self.keep()
+        elif self.preview and step % self.preview == 0 and step < self.steps:
+            with self.folder.writing():
+                images.write_image(self.folder.path / "picture.png", paint())
         return self.stop_requested
 
     def is_on_the_sheet(self, step):
@@ -129,7 +137,9 @@ class Run(Interruptible):
             self.keep()
             last = self.folder.records[-1]
             self.finished |= last["step"] == self.steps
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in last.items() if name not in ("step", "seconds"))
+            terms = ", ".join(
+                f"{name} {value:.4g}" for name, value in last.items() if name not in ("step", "seconds", "size")
+            )
             print(
                 f"{'done' if self.finished else 'stopped'} after step {last['step']}: {terms}; {self.folder.path}/ "
                 f"holds picture.png, "
