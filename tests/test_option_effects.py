@@ -9,6 +9,7 @@ from npunet import UNet, evaluate, predict, stylize, train, training
 from npunet.commands import run_pictures, scaling, train_options
 from npunet.datasets import Sample
 from npunet.files import checkpoint, images
+from npunet.style import options as style_options
 
 SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 2 --steps 4 --evaluate-every 2 --threads 1".split()
 
@@ -244,23 +245,73 @@ STYLE = {
     "base_channels": "--base-channels 3",
     "colours": "--colours normalised",
     "up_convolutions": "--up-convolutions",
+    "initial_weights": "--initial-weights pytorch",
+    "square": "--square",
     "schedule": "--schedule constant",
+}
+OPTIMIZE = {
+    "size": "--size 48",
+    "style_size": "--style-size 40",
+    "steps": "--steps 1",
+    "learning_rate": "--learning-rate 0.1",
+    "content_layers": "--content-layers none",
+    "style_layers": "--style-layers conv1_1",
+    "content_weight": "--content-weight 50",
+    "style_weight": "--style-weight 500",
+    "variation_weight": "--variation-weight 50",
+    "method": "--method lbfgs",
+    "start": "--start noise",
+    "seed": "--seed 3",
+    "sizes": "--sizes 2",
+    "strength": "--strength 0.5",
+    "keep_colours": "--keep-colours",
+}
+STYLE_ELSEWHERE = {  # test_stylize, test_style_finish, test_style_faithful, test_cuda_style
+    "train": {"content", "style", "weights", "out", "resume", "batch", "faithful", "preview_every"},
+    "optimize": {"content", "style", "weights", "out", "preview_every"},
 }
 
 
-@pytest.mark.parametrize("name", STYLE)
-def test_option_of_stylize(folder, tmp_path, monkeypatch, name):
+def test_every_option_of_stylize_is_here():
+    commands = style_options.parser()._subparsers._group_actions[0].choices
+    for name, table in (("train", STYLE), ("optimize", OPTIMIZE)):
+        found = {action.dest for action in commands[name]._actions} - {"help", "device", "tf32", "threads"}
+        assert found == table.keys() | STYLE_ELSEWHERE[name]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A small VGG; contact sheets and curves are not drawn."""
     from style_helpers import small_vgg
 
     small_vgg(monkeypatch, dtype="float32")
     monkeypatch.setattr("npunet.style.run.contact_sheet", lambda path, named: None)
     monkeypatch.setattr("npunet.style.run.loss_curves", lambda path, records: None)
 
-    def painted(out, *more):
-        pictures = ["--content", folder / "content.png", "--style", folder / "style.png"]
-        arguments = ["train", *pictures, "--size", 32, "--base-channels", 2, "--steps", 2, "--out", out, *more]
-        stylize.main([str(word) for word in arguments])
-        entries = checkpoint.load(out / "newest.npz")
+
+def painted(folder, command, out, *more):
+    """The folder of a short run."""
+    pictures = ["--content", folder / "content.png", "--style", folder / "style.png"]
+    stylize.main([str(word) for word in [command, *pictures, "--steps", 2, "--out", out, *more]])
+    return out
+
+
+@pytest.mark.parametrize("name", STYLE)
+def test_option_of_stylize_train(folder, tmp_path, undrawn, name):
+    def parameters(out, *more):
+        run = painted(folder, "train", tmp_path / out, "--size", 32, "--base-channels", 2, *more)
+        entries = checkpoint.load(run / "newest.npz")
         return {name: array.tobytes() for name, array in entries.items() if name.startswith("parameter/")}
 
-    assert painted(tmp_path / "without") != painted(tmp_path / "with", *STYLE[name].split())
+    assert parameters("without") != parameters("with", *STYLE[name].split())
+
+
+@pytest.mark.parametrize("name", OPTIMIZE)
+def test_option_of_stylize_optimize(folder, tmp_path, undrawn, name):
+    beside = ["--start", "noise"] if name == "seed" else []
+    beside += ["--style-weight", 3, "--sizes", 1, "--size", 64 if name == "sizes" else 36, "--method", "adam"]
+
+    def picture(out, *more):
+        return (painted(folder, "optimize", tmp_path / out, *beside, *more) / "picture.png").read_bytes()
+
+    assert picture("without") != picture("with", *OPTIMIZE[name].split())
