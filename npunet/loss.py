@@ -82,8 +82,8 @@ def weighted_cross_entropy(logits: Array, labels: Array, weights: Array | None =
 
     logits (N, H, W, K) float; labels (N, H, W) integer, 0 .. K-1; weights (N, H, W) float or None (all 1).
     Returns loss, a 0-d array of the logits' dtype, and dlogits (N, H, W, K).
-    Raises InputError if labels or weights do not have the shape of the logits' pixels, or if labels are not classes (on
-    a GPU, which is not waited for, the loss is NaN then).
+    Raises InputError if labels or weights do not have the shape of the logits' pixels, if labels are not classes (on
+    a GPU, which is not waited for, the loss is NaN then), or on the CPU if a weight is negative or NaN.
     """
     check_shapes(logits, labels, weights)
     return _cross_entropy(logits, labels, weights)
@@ -92,6 +92,7 @@ def weighted_cross_entropy(logits: Array, labels: Array, weights: Array | None =
 def _cross_entropy(logits, labels, weights):
     xp = array_module(logits)
     check_classes(labels, logits.shape[-1])  # an index that is no class would wrap
+    check_weights(weights)
     shifted = _class_planes(logits)  # (K, N, H, W)
     shifted -= shifted.max(axis=0)
     p = xp.exp(shifted)
@@ -170,6 +171,12 @@ def check_classes(labels: Array, classes: int) -> None:
             f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
             f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0"
         )
+
+
+def check_weights(weights: Array | None) -> None:
+    """Raises InputError if a weight is negative or NaN: the energy would fall where the prediction becomes worse."""
+    if weights is not None and weights.size and not weights.min() >= 0:
+        raise InputError(f"a weight is {float(weights.min()):g}; expected 0 for pixels that do not count, else more")
 
 
 def check_shapes(logits: Array, labels: Array, weights: Array | None) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npunet.errors import InputError
 from npunet.gpu import by_device
 from npunet.gpu import optimizers as gpu_optimizers
 from npunet.machine.backend import Array, array_module, to_cpu
@@ -106,10 +107,14 @@ class Optimizer:
         }, self.steps
 
     def restore(self, state: dict[str, np.ndarray], steps: int) -> None:
-        """Go on from what `state` returned. Raises KeyError or ValueError if it belongs to other parameters."""
-        for slot, arrays in self.arrays.items():
-            for name, array in arrays.items():
-                array[...] = array_module(array).asarray(state[f"{slot}/{name}"])
+        """Go on from what `state` returned. Raises InputError, with nothing changed, if it is of other parameters."""
+        own = {f"{slot}/{name}": array for slot, arrays in self.arrays.items() for name, array in arrays.items()}
+        for key, array in own.items():
+            found = state[key].shape if key in state else "nothing"
+            if found != array.shape:
+                raise InputError(f"the optimiser's state has {found} as {key}; expected an array {array.shape}")
+        for key, array in own.items():
+            array[...] = array_module(array).asarray(state[key])
         self.steps = steps
 
 

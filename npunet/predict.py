@@ -30,7 +30,7 @@ from tqdm import tqdm
 from npunet import tiling
 from npunet.commands import cell_files, cell_tracking_files, cli, memory_needs, prediction, ranges
 from npunet.commands.cell_files import CELLS
-from npunet.commands.grey_values import rule_of
+from npunet.commands.grey_values import rule_of, stranger
 from npunet.commands.inputs import check_outputs, find_inputs, stem
 from npunet.commands.run_folder import trained_scale
 from npunet.errors import InputError
@@ -117,12 +117,8 @@ def predict_one(options, net, path, output, wanted, title):
     how = dict(threshold=options.threshold, augment=options.augment, scale=options.scale)
     stack = images.open_image(path, rule_of(net))
     longest = options.scale * max(stack.shape[1:3])
-    if stack.held_back:
-        tqdm.write(
-            f"{path}: its grey values span less than a quarter of what those of the training files spanned; they are "
-            f"not stretched further, so that the noise of an empty field does not look like cells",
-            file=sys.stderr,
-        )
+    if strange := stranger(net, stack):
+        tqdm.write(strange, file=sys.stderr)
     with cli.progress_bar(desc=title, unit="tile", leave=False) as bar:
 
         def progress(done, total):

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from npunet import geometry, tiling
-from npunet.errors import InputError
 from npunet.files import formats, images
 from npunet.layers import (
     BatchNorm,
@@ -41,7 +40,7 @@ from npunet.layers import (
 )
 from npunet.machine.backend import Array, resolve_device, to_device
 from npunet.machine.threads import blas_on_one_thread
-from npunet.variants import VARIANTS, checked_config
+from npunet.variants import VARIANTS, check_images, checked_config, flag
 
 
 class DoubleConvolution(Layer):
@@ -132,7 +131,7 @@ class UNet:
         self.input_mean, self.input_std = self.config["input_mean"], self.config["input_std"]
         self.mask_values = self.cutting = self.grey_rule = None  # of its training data: files.checkpoint.KNOWN
         self.options, self.depth = VARIANTS[variant], self.config["depth"]
-        self.bilinear, self.recompute = bool(bilinear), bool(recompute)
+        self.bilinear, self.recompute = flag("bilinear", bilinear), flag("recompute", recompute)
         self.dtype, self.device = np.dtype(self.config["dtype"]), resolve_device(device)
         self.rng = np.random.default_rng(seed)
         self._build(self.config["base_channels"], self.config["dropout"])
@@ -180,8 +179,7 @@ class UNet:
         own statistics are at work and what backward needs is kept. Raises InputError for a size or a number of channels
         that does not fit, with the nearest that do.
         """
-        if x.ndim != 4 or x.shape[3] != self.in_channels:
-            raise InputError(f"the input has shape {x.shape}; expected (N, H, W, {self.in_channels})")
+        check_images(x, self.in_channels)
         for size in x.shape[1:3]:
             self.output_size(size)  # raises InputError, with the nearest valid sizes
         x = (x.astype(self.dtype, copy=False) - self.input_mean) / self.input_std

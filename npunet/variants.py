@@ -83,6 +83,24 @@ def checked_config(bilinear: bool, dropout: float, dtype: DTypeLike, **options: 
     return config
 
 
+def flag(name: str, value: bool) -> bool:
+    """True or False. Raises InputError for anything else; the text "no" would count as true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} is {value!r}; expected True or False")
+    return bool(value)
+
+
+def check_images(x: Array, in_channels: int) -> None:
+    """Raises InputError unless x is an array of images (N, H, W, in_channels), of real numbers."""
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    if kind is None or kind not in "fiub" or isinstance(x, np.ma.MaskedArray):
+        what = f"an array of {x.dtype}" if kind else f"a {type(x).__name__}"
+        what = "a masked array, whose masked pixels have no values" if isinstance(x, np.ma.MaskedArray) else what
+        raise InputError(f"the input is {what}; expected an array of real numbers (N, H, W, {in_channels})")
+    if x.ndim != 4 or x.shape[3] != in_channels or x.shape[0] == 0:
+        raise InputError(f"the input has shape {x.shape}; expected (N, H, W, {in_channels}), N at least 1")
+
+
 def _check_variant(variant, bilinear):
     if not isinstance(variant, str) or variant not in VARIANTS:
         raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")

@@ -9,7 +9,9 @@ from test_inspect import healthy
 
 from npunet import UNet, tiling, train
 from npunet.doctor import __main__ as doctor
+from npunet.doctor import by_heart
 from npunet.files import checkpoint, images
+from npunet.training import Recipe
 
 TRAIN = (
     "--base-channels 6 --depth 1 --tile 76 --held-out 1 --steps 120 --evaluate-every 40 --threads 1 --warmup 5 "
@@ -174,6 +176,30 @@ def test_an_ill_run_is_diagnosed(trained, tmp_path, capsys, name):
     damage(run)
     status, output = diagnose(run, capsys=capsys)
     assert status == 1 and f". {kind}: " in output, output
+
+
+LEARNS = {  # what the run was trained with, and its masks: what a fresh network says
+    "in few steps": ("--learning-rate 0.01", False, "learned by heart"),
+    "at no rate": ("--learning-rate 1e-12", False, "recipe"),
+    "from the masks of nothing": ("--learning-rate 0.01", True, "not learned by heart"),
+}
+
+
+@pytest.mark.parametrize("name", LEARNS)
+def test_whether_one_tile_can_be_learned_by_heart(tmp_path, capsys, monkeypatch, name):
+    words, noise, kind = LEARNS[name]
+    dataset, rng = healthy(), np.random.default_rng(0)
+    for sample in dataset.samples if noise else ():
+        sample.labels[...] = rng.random(sample.labels.shape) < 0.5
+    write_data(tmp_path / "data", dataset)
+    run = tmp_path / "run"
+    train.main(["--data", str(tmp_path / "data"), "--out", str(run), *TRAIN.split(), "--steps", "2", *words.split()])
+    bias(60)(run)
+    monkeypatch.setattr(by_heart, "STEPS", 80)
+    status, output = diagnose(run, "--by-heart", "500", capsys=capsys)
+    assert status == 1 and f". {kind}: a fresh network of this size" in output, output
+    assert by_heart.learned(UNet.load(run / "best.npz"), Recipe(tile=76), dataset.samples[0], 0) == (0.0, 1, False)
+    assert " by heart: " not in diagnose(run, "--by-heart", "0", capsys=capsys)[1]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, predict, train
+from npunet import InputError, UNet, evaluate, loss, optimizers, predict, train
 from npunet.commands.run_folder import RunFolder
 from npunet.datasets import synthetic
 from npunet.files import checkpoint, images, schema, whole_file
@@ -344,3 +344,78 @@ def test_a_network_file_with_a_strange_grey_rule_is_refused(tmp_path):
         net.save(tmp_path / "net.npz")
         with pytest.raises(InputError, match=words):
             UNet.load(tmp_path / "net.npz")
+
+
+def test_grey_values_that_the_network_has_not_seen_are_said(folder, capsys):
+    run(folder)
+    usual = images.read_image(folder / "data" / "images" / "3.png")[0]
+    for name, image in (("usual", usual), ("dark", usual / 50), ("constant", 0 * usual + 0.5), ("bright", usual**0.01)):
+        images.write_image(folder / f"{name}.png", image)
+    words = ["--model", folder / "run" / "best.npz", "--output", folder / "out", "--input"]
+    for name in ("usual", "dark", "constant", "bright"):
+        capsys.readouterr()
+        predict.main([str(word) for word in (*words, folder / f"{name}.png")])
+        said = capsys.readouterr().err
+        assert (f"{name}.png: its grey values have a mean of" in said) == (name != "usual"), said
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 0)])
+def test_masks_with_a_palette_say_that_indices_are_read(folder, capsys, background):
+    for path in (folder / "data" / "masks").iterdir():
+        mask = Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8), "P")
+        mask.putpalette([*background, 200, 0, 0])
+        mask.save(path)
+    run(folder)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "its indices" in line]
+    assert f"its indices were read, not its colours: 0 is {background}, 1 is (200, 0, 0)" in line
+    assert ("WARNING" in line) == (sum(background) > 200)
+
+
+# The programming interface
+
+
+@pytest.mark.parametrize(
+    "x, words",
+    [
+        (np.zeros((1, 44, 44, 1), complex), "an array of complex128"),
+        (np.zeros((1, 44, 44, 1), object), "an array of object"),
+        (np.zeros((1, 44, 44, 1), str), "an array of <U1"),
+        (np.ma.zeros((1, 44, 44, 1), np.float32), "a masked array"),
+        ([[[[1.0]]]], "a list"),
+        (None, "a NoneType"),
+        (np.zeros((0, 44, 44, 1), np.float32), r"N at least 1"),
+        (np.zeros((44, 44, 1), np.float32), r"expected \(N, H, W, 1\)"),
+    ],
+)
+def test_what_is_no_array_of_images_is_refused(x, words):
+    with pytest.raises(InputError, match=words):
+        UNet(1, 2, 2, 1).forward(x)
+
+
+def test_flags_are_true_or_false():
+    for name, variant in (("recompute", "paper"), ("bilinear", "pytorch-unet")):
+        with pytest.raises(InputError, match=f"{name} is 'no'; expected True or False"):
+            UNet(1, 2, 2, 1, variant=variant, **{name: "no"})
+    assert UNet(1, 2, 2, 1, recompute=np.True_).recompute is True
+
+
+@pytest.mark.parametrize("weight, shown", [(-1, "-1"), (np.nan, "nan")])
+def test_weights_of_the_loss_are_not_below_zero(weight, shown):
+    logits, labels = np.zeros((1, 2, 2, 2), np.float32), np.zeros((1, 2, 2), np.int64)
+    weights = np.ones(labels.shape, np.float32)
+    weights[0, 1, 1] = weight
+    with pytest.raises(InputError, match=f"a weight is {shown}"):
+        loss.weighted_cross_entropy(logits, labels, weights)
+    weights[0, 1, 1] = 0
+    assert loss.weighted_cross_entropy(logits, labels, weights)[0] == pytest.approx(0.75 * np.log(2))
+
+
+def test_the_state_of_another_optimiser_changes_nothing():
+    narrow, wide = UNet(1, 2, 2, 1).parameters, UNet(1, 2, 4, 1).parameters
+    adam = optimizers.Adam(narrow, 1e-3)
+    for values in adam.arrays["mean"].values():
+        values[...] = 3
+    for other in (optimizers.SGD(narrow, 1e-3), optimizers.Adam(wide, 1e-3)):
+        with pytest.raises(InputError, match=r"the optimiser's state has .* as mean/contracting.0.conv1.weight"):
+            adam.restore(*other.state())
+    assert all((values == 3).all() for values in adam.arrays["mean"].values())

@@ -13,6 +13,7 @@ from npunet.errors import InputError
 from npunet.files.images import GREY_RULES, GreyRule
 
 NORMALISE = GREY_RULES
+LOOKED_AT = 1024  # pixels of a side
 
 
 def load_to_train(options):
@@ -32,6 +33,30 @@ def load_to_train(options):
         dataset = datasets.load(options["data"], **how, rule=rule)
     dataset.grey_rule = rule.as_dict() if ranges else None
     return dataset
+
+
+def stranger(net, stack):
+    """How the grey values of a file differ from those that a network was trained on, in one line; None if they do not.
+
+    The middle of the first page is compared with the mean and the standard deviation that the network's file keeps.
+    """
+    if stack.held_back:
+        return (
+            f"{stack.path}: its grey values span less than a quarter of what those of the training files spanned; they "
+            f"are not stretched further, so that the noise of an empty field does not look like cells"
+        )
+    height, width = stack.shape[1:3]
+    top, left = max(0, height - LOOKED_AT) // 2, max(0, width - LOOKED_AT) // 2
+    part = stack.window(0, top, left, min(height, LOOKED_AT), min(width, LOOKED_AT))
+    mean, std, usual, spread = float(part.mean()), float(part.std()), net.input_mean, net.input_std
+    if (usual, spread) == (0.0, 1.0):  # batch normalisation: nothing is known
+        return None
+    if std < spread / 5 or abs(mean - usual) > 3 * spread:
+        return (
+            f"{stack.path}: its grey values have a mean of {mean:.2f} and a standard deviation of {std:.2f}, those of "
+            f"the training images {usual:.2f} and {spread:.2f}; if the mask is empty or full, that is why"
+        )
+    return None
 
 
 def rule_of(net):

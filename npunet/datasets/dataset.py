@@ -49,6 +49,7 @@ class Dataset:
     n_classes: int
     kind: str = "binary"
     class_values: tuple | None = None  # the mask value of class 0, 1, ..; None if the values were instance numbers
+    palette: list | None = None  # (R, G, B) of index 0, 1, .. where masks have a palette of colours
     grey_rule: dict | None = None  # `files.images.GreyRule` by which its files were scaled, for the network's file
 
     @property
@@ -82,7 +83,7 @@ class Dataset:
         return self._part(self.samples[:cut]), self._part(self.samples[cut:])
 
     def _part(self, samples):
-        return Dataset(self.name, samples, self.n_classes, self.kind, self.class_values, self.grey_rule)
+        return Dataset(self.name, samples, self.n_classes, self.kind, self.class_values, self.palette, self.grey_rule)
 
 
 def describe(dataset):
@@ -118,6 +119,12 @@ def _grey_values(samples):
 def _classes(dataset):
     values = " ".join(map(str, dataset.class_values)) if dataset.class_values else "are instance numbers"
     yield f"  labels: {dataset.kind} (mask values {values})"
+    if dataset.palette:
+        shown = ", ".join(f"{index} is {colour}" for index, colour in enumerate(dataset.palette[:4]))
+        said = f"the masks have a palette; its indices were read, not its colours: {shown}"
+        if sum(dataset.palette[0]) == max(map(sum, dataset.palette)):
+            said = f"WARNING: {said}. Is 0, the brightest, the background? If not, save the masks as grey values"
+        yield f"  {said}"
     pixels, greys = np.zeros(dataset.n_classes), np.zeros(dataset.n_classes)
     for sample in dataset.samples:
         known = slice(None) if sample.ignore is None else ~sample.ignore

@@ -18,6 +18,7 @@ from npunet.datasets.dataset import Dataset, Sample
 from npunet.datasets.labels import interpret
 from npunet.errors import InputError
 from npunet.files import images
+from npunet.files.stored_pixels import mask_palette
 
 ROLE = "(images?|img|masks?|labels?|seg|segmentation|gt)"
 VOLUME, LABELS = "train-volume", "train-labels"
@@ -158,7 +159,8 @@ def _from_pairs(name, pairs, labels, class_values, rule):
         Sample(key, page, classes, instances, stretched=stretched)
         for (key, page), (classes, instances), stretched in zip(same_channels(pictures), readings, ranges, strict=True)
     ]
-    return Dataset(name, samples, n_classes, kind, class_values)
+    palettes = [palette for _, _, path in pairs if (palette := mask_palette(path))]
+    return Dataset(name, samples, n_classes, kind, class_values, max(palettes, key=len, default=None))
 
 
 def same_channels(pictures):

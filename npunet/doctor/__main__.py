@@ -1,7 +1,8 @@
 """python -m npunet.doctor: why the predictions of a run are black, white, grey, noise or NaN.
 
 It looks at the run's records, lets the network predict the held-out images of the data it was trained on, and compares
-new images (--image) with the training images. One line for each finding, the worst first, with the evidence and the
+new images (--image) with the training images. Where the predictions say nothing, a fresh network tries to learn one
+tile by heart. One line for each finding, the worst first, with the evidence and the
 cure. Status 0 without a finding, 1 with some.
 """
 
@@ -16,11 +17,11 @@ from npunet.commands.inputs import find_inputs
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import predict_samples
 from npunet.commands.session import evaluation_tile
-from npunet.commands.train_options import DEFAULTS
+from npunet.commands.train_options import DEFAULTS, recipe_of
 from npunet.datasets.finding import HIGH, Finding
 from npunet.datasets.findings import findings as of_data
 from npunet.datasets.heads import with_head
-from npunet.doctor import from_images, from_network, from_records
+from npunet.doctor import by_heart, from_images, from_network, from_records
 from npunet.errors import InputError
 from npunet.files import images, schema
 from npunet.unet import UNet
@@ -61,7 +62,11 @@ def diagnoses(run, config, options):
     held_out = with_head(held_out, trained["head"])
     tile = evaluation_tile(net, trained["tile"])
     probabilities = predict_samples(net, held_out.samples, tile)
-    yield from from_network.findings(net, held_out.samples, probabilities, trained["tile"])
+    silent = list(from_network.findings(net, held_out.samples, probabilities, trained["tile"]))
+    yield from silent
+    if options.by_heart and any(finding.kind in from_network.SILENT for finding in silent):
+        seen = with_head(training, trained["head"]).samples
+        yield from by_heart.findings(net, recipe_of(trained), seen, options.by_heart)
     seen = [sample.image for sample in training.samples]
     for path in find_inputs(options.image or []):
         page = images.with_channels(images.read_image(path, rule_of(net))[0], net.in_channels, str(path))
@@ -74,6 +79,14 @@ def parser():
     )
     parse.add_argument("run", help="the --out folder of a run of npunet.train", metavar="RUN")
     parse.add_argument("--data", help="its training data, if they have moved")
+    parse.add_argument(
+        "--by-heart",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="where predictions say nothing: how long to try whether a fresh network can learn one training tile by "
+        "heart (default 30; 0 for not at all)",
+    )
     parse.add_argument("--checkpoint", default="best.npz", help="which network of the run (default best.npz)")
     parse.add_argument("--image", nargs="+", help="new images that are predicted badly", metavar="IMAGE")
     return parse

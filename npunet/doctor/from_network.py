@@ -10,6 +10,7 @@ from npunet.training import energy_of
 
 THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 WORDS = {0: "black", 1: "white"}
+SILENT = ("black", "white", "grey", "one class", "no better than one class")  # kinds of predictions that say nothing
 
 
 def findings(net, samples, probabilities, tile):

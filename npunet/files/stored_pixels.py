@@ -115,6 +115,19 @@ def _pillow_page(frame, for_labels):
     return page if page.ndim == 3 else page[..., None]  # (H, W, C)
 
 
+def mask_palette(path):
+    """[(R, G, B) of index 0, 1, ..] of a mask whose indices are read though they show colours; None for any other."""
+    if path.suffix.lower() in TIFF:
+        return None
+    with Image.open(path) as picture:
+        if picture.mode not in ("P", "PA"):
+            return None
+        colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)  # (entries, 3)
+        used = [index for index in np.unique(picture.convert("P")) if index < len(colours)]
+    grey = (colours[used] == colours[used][:, :1]).all()
+    return None if grey else [tuple(map(int, colour)) for colour in colours[: max(used) + 1]]
+
+
 def _open_tiff(path, for_labels):
     with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
         stacks = tiff.series
