@@ -173,6 +173,47 @@ def test_a_late_helper_leaves_its_share_to_the_caller(two_threads, monkeypatch):
     assert sorted(seen) == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
 
 
+@pytest.mark.skipif(threads.current_core() is None, reason="this system does not say on which core a thread runs")
+def test_a_helper_on_the_callers_core_goes_to_another_and_the_caller_stays_free():
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("this process may use one core only")
+    seen = []
+
+    def helper():
+        os.sched_setaffinity(0, {min(allowed)})
+        threads._leave(max(allowed))  # somebody else's core: nothing to do
+        seen.append(os.sched_getaffinity(0))
+        threads._leave(min(allowed))
+        seen.append((os.sched_getaffinity(0), threads.current_core() in allowed - {min(allowed)}))
+
+    thread = threading.Thread(target=helper)
+    thread.start()
+    thread.join()
+    assert seen == [{min(allowed)}, (allowed - {min(allowed)}, True)]
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_a_helper_stays_where_there_is_no_other_core(monkeypatch):
+    """One core for all, a system that forbids moving, and one that does not say where a thread runs."""
+    moved = []
+    monkeypatch.setattr(threads, "_getcpu", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: moved.append(cores), raising=False)
+    threads._leave(3)
+    threads._leave(None)
+    assert moved == []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
+    threads._leave(3)
+    assert moved == [{5}]
+
+    def forbidden(pid, cores):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    threads._leave(3)
+
+
 def test_blas_is_limited_in_whichever_thread_calls(two_threads):
     """threadpoolctl 3.8 by itself lets only the first one."""
     np.ones((2, 2)) @ np.ones((2, 2))

@@ -7,14 +7,21 @@ works on one thread inside each.
 
 The limit on BLAS holds only while `parallel` (or `blas_on_one_thread`) runs and is taken back afterwards; importing
 npunet changes nothing.
+
+A thread that has slept needs time to come back, and may come back to the wrong place: some schedulers, of virtual
+machines above all, put it on the core of the thread that woke it, where the two work in turns until the system notices
+(here: for the first 50 ms of every pass). So threads stay awake for a moment between two pieces of work, without
+sleeping at all, and a helper that finds itself on the caller's core goes to another one.
 """
 
+import ctypes
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
+from select import select
 from time import perf_counter, sleep
 
 from threadpoolctl import ThreadpoolController
@@ -91,8 +98,9 @@ def parallel(task: Callable[[int], object], count: int, fixed: bool = False) -> 
     shares = [_Share(task, share, range(share, count, number) if fixed else rest) for share in range(number)]
     with blas_on_one_thread():
         jobs = _helper_jobs() if number > 1 else None
+        core = current_core()
         for _ in range(number - 1):
-            jobs.put(shares)
+            jobs.put((shares, core))
         try:
             _work(shares)  # also the shares of helpers that have yet to wake up
         finally:
@@ -149,7 +157,9 @@ def _work(shares):
 
 
 def _helper_jobs():
-    """The queue of lists of shares that the helper threads serve. It is C code, which no signal interrupts halfway."""
+    """The queue of (shares, the caller's core) that the helper threads serve. It is C code, which no signal interrupts
+    halfway.
+    """
     global _helpers
     with _lock:
         if _helpers is None:
@@ -174,11 +184,51 @@ def _stay_awake(until):
     """Waits for until() to be true, AWAKE seconds at most, without letting the core fall asleep."""
     end = perf_counter() + (AWAKE if get_num_threads() < MANY else 0)
     while not until() and perf_counter() < end:
-        sleep(0)  # lets go of Python's lock, and of the core if somebody else wants it
+        _let_others_run()
 
 
-def _serve_one(shares):
-    return shares is not None and _work(shares)
+def _let_others_run():
+    """Lets go of Python's lock for a moment. sleep(0) does too, but takes 50 us on Linux: it really goes to sleep."""
+    if os.name == "posix":
+        select((), (), (), 0)
+    else:
+        sleep(0)
+
+
+def _serve_one(job):
+    if job is None:
+        return False
+    shares, callers_core = job
+    _leave(callers_core)
+    return _work(shares)
+
+
+def current_core() -> int | None:
+    """Number of the core that the calling thread runs on now; None where the system does not say."""
+    return None if _getcpu is None else _getcpu()
+
+
+def _leave(core):
+    """Moves the calling thread to another core if it runs on this one, and keeps it away until it meets the next.
+
+    The caller of `parallel` may go wherever it likes; only helpers are moved.
+    """
+    if core is not None and current_core() == core:
+        others = os.sched_getaffinity(os.getpid()) - {core}  # of those that the main thread may use
+        if others:
+            with suppress(OSError):  # the system forbids it; then the helper stays
+                os.sched_setaffinity(0, others)
+
+
+def _find_getcpu():
+    """The C library's sched_getcpu, if there is one and Python can move threads."""
+    try:
+        return ctypes.PyDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
+    except (AttributeError, OSError, TypeError):  # macOS has none; WebAssembly no libraries; Windows other names
+        return None
+
+
+_getcpu = _find_getcpu()
 
 
 class _User:
