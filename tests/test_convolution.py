@@ -5,7 +5,7 @@ import pytest
 from scipy import signal
 
 from npunet.errors import InputError
-from npunet.ops.conv_algorithms import ALGORITHMS, choose
+from npunet.ops.conv_algorithms import ALGORITHMS, choose, winograd
 from npunet.ops.convolution import conv2d, conv2d_backward, conv2d_definition
 
 FAST = [name for name in ALGORITHMS if name != "naive"]
@@ -67,6 +67,20 @@ def test_naive_is_scipys_correlation(case):
                 + bias[k]
             )
             np.testing.assert_allclose(y[n, :, :, k], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_winograd_by_channels_multiplies_alike_in_small_products_and_in_large(small, monkeypatch):
+    """11 x 11 tiles of 256 channels in two groups, of 61 and 60 tiles; a thread's columns in parts of 64 and less.
+    What was in memory behind the last tile has no effect.
+    """
+    monkeypatch.setattr(winograd.kernels, "small_products", lambda: small)
+    monkeypatch.setattr(winograd, "empty", lambda shape, dtype, xp: xp.full(shape, np.nan, dtype))
+    assert winograd.small_products(121, 256) == ((64, 2) if small else (winograd.BLOCK_KERNELS, 1))
+    x, weight, bias, _ = arrays((1, 46, 46, 256), 3, 3, 160, 0, np.float32)
+    y, _ = conv2d(x, weight, bias, relu=True, algorithm="winograd")
+    exact, _ = conv2d(x.astype(float), weight.astype(float), bias.astype(float), relu=True, algorithm="im2col")
+    assert relative(y, exact) < 1e-5
 
 
 @pytest.mark.parametrize("relu", [False, True])

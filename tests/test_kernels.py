@@ -105,3 +105,22 @@ def test_too_late_is_said_once_numpy_is_there_with_slow_kernels(tmp_path):
     assert run_on(ZEN_5, tmp_path, "import npunet\nfrom npunet.machine import kernels; print(kernels.too_late())") == [
         "None"
     ]
+
+
+@pytest.mark.parametrize(
+    "blas, expected",
+    [
+        ("openblas 0.3.31 SkylakeX", True),
+        ("openblas 0.3.31.188.0 Cooperlake", True),
+        ("openblas 0.3.31 Haswell", False),
+        ("mkl 2026.0", False),
+        ("unknown BLAS", False),
+    ],
+)
+def test_small_products_are_asked_of_the_kernels(monkeypatch, blas, expected):
+    monkeypatch.setattr(kernels, "found", lambda: blas)
+    kernels.small_products.cache_clear()
+    try:
+        assert kernels.small_products() is expected
+    finally:
+        kernels.small_products.cache_clear()

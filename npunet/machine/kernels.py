@@ -6,16 +6,23 @@ thread instead of 251 (EPYC, NumPy 2.0.2 to 2.4.6). Family 26 is missing from it
 mended by pull request 6033 of September 2026, which no NumPy contains yet. Zen 4 (family 25) is in the table and has
 AVX-512 kernels: Cooperlake with NumPy 2.0.2, SkylakeX with 2.4.6 (measured).
 
+Among its AVX-512 kernels are some for small products, which read the matrices as they lie. Larger products, and all
+products with other kernels, first copy both matrices into another order ("packing"), which is half of the time where
+one of the matrices has few rows. `small_products` says whether there are such kernels.
+
 The environment variable OPENBLAS_CORETYPE chooses the kernels, but only while NumPy is being loaded. So `npunet` calls
 `load_numpy` before anything else.
 """
 
 import os
 import sys
+from functools import cache
 
 VARIABLE, KERNELS = "OPENBLAS_CORETYPE", "SkylakeX"
 CPUINFO = "/proc/cpuinfo"  # Linux only; elsewhere nothing is done
 FIRST_UNKNOWN_FAMILY = 26  # of AMD: Zen 5 and later
+SMALL_PRODUCT = 1_000_000  # multiplications: up to so many are a small product
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names for kernels with AVX-512
 NEEDED = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}  # what SkylakeX kernels use
 
 
@@ -54,6 +61,12 @@ def found() -> str:
     libraries.sort(key=lambda library: "numpy" not in library["filepath"])  # others have brought theirs
     names = [library.get(key) for library in libraries[:1] for key in ("internal_api", "version", "architecture")]
     return " ".join(name for name in names if name) or "unknown BLAS"
+
+
+@cache
+def small_products() -> bool:
+    """True if the BLAS that NumPy uses multiplies small matrices without packing them."""
+    return found().split()[-1] in AVX512
 
 
 def too_late() -> str | None:

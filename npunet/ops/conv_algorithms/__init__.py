@@ -39,6 +39,7 @@ GPU_ALGORITHMS = {
     "few_channels_cuda": gpu_few_channels,
 }
 FEW_PIXELS = 200
+FEW_KERNELS = 1 << 13  # up to so many the error of F(5x5) stays well below 1e-5
 
 
 def choose(x_shape, weight_shape, padding):
@@ -55,7 +56,7 @@ def choose(x_shape, weight_shape, padding):
         return "shifted_gemm"
     if batch * height * width < FEW_PIXELS:  # Winograd's kernels, four times as large, cost more than they save
         return "im2col"
-    return "winograd_5x5" if c * k <= winograd.SMALL_KERNEL else "winograd"
+    return "winograd_5x5" if c * k <= FEW_KERNELS else "winograd"
 
 
 def scratch_bytes(x_shape, weight_shape, padding, itemsize):

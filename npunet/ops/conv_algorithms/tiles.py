@@ -11,7 +11,8 @@ what the stage before wrote; so a band touches two arrays in turns, however many
 from typing import NamedTuple
 
 from npunet.machine.backend import array_module
-from npunet.machine.bands import blocks, ceil_div
+from npunet.machine.bands import blocks, cached, ceil_div
+from npunet.machine.kernels import SMALL_PRODUCT
 from npunet.machine.memory import scratch
 
 
@@ -65,11 +66,10 @@ class TileGrid:
         strided, (s0, _, item) = xp.lib.stride_tricks.as_strided, strip.strides
         half = turns.next((rows, t, left + width + right, c))
         half[:, :, :left] = half[:, :, left + width :] = 0
-        xp.matmul(
-            matrix,
-            strided(strip, (rows, size, width * c), (m * s0, s0, item)),  # down: (t, size) @ (rows; size, W C)
-            out=half[:, :, left : left + width].reshape(rows, t, width * c),
-        )
+        below = strided(strip, (rows, size, width * c), (m * s0, s0, item))
+        target_half = half[:, :, left : left + width].reshape(rows, t, width * c)
+        for part in cached(width * c, SMALL_PRODUCT // (t * size), x):
+            xp.matmul(matrix, below[..., part], out=target_half[..., part])  # down: (t, size) @ (rows; size, W C)
         s0, s1 = half.strides[:2]
         tiles = strided(half, (rows, t, columns, size, c), (s0, s1, m * c * item, c * item, item))
         target = turns.next((t, t, rows, columns, c)) if target is None else target

@@ -37,22 +37,25 @@ neural networks" (2016), arXiv 1509.09308; points: Barabasz et al., "Error analy
 Winograd convolution" (2020), doi:10.1145/3412380.
 """
 
+from npunet.machine import kernels
 from npunet.machine.backend import array_module
-from npunet.machine.bands import blocks, ceil_div, each, sum_over
+from npunet.machine.bands import blocks, cached, ceil_div, each, sum_over
+from npunet.machine.kernels import SMALL_PRODUCT
 from npunet.machine.memory import Scratch, empty, scratch
 from npunet.machine.shapes import flipped, output_shape
 from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms.tiles import TileGrid
 from npunet.ops.conv_algorithms.transforms import toom_cook, two_sided
 
-SMALL_KERNEL = 1 << 13  # with c k up to this number, U stays in a core's cache
-BAND_TILES = 100  # tiles of a band with a small kernel: V and M stay in the cache too
-BAND_PRODUCT = 1000000  # largest tiles * c * k of a band: OpenBLAS multiplies small matrices faster
+SMALL_KERNEL = 1 << 14  # with c k up to this number, U is quick to read again for each band
+BAND_TILES = 100  # tiles of a band with a small kernel, or fewer for SMALL_PRODUCT: V and M stay in a core's cache
 LARGE_BAND = 300  # tiles of a band with a large kernel: each band reads the kernel again
 BANDS_EACH = 3  # least number of bands for each thread: threads are rarely equally fast
 FEW = 5  # with fewer tiles for each output channel, U should be read only once
 BLOCK_KERNELS = 1 << 17  # kernels (c, k) in the block of channels that a thread takes in that case
-SMALL_BLOCK = 32  # least channels of a block that is made smaller for BAND_PRODUCT
+SMALL_BLOCK = 32  # least channels of a block that is made smaller for SMALL_PRODUCT
+COLUMNS = 64  # channels of U that are made and used at a time where that gives small products ...
+FEW_TILES = 200  # ... and it gains only with so few tiles, where packing U costs as much as the product
 
 
 class Winograd:
@@ -108,18 +111,25 @@ class Winograd:
     def _forward_by_channels(self, x, weight, bias, padding, relu, grid, y):
         bt, g, at = self._matrices(x)
         (c, k), t, xp = weight.shape[2:], self.t, array_module(x)
-        v = empty((t, t, grid.batch * grid.down, grid.across, c), x.dtype, xp)
-        each(lambda band: grid.read(bt, x, band, padding, Scratch("tiles", 2, x), v[:, :, band.slot]), grid.bands(1), x)
+        columns, groups = small_products(grid.count, c)
+        grouped = empty((t * t, groups, ceil_div(grid.count, groups), c), x.dtype, xp)
+        v = by_tile_rows(grouped, grid)  # (t, t, rows of tiles, tiles in a row, C), the same memory
+        grouped.reshape(t * t, -1, c)[:, grid.count :] = 0  # the last group may be smaller
 
         def one_block(block):
-            u = scratch("kernels", (t, t, c, block.stop - block.start), x.dtype, xp)
-            two_sided(g, weight[..., block], u)
-            products = scratch("M", (*v.shape[:4], u.shape[3]), x.dtype, xp)
-            multiply(v, u, None if bias is None else bias[block], products)
+            products = scratch("M", (*grouped.shape[:3], block.stop - block.start), x.dtype, xp)
+            for part in cached(products.shape[3], columns, x):
+                u = scratch("kernels", (t, t, c, part.stop - part.start), x.dtype, xp)
+                two_sided(g, weight[..., block][..., part], u)
+                xp.matmul(grouped, u.reshape(t * t, 1, c, -1), out=products[..., part])  # (T, C) @ (C, some of K)
+            m = by_tile_rows(products, grid)
+            if bias is not None:
+                m[1, 1] += bias[block]
             for band in grid.bands(1):
-                grid.write(at, products[:, :, band.slot], y[..., block], band, relu, Scratch("tiles", 2, x))
+                grid.write(at, m[:, :, band.slot], y[..., block], band, relu, Scratch("tiles", 2, x))
 
-        each(one_block, blocks(k, block_size(k, c, grid.count)), x)
+        each(lambda band: grid.read(bt, x, band, padding, Scratch("tiles", 2, x), v[:, :, band.slot]), grid.bands(1), x)
+        each(one_block, blocks(k, block_size(k, c)), x)
 
     def _gradient_by_tiles(self, dy, x, y, padding, grid, masked, dweight):
         bt, gt, a = self._transposed(x)
@@ -172,9 +182,11 @@ class Winograd:
         """Most bytes that forward or backward need for a moment besides x, y, weight and their gradients."""
         (c, k), threads = weight_shape[2:], get_num_threads()
         grid = TileGrid(output_shape(x_shape, weight_shape, padding), self.m)
-        if by_channels(grid, c, k):  # V, dM; of each thread U or dU, M
-            kernels = max(block_size(k, c, grid.count) * c, block_size(c, k, grid.count) * k)
-            numbers = grid.count * (c + k) + threads * (kernels + grid.count * block_size(k, c, grid.count))
+        if by_channels(grid, c, k):  # V, dM; of each thread U and M, or dU
+            columns, groups = small_products(grid.count, c)
+            tiles, block = groups * ceil_div(grid.count, groups), block_size(k, c)
+            forward = min(columns, block) * c + tiles * block
+            numbers = tiles * (c + k) + threads * max(forward, block_size(c, k, grid.count) * k)
         else:  # of each thread dU and its sum, V, dM, and their like in turns
             rows, columns = band_shape(grid, c, k)
             numbers = threads * (2 * c * k + rows * columns * (c + k + 2 * max(c, k)))
@@ -208,6 +220,25 @@ def mask(dy, y, pixels, masked):
         array_module(dy).multiply(dy[pixels], y[pixels] > 0, out=masked[pixels])
 
 
+def small_products(tiles, c):
+    """How the strategy by channels multiplies: columns of U at a time, and into how many groups it cuts the tiles, so
+    that with few tiles each product is a small one, where BLAS has a quicker way for those.
+    """
+    if tiles > FEW_TILES or not kernels.small_products():
+        return BLOCK_KERNELS, 1  # a whole block of channels
+    return COLUMNS, ceil_div(tiles, max(1, SMALL_PRODUCT // (c * COLUMNS)))
+
+
+def by_tile_rows(grouped, grid):
+    """An array (t t, groups, tiles of a group, C) as (t, t, rows of tiles, tiles in a row, C): the same memory, without
+    what makes up the last group.
+    """
+    t = grid.m + 2
+    frequencies, c = grouped.shape[0], grouped.shape[3]
+    flat = grouped.reshape(frequencies, -1, c)[:, : grid.count]
+    return flat.reshape(t, t, grid.batch * grid.down, grid.across, c)
+
+
 def by_channels(grid, c, k):
     """True if V is smaller than U, which should then pass the cache once only."""
     return grid.count < FEW * k and c * k > SMALL_KERNEL
@@ -218,7 +249,7 @@ def band_shape(grid, c, k, each=1):
     if c * k > SMALL_KERNEL:
         share = ceil_div(grid.down * grid.batch, each * get_num_threads())
         return max(1, min(LARGE_BAND // grid.across, share)), grid.across
-    count = max(8, min(BAND_TILES, BAND_PRODUCT // (c * k)))
+    count = max(8, min(BAND_TILES, SMALL_PRODUCT // (c * k)))
     rows = min(grid.down, max(1, round(count**0.5 / 2)))
     pieces = ceil_div(grid.across, max(1, count // rows))
     return rows, ceil_div(grid.across, pieces)
@@ -230,7 +261,7 @@ def block_size(channels, others, tiles=0):
     """
     threads = get_num_threads()
     size = max(1, min(BLOCK_KERNELS // others, ceil_div(channels, threads)))
-    small = BAND_PRODUCT // (others * max(1, tiles))
+    small = SMALL_PRODUCT // (others * max(1, tiles))
     if small >= SMALL_BLOCK:
         size = min(size, small)
     size = ceil_div(channels, threads * ceil_div(channels, threads * size))
