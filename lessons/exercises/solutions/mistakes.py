@@ -235,4 +235,32 @@ MISTAKES = {
         ),
         ("        if t < half:", "        if t < 64 - half:", "race"),
     ],
+    "15_cells": [
+        ("iou > threshold", "iou >= threshold", "this counts at least"),
+        (
+            "np.unique(found[found > 0]), np.unique(truth[truth > 0])",
+            "np.unique(found), np.unique(truth)",
+            "background, number 0",
+        ),
+        (
+            "np.unique(found[found > 0]), np.unique(truth[truth > 0])",
+            "range(1, found.max() + 1), range(1, truth.max() + 1)",
+            "largest number",
+        ),
+        ("np.sum(mine | theirs)", "np.sum(theirs)", "share of the true cell"),
+        ("np.sum(mine | theirs)", "np.sum(mine)", "share of the found cell"),
+        ("matches / (matches + wrongly_found + missed)", "matches / (matches + missed)", "the recall"),
+        ("matches / (matches + wrongly_found + missed)", "matches / max(1, matches + wrongly_found)", "the precision"),
+        (
+            "matches / (matches + wrongly_found + missed)",
+            "2 * matches / (2 * matches + wrongly_found + missed)",
+            "F-score",
+        ),
+        (
+            "np.sum(mine & theirs) / np.sum(mine | theirs)",
+            "2 * np.sum(mine & theirs) / (np.sum(mine) + np.sum(theirs))",
+            "Dice",
+        ),
+        ("iou > threshold", "iou > 0.5", "1/2 whatever is asked"),
+    ],
 }
