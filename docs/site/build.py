@@ -16,9 +16,12 @@ import sys
 import time
 from pathlib import Path, PurePosixPath
 
+from PIL import Image
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
+import lite  # noqa: E402
 
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 IN_LESSON = {  # the interactive picture of a lesson stands after its first cell
@@ -204,52 +207,26 @@ def copy_mathjax(folder: Path) -> None:
     shutil.copy(package / "static" / "mathjax" / "tex-svg.js", folder)
 
 
+def shrink_pictures(folder: Path) -> None:
+    """Pictures of more than 256 colours get a palette of 256, as the lessons' own pictures have already."""
+    for path in folder.rglob("*.png"):
+        with Image.open(path) as picture:
+            if picture.mode in ("RGB", "RGBA"):
+                solid = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+                solid.convert("RGB").quantize(256).save(path, optimize=True)
+
+
 def assemble(pages: Path) -> None:
     import numbers_of_pictures
 
     shutil.rmtree(pages, ignore_errors=True)
-    shutil.copytree(HERE / "_static", pages / "_static")
+    for folder in ("_static", "_templates"):
+        shutil.copytree(HERE / folder, pages / folder)
     shutil.copy(HERE / "conf.py", pages / "conf.py")
     numbers_of_pictures.write_all(pages / "_static" / "numbers")
     copy_mathjax(pages / "_static" / "mathjax")
     for add in (add_home, add_readme, add_lessons, add_api, add_results, add_paper_table, add_docs):
         add(pages)
-
-
-def to_be_run(book: dict) -> dict:
-    """A lesson without its results, and with a first cell that installs npunet where the lesson runs in a page."""
-    for cell in book["cells"]:
-        if cell["cell_type"] == "code":
-            cell["outputs"], cell["execution_count"] = [], None
-    first = {"cell_type": "code", "id": "install", "metadata": {}, "outputs": [], "execution_count": None}
-    book["cells"].insert(0, first | {"source": "%pip install -q npunet"})
-    return book
-
-
-def build_lite(out: Path, work: Path) -> None:
-    """JupyterLite with the lessons and npunet's own wheel, below out/lite; Pyodide itself comes from its own server."""
-    shutil.rmtree(work, ignore_errors=True)
-    content, wheels = work / "content", work / "pypi"
-    content.mkdir(parents=True)
-    wheels.mkdir()
-    for path in (ROOT / "lessons").glob("*.py"):
-        shutil.copy(path, content)
-    for path in (ROOT / "lessons").glob("*.ipynb"):
-        write(content / path.name, json.dumps(to_be_run(json.loads(path.read_text(encoding="utf-8")))))
-    for folder in ("figures", "networks"):
-        if (ROOT / "lessons" / folder).is_dir():
-            shutil.copytree(ROOT / "lessons" / folder, content / folder)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(ROOT)], check=True)
-    subprocess.run([*pip, "download", "--no-deps", "-d", str(wheels), *IN_THE_PAGE], check=True)
-    command = [sys.executable, "-m", "jupyter", "lite", "build", "--lite-dir", str(work), "--contents", str(content)]
-    subprocess.run([*command, "--output-dir", str(out / "lite")], check=True, stdout=subprocess.DEVNULL)
-    for pattern in ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot"):
-        for path in (out / "lite").rglob(pattern):
-            path.unlink()
-
-
-IN_THE_PAGE = ("tifffile", "tqdm", "threadpoolctl")  # pure Python, beside NumPy, SciPy, Pillow, Matplotlib of Pyodide
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -262,10 +239,10 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.rmtree(options.out, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-b", "html", "-d", str(pages) + "-cache"]
     subprocess.run([*command, str(pages), str(options.out)], check=True)
+    shrink_pictures(options.out)
     if not options.no_lite:
-        build_lite(options.out, options.out.with_name(options.out.name + "-lite"))
-    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
-    print(f"{size / 1e6:.0f} MB in {time.perf_counter() - start:.0f} s; open {options.out}/index.html")
+        lite.build(options.out / "lite", options.out.with_name(options.out.name + "-lite"))
+    print(f"{time.perf_counter() - start:.0f} s; open {options.out}/index.html")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,25 @@ html_favicon = "_static/u.svg"
 html_css_files = ["npunet.css"]
 html_theme_options = {"top_of_page_buttons": []}
 html_copy_source = False
+templates_path = ["_templates"]
+LISTING = [
+    "sidebar/brand.html",
+    "sidebar/search.html",
+    "sidebar/scroll-start.html",
+    "main_pages.html",
+    "sidebar/scroll-end.html",
+]
+html_sidebars = {"_modules/**": LISTING, "tests/**": LISTING}
+html_context = {
+    "main_pages": [
+        ("lessons/index", "Lessons"),
+        ("paper", "The paper, sentence by sentence"),
+        ("readme", "README"),
+        ("api/index", "Modules"),
+        ("benchmarks/index", "Benchmarks"),
+        ("docs/index", "For engineers"),
+    ]
+}
 html_show_sphinx = False
 
 viewcode_follow_imported_members = False

@@ -1,6 +1,7 @@
 """Checks the built site: python docs/site/links.py build/site. Every link, picture, script and anchor leads somewhere.
 
-It also sees that nothing on a page is fetched from another server: links may lead out, pictures and scripts may not.
+It also sees that nothing on a page is fetched from another server (links may lead out, pictures and scripts may not),
+and that the site and its home page are not too large.
 """
 
 import sys
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 FETCHED = {("img", "src"), ("script", "src"), ("link", "href"), ("source", "src"), ("iframe", "src")}
 IN_PAGE = ("lite/",)  # JupyterLite makes its own pages when it runs
+SITE_MB, HOME_MB = 40, 1
 
 
 class Page(HTMLParser):
@@ -57,8 +59,31 @@ def problems(site: Path) -> list[str]:
     return found
 
 
+def sizes(site: Path) -> dict[str, float]:
+    """Megabytes of the whole site, and of the home page with all that it fetches before anything is run."""
+    home = site / "index.html"
+    fetched = {home}
+    for tag, name, target in Page(home.read_text(encoding="utf-8")).references:
+        loaded = tag != "link" or target.partition("?")[0].endswith((".css", ".svg"))  # not the next page, the index ..
+        if (tag, name) in FETCHED and loaded and not urlsplit(target).scheme:
+            fetched.add((site / unquote(urlsplit(target).path)).resolve())
+    files = [path for path in site.rglob("*") if path.is_file()]
+    return {
+        "site": sum(path.stat().st_size for path in files) / 1e6,
+        "home page": sum(path.stat().st_size for path in fetched if path.is_file()) / 1e6,
+    }
+
+
+def too_large(site: Path) -> list[str]:
+    """One line for the site, and for the home page, if it is larger than it may be."""
+    found, allowed = sizes(site), {"site": SITE_MB, "home page": HOME_MB}
+    return [f"{name}: {found[name]:.1f} MB, at most {most}" for name, most in allowed.items() if found[name] > most]
+
+
 if __name__ == "__main__":
-    wrong = problems(Path(sys.argv[1]).resolve())
+    site = Path(sys.argv[1]).resolve()
+    wrong = problems(site) + too_large(site)
     print("\n".join(wrong[:60]))
-    print(f"{len(wrong)} links or pictures are wrong" if wrong else "all links, pictures and scripts are there")
+    print(f"{len(wrong)} things are wrong" if wrong else "all links, pictures and scripts are there")
+    print(", ".join(f"{name} {size:.2f} MB" for name, size in sizes(site).items()))
     sys.exit(bool(wrong))

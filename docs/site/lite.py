@@ -1,0 +1,72 @@
+"""JupyterLite for the site: the lessons run in the page that shows them. docs/site/build.py calls it.
+
+JupyterLite is JupyterLab as a static page. Its Python is Pyodide, CPython compiled to WebAssembly, which comes from
+its own server; npunet's wheel and what else it needs in pure Python come with the site.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+PURE = ("tifffile", "tqdm", "threadpoolctl")  # pure Python, beside NumPy, SciPy, Pillow, Matplotlib of Pyodide
+# Parts of JupyterLab that no lesson uses are switched off, and their large files are left out: 4 MB
+SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", "@jupyterlab/terminal-extension"]
+UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
+LARGE = 200_000  # bytes
+ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
+
+
+def to_be_run(book: dict) -> dict:
+    """A lesson without its results, and with a first cell that installs npunet where the lesson runs in a page."""
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    first = {"cell_type": "code", "id": "install", "metadata": {}, "outputs": [], "execution_count": None}
+    book["cells"].insert(0, first | {"source": "%pip install -q npunet"})
+    return book
+
+
+def gather(work: Path) -> None:
+    """work/content: the lessons with their helpers; work/pypi: the wheels; work/jupyter-lite.json: the settings."""
+    content, wheels = work / "content", work / "pypi"
+    content.mkdir(parents=True)
+    wheels.mkdir()
+    for path in (ROOT / "lessons").glob("*.py"):
+        shutil.copy(path, content)
+    for path in (ROOT / "lessons").glob("*.ipynb"):
+        book = to_be_run(json.loads(path.read_text(encoding="utf-8")))
+        (content / path.name).write_text(json.dumps(book), encoding="utf-8")
+    for folder in ("figures", "networks"):
+        shutil.copytree(ROOT / "lessons" / folder, content / folder)
+    subprocess.run([*PIP, "wheel", "--no-deps", "-w", str(wheels), str(ROOT)], check=True)
+    subprocess.run([*PIP, "download", "--no-deps", "-d", str(wheels), *PURE], check=True)
+    settings = {"jupyter-lite-schema-version": 0, "jupyter-config-data": {"disabledExtensions": SWITCHED_OFF}}
+    (work / "jupyter-lite.json").write_text(json.dumps(settings))
+
+
+def leave_out_unused(folder: Path) -> None:
+    """Deletes icons in old formats and the large files of what is switched off, which nothing loads unless asked."""
+    for pattern in ICONS:
+        for path in folder.rglob(pattern):
+            path.unlink()
+    for path in (folder / "build").glob("[0-9]*.js"):
+        if path.stat().st_size > LARGE and UNUSED.search(path.read_text(encoding="utf-8")):
+            path.unlink()
+
+
+def build(out: Path, work: Path) -> None:
+    """JupyterLite with the lessons and npunet's own wheel in the folder ``out``."""
+    shutil.rmtree(work, ignore_errors=True)
+    gather(work)
+    command = [sys.executable, "-m", "jupyter", "lite", "build", "--lite-dir", str(work)]
+    command += ["--contents", str(work / "content"), "--output-dir", str(out)]
+    command += ["--apps", "lab", "--no-sourcemaps", "--no-unused-shared-packages"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"jupyter lite build failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    leave_out_unused(out)
