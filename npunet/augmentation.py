@@ -176,7 +176,7 @@ def make_tile(sample, drawn, output, settings):
     source = nearest_pixels(sample.labels, deformation.coordinates(output + 2 * reach))
     middle = (slice(reach, reach + output),) * 2
     source_middle = source[0][middle], source[1][middle]
-    labels = sample.labels[source_middle].astype(np.int64)
+    labels = sample.labels[source_middle].astype(np.intp)
     weights = weight_map(separate_pieces(sample.instances[source]), settings.w0, settings.sigma)[middle]
     if settings.class_weights is not None:
         xp = array_module(labels)
@@ -221,7 +221,7 @@ def separate_pieces(instances):
     """
     xp = array_module(instances)
     pieces, n_pieces = ndimage_module(xp).label(instances > 0, structure=xp.ones((3, 3), bool))
-    pairs = instances.astype(np.int64) * (n_pieces + 1) + pieces  # touching cells share a piece, not a number
+    pairs = instances.astype(np.intp) * (n_pieces + 1) + pieces  # touching cells share a piece, not a number
     present = xp.bincount(pairs.ravel()) > 0
     present[0] = False  # background
     return xp.cumsum(present, dtype=np.int32)[pairs] * (instances > 0)

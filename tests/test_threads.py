@@ -349,7 +349,9 @@ from npunet import UNet, training
 from npunet.augmentation import Settings
 from npunet.datasets.synthetic import synthetic
 from npunet.machine import memory, threads
+from npunet.ops.conv_algorithms import choose
 
+assert choose((1, 200, 200, 8), (3, 3, 8, 8), 0) == "im2col"  # fewer calls of NumPy
 assert threads.get_num_threads() == 1 and memory.empty((1 << 20,), np.float32).base is None
 for number in (1, 2):
     threads.set_num_threads(number)

@@ -53,7 +53,7 @@ def load_cell_tracking(folder, labels="auto", class_values=None, rule=images.Gre
             f"data {folder}: no man_seg*.tif in {_sequences(folder)[0]}_GT/SEG; expected at least one annotated frame"
         )
     samples = [
-        Sample(name, image, (instances > 0).astype(np.int64), instances, ignore if ignore.any() else None, stretched)
+        Sample(name, image, (instances > 0).astype(np.intp), instances, ignore if ignore.any() else None, stretched)
         for (name, image), (instances, ignore), stretched in zip(same_channels(pictures), truths, ranges, strict=True)
     ]
     return Dataset(folder.name, samples, n_classes=2, kind="instances")

@@ -15,7 +15,7 @@ from npunet.errors import InputError
 class Sample:
     """One annotated image.
 
-    image: (H, W, C) float32 in 0..1. labels: (H, W) int64, the class of each pixel; class 1 is the object or cell
+    image: (H, W, C) float32 in 0..1. labels: (H, W) intp, the class of each pixel; class 1 is the object or cell
     interior. instances: (H, W) int32, 0 background, 1..n. ignore: (H, W) bool, True where there is no annotation, or
     None.
     """

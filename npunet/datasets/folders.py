@@ -91,7 +91,7 @@ def load_object_files(folder, labels="auto", class_values=None, rule=images.Grey
         instances.append(numbered)
         ranges.append(pages.stretched)
     samples = [
-        Sample(name, image, (numbered > 0).astype(np.int64), numbered, stretched=stretched)
+        Sample(name, image, (numbered > 0).astype(np.intp), numbered, stretched=stretched)
         for (name, image), numbered, stretched in zip(same_channels(pictures), instances, ranges, strict=True)
     ]
     return Dataset(folder.name, samples, n_classes=2, kind="instances")

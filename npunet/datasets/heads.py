@@ -23,12 +23,12 @@ SHARES = ("depth",)  # heads whose distances are shares of the greatest one of a
 
 
 def classes_of(instances: np.ndarray, head: str) -> np.ndarray:
-    """Class of each pixel: (H, W) cell numbers -> (H, W) int64, 0 outside, 1 up to the first distance, then 2, ..
+    """Class of each pixel: (H, W) cell numbers -> (H, W) intp, 0 outside, 1 up to the first distance, then 2, ..
 
     A pixel that touches another number, or the background, by a side has distance 1. The image's border is no outside:
     a cell that is cut off there goes on.
     """
-    classes = np.zeros(instances.shape, np.int64)
+    classes = np.zeros(instances.shape, np.intp)
     for number, box in enumerate(ndimage.find_objects(instances), start=1):
         if box is None:
             continue

@@ -34,7 +34,7 @@ def interpret(masks, labels="auto", class_values=None):
     """
     if labels not in KINDS:
         raise InputError(f"labels {labels!r}; expected one of {', '.join(KINDS)}")
-    masks = [(name, mask.astype(np.int64)) for name, mask in masks]
+    masks = [(name, mask.astype(np.intp)) for name, mask in masks]
     files = conventions.files_of(masks)
     values = np.unique(np.concatenate([file.values for file in files]))
     if len(values) == 1 and class_values is None:
@@ -83,7 +83,7 @@ def decide(masks, files):
 
 def _from_instances(mask):
     instances = renumbered(mask)
-    return (instances > 0).astype(np.int64), instances
+    return (instances > 0).astype(np.intp), instances
 
 
 def _from_classes(classes):
@@ -102,4 +102,4 @@ def _class_index(name, mask, class_values):
     if (ascending[place] != mask).any():
         strange = mask[ascending[place] != mask][0]
         raise InputError(f"{name}: mask value {strange} is none of the {len(class_values)} classes {class_values}")
-    return order[place].astype(np.int64)
+    return order[place].astype(np.intp)

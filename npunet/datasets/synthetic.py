@@ -60,7 +60,7 @@ def _section(name, size, rng):
     image = _microscope(grey, rng)
     inside = (slice(MARGIN, MARGIN + size),) * 2
     instances = _instances(~membrane[inside])
-    return Sample(name, image[inside][..., None], (instances > 0).astype(np.int64), instances)
+    return Sample(name, image[inside][..., None], (instances > 0).astype(np.intp), instances)
 
 
 def _cells(side, rng):

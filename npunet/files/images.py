@@ -159,7 +159,7 @@ def read_labels(path):
         raise InputError(
             f"{path}: mask values such as {_a_fraction(pixels):g} are not whole numbers; save labels as integers"
         )
-    labels = pixels.astype(np.int64)
+    labels = pixels.astype(np.intp)
     if labels.size and labels.min() < 0:
         raise InputError(f"{path}: mask value {labels.min()}; expected 0 for background and positive labels")
     if labels.shape[3] == 3:

@@ -61,13 +61,13 @@ def cut_ranks(ranks: np.ndarray, cells: np.ndarray, min_size: int = 0, rows: int
         part = ranks[strip]
         numbers, core_numbers = found.add(part > 0), cores.add(part == SEED)
         boxes += _boxes(numbers, found.first, strip.start)
-        parent = np.zeros(cores.count - cores.first + 1, np.int64)
+        parent = np.zeros(cores.count - cores.first + 1, np.intp)
         parent[np.where(core_numbers > 0, core_numbers - cores.first, 0)] = numbers
         core_in += parent[1:].tolist()
         cells[strip] = numbers
     group, sizes = found.joined()
     core_group, core_sizes = cores.joined()
-    core_parent = np.zeros(len(core_sizes), np.int64)
+    core_parent = np.zeros(len(core_sizes), np.intp)
     core_parent[core_group] = group[np.array(core_in)]
     large = core_sizes >= max(1, min_size)
     large[0] = False

@@ -20,6 +20,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import cache
 from queue import SimpleQueue
 from select import select
 from time import perf_counter, sleep
@@ -48,6 +49,7 @@ def default_num_threads() -> int:
     return number if number == 1 or can_start_threads() else 1
 
 
+@cache
 def can_start_threads() -> bool:
     """False for a Python without threads, as in a browser (WebAssembly)."""
     try:

@@ -27,7 +27,7 @@ def confusion_matrix(
     largest = max(found.max(initial=0), truth.max(initial=0))
     if largest >= n_classes:
         raise InputError(f"class {largest}, but there are {n_classes} classes; expected 0 to {n_classes - 1}")
-    pairs = truth.astype(np.int64).ravel() * n_classes + found.ravel()
+    pairs = truth.astype(np.intp).ravel() * n_classes + found.ravel()
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 

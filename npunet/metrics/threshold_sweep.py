@@ -110,7 +110,7 @@ def cells_of(truth: np.ndarray) -> np.ndarray:
         raise InputError(
             f"truth is {truth.dtype} from {truth.min()} to {truth.max()}; expected a mask or cell numbers 0..n"
         )
-    return truth.astype(np.int64)
+    return truth.astype(np.intp)
 
 
 def _shapes(stack):

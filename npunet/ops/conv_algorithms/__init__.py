@@ -22,6 +22,7 @@ from npunet.gpu import convolution as gpu_convolution
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.gpu import tensor_cores
 from npunet.machine.shapes import output_shape
+from npunet.machine.threads import can_start_threads
 from npunet.ops.conv_algorithms import few_channels, im2col, naive, shifted_gemm, winograd
 
 ALGORITHMS = {
@@ -40,11 +41,15 @@ GPU_ALGORITHMS = {
 }
 FEW_PIXELS = 200
 FEW_KERNELS = 1 << 13  # up to so many the error of F(5x5) stays well below 1e-5
+FEW_CHANNELS = 1 << 10  # c k below which a Python without threads takes im2col
 
 
 def choose(x_shape, weight_shape, padding):
     """Name of the algorithm that `algorithm="auto"` takes;
     benchmarks/results/convolution.txt is the reason for the rule. (A GPU has a rule of its own, in npunet/gpu.)
+
+    A Python without threads is one in a browser (WebAssembly). A call of NumPy costs ten times as much there, and
+    Winograd's small bands need many: lesson 1's step takes 0.21 s with this rule and 0.26 s without.
     """
     kh, kw, c, k = weight_shape
     batch, height, width, _ = output_shape(x_shape, weight_shape, padding)
@@ -56,6 +61,8 @@ def choose(x_shape, weight_shape, padding):
         return "shifted_gemm"
     if batch * height * width < FEW_PIXELS:  # Winograd's kernels, four times as large, cost more than they save
         return "im2col"
+    if not can_start_threads():
+        return "im2col" if c * k < FEW_CHANNELS else "winograd"
     return "winograd_5x5" if c * k <= FEW_KERNELS else "winograd"
 
 
