@@ -254,6 +254,14 @@ def test_large_pages_have_a_smaller_overlay(model, tmp_path, monkeypatch):
     assert np.asarray(Image.open(tmp_path / "out" / "a_overlay.png")).shape == (40, 30, 3)
 
 
+def test_an_overlay_of_strips_is_that_of_the_whole(model, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.png", 1)
+    run(model, tmp_path / "whole", path)
+    monkeypatch.setattr(cell_files, "STRIP_PIXELS", 7 * 90)  # seven rows
+    run(model, tmp_path / "strips", path)
+    assert (tmp_path / "strips" / "a_overlay.png").read_bytes() == (tmp_path / "whole" / "a_overlay.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     "options, found",
     [

@@ -138,10 +138,10 @@ def thinning(shape: tuple[int, int]) -> int:
 
 
 def overlay(stack, page: int, numbers: np.ndarray) -> np.ndarray:
-    """One page (h, w, 3) uint8; large ones are thinned out to LARGEST_OVERLAY pixels."""
+    """One page (h, w, 3) uint8, made strip by strip; large ones are thinned out to LARGEST_OVERLAY pixels."""
     step = thinning(numbers.shape)
     height, width = numbers.shape
-    numbers = np.ascontiguousarray(numbers[::step, ::step])
+    numbers = numbers[::step, ::step]  # a view
     picture = np.empty((*numbers.shape, 3), np.uint8)
     brightest = brightness(stack, page)
     for strip in strips(numbers.shape, max(1, STRIP_PIXELS // (step * width))):
@@ -149,8 +149,9 @@ def overlay(stack, page: int, numbers: np.ndarray) -> np.ndarray:
         part = stack.window(page, top, 0, min((strip.stop - strip.start) * step, height - top), width)[::step, ::step]
         grey = part if part.shape[2] == 3 else part[..., :1]
         picture[strip] = np.round(255 * np.clip(grey / brightest, 0, 1))
-    edge = borders(numbers)
-    picture[edge] = np.round(255 * colours(numbers[edge]))
+        above = min(1, strip.start)  # one row more on both sides: a border is seen from its neighbours
+        edge = borders(numbers[strip.start - above : strip.stop + 1])[above:][: strip.stop - strip.start]
+        picture[strip][edge] = np.round(255 * colours(numbers[strip][edge]))
     return picture
 
 
