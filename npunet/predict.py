@@ -18,6 +18,10 @@ NAME_cells.tif, NAME_cells.csv, NAME_rois.zip and NAME_overlay.png (see `npunet.
 all pictures, cells.csv. Cells are the same whatever the tile is. With --cell-tracking all pages of all pictures are
 frames in the layout of the Cell Tracking Challenge, in DIR/01_RES/.
 
+A slide is predicted block by block and written so (`npunet.slides`): OME-Zarr, and a TIFF in tiles of more than 2^27
+pixels. --format asks for that with any picture, and chooses what is written. Several processes share its blocks:
+`mpiexec -n 4 python -m npunet.predict ...`. A run that was stopped goes on when the same command is given again.
+
 TIFF output says how large a pixel is, and what the pages of a stack are, if the input says so.
 """
 
@@ -27,7 +31,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from npunet import tiling
+from npunet import parallel, slides, tiling
 from npunet.commands import cell_files, cell_tracking_files, cli, memory_needs, prediction, ranges
 from npunet.commands.cell_files import CELLS
 from npunet.commands.grey_values import rule_of, stranger
@@ -37,32 +41,42 @@ from npunet.errors import InputError
 from npunet.files import images
 from npunet.files.calibration import checked_pixel_size
 from npunet.instances.cutting import cutting_of
+from npunet.machine import ranks
 from npunet.unet import UNet
 
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    parallel.join()
     check(options)
     inputs, output = find_inputs(options.input), None if options.no_save else Path(options.output)
     if output:
         check_outputs(inputs, output)
     net = load_network(options)
-    choose_tile(options, net, inputs)
+    as_slides = [slides.is_slide(path, options.format) for path in inputs]
+    check_slides(options, inputs, as_slides)
+    choose_tile(options, net, inputs, as_slides)
     wanted, counts = what_to_write(options, net), []
     for number, path in enumerate(inputs, start=1):
         try:
+            if as_slides[number - 1]:
+                predict_slide(options, net, path, output, wanted)
+                continue
             counts += predict_one(options, net, path, output, wanted, f"{path.name} ({number}/{len(inputs)})")
         except KeyboardInterrupt:
             kept = f" and kept in {output}/" if output else ""
             tqdm.write(f"{number - 1} of {len(inputs)} images are done{kept}", file=sys.stderr)
             raise
     if output:
-        if wanted.cutting:
-            cell_files.join_tables(output, [stem(path) for path in inputs])
+        pictures = [stem(path) for path, slide in zip(inputs, as_slides, strict=True) if not slide]
+        if wanted.cutting and pictures:
+            cell_files.join_tables(output, pictures)
         if options.cell_tracking:
             cell_tracking_files.write_sequence(output, [output / f"{stem(path)}{CELLS}.tif" for path in inputs])
+        if not pictures:
+            return
         seen = f"; seen at a scale of {options.scale:g}" if options.scale != 1 else ""
-        print(prediction.described(net, len(inputs), output, options.probabilities, counts, wanted.cutting) + seen)
+        print(prediction.described(net, len(pictures), output, options.probabilities, counts, wanted.cutting) + seen)
 
 
 def check(options):
@@ -92,11 +106,50 @@ def load_network(options):
     return net
 
 
-def choose_tile(options, net, inputs):
+def check_slides(options, inputs, as_slides):
+    """Refuse what slides cannot have, and several processes where there is nothing for them to share."""
+    if any(as_slides):
+        for name, asked in (
+            ("viz", options.viz),
+            ("no-save", options.no_save),
+            ("cell-tracking", options.cell_tracking),
+        ):
+            if asked:
+                raise InputError(
+                    f"--{name} is for pictures that memory holds, and {slide_of(inputs, as_slides)} is a slide"
+                )
+        if options.scale != 1:
+            raise InputError(
+                f"--scale {options.scale:g}: a slide is seen as it is; give a smaller level of it, at scale 1"
+            )
+    elif ranks.size() > 1:
+        raise InputError(
+            f"{ranks.size()} processes share the blocks of a slide, but {inputs[0]} is a picture; give --format tiff "
+            f"or zarr to predict it as one, or start one process"
+        )
+
+
+def slide_of(inputs, as_slides):
+    return next(path for path, slide in zip(inputs, as_slides, strict=True) if slide)
+
+
+def predict_slide(options, net, path, output, wanted):
+    """Predict one slide, and say what was written."""
+    how = dict(form=options.format, wanted=wanted, threshold=options.threshold, augment=options.augment)
+    try:
+        with memory_needs.out_of_memory(net, options.tile):
+            slides.predict_slide(net, path, output, options.tile, model=options.model, **how)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--output {output}: {reason}; make room, and the same command goes on") from None
+
+
+def choose_tile(options, net, inputs, as_slides):
     """Put a number of pixels that fits the network into options.tile, before any work."""
     options.tile = options.tile or tiling.default_tile(net)
     if options.tile == "auto":
         longest = max(max(images.open_image(path).shape[1:3]) for path in inputs)
+        longest = min(longest, slides.LARGEST_TILE) if any(as_slides) else longest
         options.tile = memory_needs.tile_for_inference(net, longest)
     net.output_size(options.tile)  # raises InputError for an invalid tile
 
@@ -147,6 +200,13 @@ def parser():
         "--viz",
         action="store_true",
         help="show each image and its mask in a window, or write NAME_viz.png where there is no screen",
+    )
+    parse.add_argument(
+        "--format",
+        choices=slides.FORMATS,
+        default="auto",
+        help="predict any picture as a slide, block by block, and write a pyramid: tiff (tiled OME-TIFF) or OME-Zarr "
+        "(zarr: as the input, or 0.5; default auto: OME-Zarr and large tiled TIFF as they are)",
     )
     add_cells(parse)
     cli.add_tile_and_scale(parse)

@@ -203,10 +203,10 @@ def tile_by_tile(net: Network, image: np.ndarray, tile: int, apply: Callable) ->
         for column in across:
             size = row.stop - row.start, column.stop - column.start
             found = apply(gather(image, row.start, column.start, *size))  # (output, output', K)
-            yield row.kept, column.kept, found[_within(row), _within(column)]
+            yield row.kept, column.kept, found[within(row), within(column)]
 
 
-def _within(part):
+def within(part: Part) -> slice:
     """The kept pixels, as a slice of the tile's output."""
     return slice(part.skipped, part.skipped + part.kept.stop - part.kept.start)
 

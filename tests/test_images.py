@@ -160,7 +160,7 @@ def test_pages_are_read_only_when_asked_for(tmp_path, rng):
     stack = rng.integers(0, 256, (5, 40, 50), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
     lazy = images.open_image(tmp_path / "a.tif")
-    assert isinstance(lazy._pixels, np.memmap) or isinstance(lazy._pixels.base, np.memmap)
+    assert isinstance(lazy.pixels, np.memmap) or isinstance(lazy.pixels.base, np.memmap)
     assert len(lazy) == 5 and lazy.shape == (5, 40, 50, 1)
     np.testing.assert_allclose(lazy.window(3, 7, 9, 10, 20)[..., 0], stack[3, 7:17, 9:29] / 255, atol=1e-7)
     np.testing.assert_array_equal(lazy[4], images.read_image(tmp_path / "a.tif")[4])
@@ -171,7 +171,7 @@ def test_big_compressed_tiff_is_unpacked_to_disk(tmp_path, rng, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", compression="zlib")
     monkeypatch.setattr(stored_pixels, "MAX_IN_MEMORY", 100)
     lazy = images.open_image(tmp_path / "a.tif")
-    assert isinstance(lazy._pixels.base, np.memmap)
+    assert isinstance(lazy.pixels.base, np.memmap)
     np.testing.assert_allclose(lazy[2][..., 0], stack[2] / 255, atol=1e-7)
 
 

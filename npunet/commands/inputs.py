@@ -4,6 +4,7 @@ from pathlib import Path
 
 from npunet.errors import InputError
 from npunet.files import images
+from npunet.files.ome_zarr import is_zarr
 
 PROBABILITY = "_probability"  # NAME_probability.tif holds the probabilities of the picture NAME
 CELLS, ROIS, OVERLAY = "_cells", "_rois", "_overlay"  # NAME_cells.tif and so on, see `npunet.commands.cell_files`
@@ -23,20 +24,24 @@ def find_inputs(paths):
     if "" in paths:
         raise InputError("the name of an input is empty; give a file or a folder (. is the current one)")
     for path in map(Path, paths):
-        if path.is_dir():
+        if path.is_dir() and not is_zarr(path):
             inside = sorted(
                 entry
                 for entry in path.iterdir()
-                if entry.is_file() and not entry.name.startswith(".") and entry.suffix.lower() in images.EXTENSIONS
+                if not entry.name.startswith(".") and (is_zarr(entry) or _is_picture(entry))
             )
             if not inside:
-                raise InputError(f"{path}: no image in this folder; expected {', '.join(images.EXTENSIONS)}")
+                raise InputError(f"{path}: no image in this folder; expected {', '.join(images.EXTENSIONS)} or .zarr")
             found += inside
         elif path.exists():
             found.append(path)
         else:
             raise InputError(f"{path}: no such file or folder")
     return found
+
+
+def _is_picture(path):
+    return path.is_file() and path.suffix.lower() in images.EXTENSIONS
 
 
 def check_outputs(inputs, output):
@@ -51,7 +56,7 @@ def check_outputs(inputs, output):
                     f"{other} and {path} would both be written to {output / name}.*; rename one, or predict them into "
                     f"two folders"
                 )
-            for suffix in (".png", ".tif"):
+            for suffix in (".png", ".tif", ".zarr"):
                 if (output / (name + suffix)).resolve() in sources:
                     raise InputError(
                         f"--output {output}: {name}{suffix} would overwrite the input of that name; give another folder"

@@ -1,9 +1,10 @@
 """How large a pixel is, and what the pages of a stack are: read from TIFF, OME-TIFF and ImageJ files, and written back.
 
-Three ways to say it are read, the first that a file has:
+Four ways to say it are read, the first that a file has:
 
 - **OME-TIFF**: PhysicalSizeX, PhysicalSizeY, PhysicalSizeZ and their units, and TimeIncrement, in the XML.
 - **ImageJ**: the unit in ImageJ's description, pixels per unit in the TIFF's resolution, spacing and finterval.
+- **OME-Zarr**: see `ome_zarr.zarr_calibration`.
 - **plain TIFF**: the resolution, in pixels per centimetre or inch. Programs fill these in for printers, 72 or 300 a
   inch, so pixels of more than MOST_MICROMETRES are taken for paper, not for a specimen.
 
@@ -21,6 +22,7 @@ import numpy as np
 import tifffile
 
 from npunet.errors import InputError
+from npunet.files.ome_zarr import is_zarr, zarr_calibration
 
 TIFF = (".tif", ".tiff")
 MOST_MICROMETRES = 25.0
@@ -53,7 +55,9 @@ class Calibration:
 
 
 def read_calibration(path: str | Path) -> Calibration:
-    """What a file says about its pixels; all None for other formats than TIFF, and where nothing is said."""
+    """What a TIFF or OME-Zarr says about its pixels; all None for other formats, and where nothing is said."""
+    if is_zarr(Path(path)):
+        return Calibration(**zarr_calibration(Path(path)))
     if Path(path).suffix.lower() not in TIFF:
         return Calibration()
     try:

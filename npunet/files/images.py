@@ -13,12 +13,14 @@ The one scaling rule, for `read_image` and `open_image` alike:
   black) smallest and largest value take their place; a constant picture becomes 0.
 """
 
+import functools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from npunet.errors import InputError
+from npunet.files.chunked import ChunkedPixels
 from npunet.files.image_writing import EXTENSIONS, TIFF, write_image, write_labels, write_mask, write_pages
 from npunet.files.stored_pixels import open_pixels
 
@@ -90,10 +92,30 @@ class ImageStack:
 
     def __init__(self, path, rule=GreyRule()):
         self.path = Path(path)
-        self._pixels, self._inverted = open_pixels(self.path, for_labels=False)
-        self.shape, self.stored = self._pixels.shape, self._pixels.dtype  # stored: their type in the file
-        self.low, self.high = _value_range(self._pixels, self.path, rule)
-        self.held_back = rule.least > 0 and self.stretched == (self.low, self.low + rule.least)  # it spans less
+        self.pixels, self._inverted = open_pixels(self.path, for_labels=False)
+        self.shape, self.stored = self.pixels.shape, self.pixels.dtype  # stored: their type in the file
+        self._rule = rule
+        if not isinstance(self.pixels, ChunkedPixels):
+            self.value_range  # an error comes at once
+
+    @functools.cached_property
+    def value_range(self):
+        """(low, high), which become 0 and 1. For a slide every chunk is read: once, when they are first needed."""
+        return _value_range(self.pixels, self.path, self._rule)
+
+    @property
+    def low(self):
+        return self.value_range[0]
+
+    @property
+    def high(self):
+        return self.value_range[1]
+
+    @property
+    def held_back(self):
+        """Whether the file spans less than the rule's `least`."""
+        least = self._rule.least
+        return least > 0 and self.stretched == (self.low, self.low + least)
 
     @property
     def stretched(self):
@@ -108,13 +130,13 @@ class ImageStack:
 
     def raw(self, page):
         """One page as the file stores it, (H, W, C) of its own type; read when sliced, where the layout allows."""
-        return self._pixels[page]
+        return self.pixels[page]
 
     def window(self, page, top, left, height, width):
         """Rows top..top+height and columns left..left+width of one page: (height, width, C) float32 in 0..1."""
-        raw = self._pixels[page, top : top + height, left : left + width]
+        raw, (low, high) = self.pixels[page, top : top + height, left : left + width], self.value_range
         # In float64, so that 16-bit steps survive the subtraction whatever the range is.
-        scaled = (raw.astype(np.float64) - self.low) / ((self.high - self.low) or 1)
+        scaled = (raw.astype(np.float64) - low) / ((high - low) or 1)
         scaled = np.clip(scaled, 0, 1).astype(np.float32)
         return 1 - scaled if self._inverted else scaled
 
@@ -155,6 +177,7 @@ def read_labels(path):
     pixels, _ = open_pixels(path, for_labels=True)
     if pixels.shape[3] not in (1, 3):
         raise InputError(f"{path}: a mask with {pixels.shape[3]} channels; expected grey or RGB")
+    pixels = np.asarray(pixels)
     if np.issubdtype(pixels.dtype, np.floating) and not np.array_equal(pixels, np.round(pixels)):
         raise InputError(
             f"{path}: mask values such as {_a_fraction(pixels):g} are not whole numbers; save labels as integers"

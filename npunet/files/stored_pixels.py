@@ -1,4 +1,4 @@
-"""What the pixels of a picture file are, as they are stored, before any scaling: PNG, TIFF, JPEG, GIF, BMP.
+"""What the pixels of a picture file are, as they are stored, before any scaling: PNG, TIFF, JPEG, GIF, BMP, OME-Zarr.
 
 A file is asked what it declares before anything is allocated, and what is missing in it is an error: rows of a PNG,
 tiles of a TIFF. Otherwise the decoders would fill it with black in silence. A JPEG that its camera says to turn
@@ -15,6 +15,8 @@ from PIL import Image, ImageOps, ImageSequence
 
 from npunet.errors import InputError
 from npunet.files.image_writing import TIFF
+from npunet.files.ome_zarr import is_zarr, open_zarr
+from npunet.files.tiff_tiles import open_tiles, slide_series
 
 MAX_IN_MEMORY = 2**28  # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
 LARGEST_EXPANSION = 1100  # bytes that DEFLATE can make of one; more is declared by no honest file
@@ -27,6 +29,8 @@ def open_pixels(path, for_labels):
     """Stored values as an array-like (pages, H, W, C), and whether 0 means white."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    if is_zarr(path):
+        return open_zarr(path), False
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected an image file")
     if not path.is_file():
@@ -130,7 +134,7 @@ def mask_palette(path):
 
 def _open_tiff(path, for_labels):
     with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
-        stacks = tiff.series
+        stacks = slide_series(tiff)
         page = stacks[0].keyframe
         if any(
             "invalid page offset" in line for line in complaints
@@ -146,6 +150,8 @@ def _open_tiff(path, for_labels):
         alpha = "S" in axes and len(page.extrasamples) == 1
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not for_labels
         try:
+            if len(stacks) == 1 and (tiles := open_tiles(path, tiff, stacks[0], for_labels)):
+                return tiles, inverted
             pixels = [_tiff_pixels(path, stack, alone=len(stacks) == 1) for stack in stacks]
         except ValueError as error:
             if not any(words in str(error) for words in ("imagecodecs", "not supported")):  # new and old tifffile

@@ -46,10 +46,16 @@ def measured(cells: np.ndarray, image: np.ndarray | None = None, pixel_size: flo
     if image is not None and tuple(image.shape[:2]) != cells.shape:
         raise InputError(f"the image has shape {image.shape}, the cells {cells.shape}; expected the same size")
     for number, box in cell_boxes(cells):
-        row = {"cell": number} | measure_mask(np.asarray(cells[box]) == number, box[0].start, box[1].start)
-        if image is not None:
-            row |= _grey(np.asarray(image[box]), np.asarray(cells[box]) == number)
-        yield row | (in_micrometres(row, pixel_size) if pixel_size else {})
+        grey = None if image is None else np.asarray(image[box])
+        yield measure_one(number, np.asarray(cells[box]) == number, box, grey, pixel_size)
+
+
+def measure_one(number: int, mask: np.ndarray, box: tuple, image: np.ndarray | None, pixel_size: float | None) -> dict:
+    """The row of one cell: mask (h, w) bool and image (h, w) or (h, w, C) of its box, two slices of the picture."""
+    row = {"cell": number} | measure_mask(mask, box[0].start, box[1].start)
+    if image is not None:
+        row |= _grey(image, mask)
+    return row | (in_micrometres(row, pixel_size) if pixel_size else {})
 
 
 def cell_boxes(cells: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:

@@ -85,15 +85,31 @@ def cut_ranks(ranks: np.ndarray, cells: np.ndarray, min_size: int = 0, rows: int
 
 def _flood_component(ranks, cells, number, box, min_size, total):
     """Part one component among its seeds; the parts get numbers after `total`. Returns the last number."""
-    here, rank = np.asarray(cells[box]) == number, np.asarray(ranks[box])
-    seeds, count = ndimage.label(here & (rank == SEED))
+    here = np.asarray(cells[box]) == number
+    parts, count = parted(here, np.asarray(ranks[box]), min_size)
+    cells[box] = np.where(here, parts + total, cells[box])
+    return total + count
+
+
+def parted(here: np.ndarray, ranks: np.ndarray, min_size: int) -> tuple[np.ndarray, int]:
+    """One component, here (h, w) bool, shared out among its seeds: (h, w) int32 parts 1..n, and n."""
+    seeds, _ = ndimage.label(here & (ranks == SEED))
     large = np.bincount(seeds.ravel()) >= max(1, min_size)
     large[0] = False
     parts = (np.cumsum(large) * large)[seeds]
     for level in range(SEED, 0, -1):  # the level sinks
-        parts = flood(parts, here & (rank >= level))
-    cells[box] = np.where(here, parts + total, cells[box])
-    return total + int(large.sum())
+        parts = flood(parts, here & (ranks >= level))
+    return parts, int(large.sum())
+
+
+def label(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """4-connected components of equal values above 0: (h, w) int32 numbers 1..n, and n."""
+    numbers, count = np.zeros(values.shape, np.int32), 0
+    for value in (1,) if values.dtype == bool else np.unique(values)[np.unique(values) > 0]:
+        labelled, found = ndimage.label(values == value)
+        numbers = np.where(labelled > 0, labelled + count, numbers)
+        count += found
+    return numbers.astype(np.int32), count
 
 
 class _Components:
@@ -105,18 +121,17 @@ class _Components:
 
     def add(self, values):
         """Numbers of the components of equal values above 0 in a strip: (h, W) int32."""
-        self.first, numbers = self.count, np.zeros(values.shape, np.int32)
-        for value in (1,) if values.dtype == bool else np.unique(values)[np.unique(values) > 0]:
-            labelled, found = ndimage.label(values == value)
-            numbers = np.where(labelled > 0, labelled + self.count, numbers)
-            self.count += found
+        self.first = self.count
+        numbers, found = label(values)
+        numbers[numbers > 0] += self.first
+        self.count += found
         self.sizes.append(np.bincount(numbers.ravel(), minlength=self.count + 1)[self.first + 1 :])
         if self.last_row is not None:
             above, above_numbers = self.last_row
             same = (above == values[0]) & (above_numbers > 0) & (numbers[0] > 0)
             self.pairs.append(np.unique(np.stack([above_numbers[same], numbers[0][same]]), axis=1))
         self.last_row = values[-1].copy(), numbers[-1].copy()
-        return numbers.astype(np.int32)
+        return numbers
 
     def joined(self):
         """(group of each number, pixels of each group); number 0 is group 0."""

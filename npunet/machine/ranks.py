@@ -17,6 +17,7 @@ class Group(Protocol):
 
     rank: int  # of this process, 0 .. size - 1
     size: int
+    local_size: int  # how many of them are on this machine
 
     def sum_(self, array) -> None:
         """array, a contiguous NumPy array, becomes the sum of the arrays of all ranks: the same bits on each."""
@@ -31,7 +32,7 @@ class Group(Protocol):
 class Alone:
     """The only process."""
 
-    rank, size = 0, 1
+    rank, size, local_size = 0, 1, 1
 
     def sum_(self, array) -> None:
         pass
@@ -60,6 +61,11 @@ def size() -> int:
     return _group.size
 
 
+def on_this_machine() -> int:
+    """How many of the processes share this machine."""
+    return _group.local_size
+
+
 def total(array: Array) -> Array:
     """The sum of the arrays of all ranks, on the device where ``array`` is; ``array`` itself when alone."""
     if _group.size == 1:
@@ -85,6 +91,11 @@ def any_of(flag: bool) -> bool:
     if _group.size == 1:
         return flag
     return bool(total(np.array([float(flag)]))[0])
+
+
+def barrier() -> None:
+    """Wait until every rank has come here."""
+    any_of(False)
 
 
 def from_first(thing):

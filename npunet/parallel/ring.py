@@ -47,6 +47,7 @@ class Ring:
 
     def __init__(self, rank, size, left, right):
         self.rank, self.size, self.left, self.right = rank, size, left, right
+        self.local_size = size
 
     def sum_(self, array) -> None:
         if self.size > 1:

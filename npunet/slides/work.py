@@ -1,0 +1,103 @@
+"""The folder of a run over a slide: what is finished in it, and who does what.
+
+Every finished piece of work has a file of its own, written whole. A run that is started again with the same model,
+input and options does what has no file yet; with others, it begins anew.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from npunet.commands.cli import progress_bar
+from npunet.errors import InputError
+from npunet.files.whole_file import clean_up, write_json, written_whole
+from npunet.machine import ranks
+
+try:
+    import fcntl
+except ImportError:  # Windows: folders are not locked there
+    fcntl = None
+
+
+class Work:
+    """The folder, for all processes of a run. path: beside the results, hidden."""
+
+    def __init__(self, path: Path):
+        self.path, self.goes_on = path, False
+
+    @contextlib.contextmanager
+    def begun(self, plan: dict) -> Iterator["Work"]:
+        """Within, the folder is this run's; `goes_on` says whether an earlier one left something. Removed at the end.
+
+        plan: all that the results depend on. Raises InputError if another run is at work in it.
+        """
+        with contextlib.ExitStack() as held:
+            if ranks.rank() == 0:
+                held.callback(os.close, self._lock())
+                self.goes_on = self._read_plan() == json.loads(json.dumps(plan))
+                if not self.goes_on:
+                    for entry in self.path.iterdir():
+                        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                    write_json(self.path / "plan.json", plan)
+                clean_up(self.path)
+            self.goes_on = ranks.from_first(self.goes_on)
+            yield self
+            ranks.barrier()
+            if ranks.rank() == 0:
+                shutil.rmtree(self.path)
+
+    def _lock(self):
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: the folder cannot be made ({error.strerror}); give another --output"
+            ) from None
+        if fcntl is not None:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(opened)
+                raise InputError(f"{self.path}: another run is at work on this slide; wait for its end") from None
+            except OSError:  # a file system without locks
+                pass
+        return opened
+
+    def _read_plan(self):
+        try:
+            return json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def file(self, stage: str, index: int) -> Path:
+        return self.path / f"{stage}-{index:06d}.npz"
+
+    def load(self, stage: str, index: int, *names: str) -> dict:
+        """The arrays of these names that `share` has kept of a piece of work."""
+        with np.load(self.file(stage, index), allow_pickle=False) as kept:
+            return {name: kept[name] for name in names}
+
+    def share(self, stage: str, pieces: list, task: Callable, what: str) -> None:
+        """Do all pieces of a stage that are not finished, each by one of the processes, and wait for the others.
+
+        task(piece) -> a dict of arrays to be kept. Each piece has an .index. what: for the bar, of rank 0.
+        """
+        names = {entry.name for entry in os.scandir(self.path)} if ranks.rank() == 0 else None
+        names = ranks.from_first(names)
+        waiting = [piece for piece in pieces if self.file(stage, piece.index).name not in names]
+        done = len(pieces) - len(waiting)
+        bar = dict(total=len(pieces), initial=done, desc=what, unit="block", leave=False, disable=ranks.rank() > 0)
+        with progress_bar(**bar) as shown:
+            for piece in waiting[ranks.rank() :: ranks.size()]:
+                kept = task(piece)
+                with written_whole(self.file(stage, piece.index)) as temporary:
+                    np.savez_compressed(temporary, **kept)
+                shown.update(min(ranks.size(), len(pieces) - shown.n))  # the others are as fast
+            ranks.barrier()
+            shown.update(len(pieces) - shown.n)
