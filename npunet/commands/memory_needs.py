@@ -11,14 +11,15 @@ from npunet import geometry
 from npunet.commands.rows import CONCATS, POOL, UP, UPSAMPLE, rows
 from npunet.errors import InputError
 from npunet.gpu import convolution as gpu_convolution
-from npunet.machine import threads
+from npunet.layers import Convolution
 from npunet.machine.backend import free_memory, memory_in_all
-from npunet.ops.conv_algorithms.winograd import block_size
+from npunet.ops.conv_algorithms import scratch_bytes
 from npunet.unet import UNet
 
-# The pool's memory over the memory in use. Inference: maps of falling size leave more blocks unused; 4 to 64 channels.
-INFERENCE_GAPS = 1.7
-GAPS = 1.06  # the same in a training step, measured at 16 and 64 channels
+# The pool's memory over the memory in use. Inference: maps of falling size leave more blocks unused; measured at 16 to
+# 64 channels, tiles of 188 to 1020: 1.23 to 1.46.
+INFERENCE_GAPS = 1.35
+GAPS = 1.08  # the same in a training step, measured at 16 and 64 channels
 MEMORY_SHARE = 0.8  # of the free memory that --tile auto plans with
 BLAS_BUFFERS = 25 * 10**6  # bytes that appear with the first products and threads, measured alike
 CUBLAS_BUFFERS = 32 << 20  # bytes that cuBLAS takes for itself on its largest GPUs, by its documentation
@@ -133,33 +134,45 @@ def inference_memory(net, found, device=None):
     Beside the parameters the skips that wait and a layer's input and output, at the worst moment; with gaps, and what
     does not depend on the tile, as in `training_memory`. On a GPU it is an estimate: not measured.
     """
-    return parameter_memory(net) + int(INFERENCE_GAPS * waiting_memory(found)) + working_memory(net, found, 1, device)
+    scratch = scratch_memory(net, found, 1, device)
+    maps = int(INFERENCE_GAPS * waiting_memory(found, scratch))
+    return parameter_memory(net) + maps + working_memory(net, found, 1, device)
 
 
-def waiting_memory(found):
-    """Bytes of the skips that wait and of a layer's input and output, at the worst moment of a forward pass that keeps
-    nothing.
+def scratch_memory(net, found, batch=1, device=None):
+    """{name of a convolution: bytes that it needs for a moment on the CPU}; {} for a GPU, see `gpu_workspace`."""
+    if (device or net.device) == "gpu":
+        return {}
+    return {
+        row.name: scratch_bytes(
+            (batch, before.side, before.side, before.channels),
+            layer.weight.value.shape,
+            layer.padding,
+            net.dtype.itemsize,
+        )
+        for before, row in zip(found, found[1:])
+        if isinstance(layer := net.layers[row.name], Convolution)
+    }
+
+
+def waiting_memory(found, scratch=None):
+    """Bytes of the skips that wait, of a layer's input and output, and of its `scratch_memory` if given, at the worst
+    moment of a forward pass that keeps nothing.
     """
     waiting, peak = [], 0  # bytes of the skips on the level above, two above, ...
     for before, row in zip(found, found[1:]):
         if row.operation == POOL:
             waiting.append(before.memory)  # what pooling reads is the skip, so it is counted once
         input_memory = 0 if row.operation == POOL else before.memory
-        peak = max(peak, sum(waiting) + input_memory + row.memory)
+        peak = max(peak, sum(waiting) + input_memory + row.memory + (scratch or {}).get(row.name, 0))
         if row.operation in CONCATS.values():
             waiting.pop()
     return peak
 
 
 def working_memory(net, found, batch=1, device=None):
-    """Bytes beside the maps and parameters. On the CPU they do not depend on the tile:
-    kernels transformed by each thread, and the buffers of BLAS.
-    """
-    if (device or net.device) == "gpu":
-        return gpu_workspace(net, found, batch)
-    widest = max(parameter.value.shape[2] for parameter in net.parameters.values() if parameter.value.ndim == 4)
-    transformed = 36 * widest * block_size(widest, widest) * net.dtype.itemsize  # U of Winograd's F(4x4)
-    return threads.get_num_threads() * transformed + BLAS_BUFFERS
+    """Bytes beside maps, parameters and scratch, which do not depend on the tile on the CPU: the buffers of BLAS."""
+    return gpu_workspace(net, found, batch) if (device or net.device) == "gpu" else BLAS_BUFFERS
 
 
 def gpu_workspace(net, found, batch):
@@ -196,7 +209,8 @@ def training_memory(net, found, batch=1, device=None):
     `gpu_workspace`, and nothing of it has been measured there.
     """
     largest = max(parameter.value.nbytes for parameter in net.parameters.values())
-    maps = batch * (kept_memory(net, found) + gradient_memory(net, found))
+    scratch = scratch_memory(net, found, batch, device)
+    maps = batch * kept_memory(net, found) + gradient_memory(net, found, batch, scratch)
     return 3 * parameter_memory(net) + largest + int(GAPS * maps) + working_memory(net, found, batch, device)
 
 
@@ -214,9 +228,9 @@ def kept_memory(net, found):
     return kept
 
 
-def gradient_memory(net, found):
-    """Bytes that the backward pass adds at its worst moment, less those of the feature maps it has done with by
-    then.
+def gradient_memory(net, found, batch=1, scratch=None):
+    """Bytes that the backward pass adds at its worst moment, less those of the feature maps it has done with by then;
+    with the `scratch_memory` of the layer at work, if given.
     """
     pairs = convolution_pairs(found)
     skips = [before.memory for before, row in zip(found, found[1:]) if row.operation == POOL]  # by level
@@ -230,7 +244,7 @@ def gradient_memory(net, found):
         pair = pairs.get(row.name.rpartition(".")[0], [row])
         if row in pair and row is not pair[-1]:
             alive += pair[-1].memory  # UNet.backward still holds what it gave to the pair
-        worst = max(worst, alive + sum(waiting) - released)
+        worst = max(worst, batch * (alive + sum(waiting) - released) + (scratch or {}).get(row.name, 0))
         if row.operation in CONCATS.values():
             waiting.append(skips[len(waiting)])
         elif row.operation == POOL:
