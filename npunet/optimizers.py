@@ -27,7 +27,7 @@ from npunet.gpu import optimizers as gpu_optimizers
 from npunet.machine.backend import Array, array_module, to_cpu
 from npunet.machine.threads import parallel
 
-BLOCK = 1 << 15  # elements: value, gradient and a slot or two fill a level-2 cache
+BLOCK = 1 << 17  # elements: some caches hold value, gradient and slots, and threads seldom wait for Python's lock
 
 
 def _zeros(value):

@@ -41,6 +41,7 @@ def test_the_size_of_a_band_comes_from_what_it_touches(number, monkeypatch):
     heights = [rows.stop - rows.start for _, rows in bands.row_bands(touches=(y, x))]
     assert heights == [3] * 21 + [1]
     assert bands.row_bands(touches=(y, x), fewest=8)[0] == (0, slice(0, 8))
+    assert bands.row_bands(touches=(y, x), most=160 * 5 * 2)[0] == (0, slice(0, 2))
     monkeypatch.setattr(bands, "BAND_BYTES", 1 << 20)
     assert len(bands.row_bands(touches=(y, x))) == number  # no thread goes without
 

@@ -5,7 +5,6 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from npunet import ops
-from npunet.machine import bands
 from npunet.machine.backend import to_cpu
 from npunet.ops import upsampling
 
@@ -13,7 +12,7 @@ from npunet.ops import upsampling
 @pytest.mark.parametrize("height, width", [(2, 3), (5, 4), (33, 70)])
 @pytest.mark.parametrize("band_bytes", [1 << 20, 3000])
 def test_is_what_scipy_interpolates(height, width, band_bytes, monkeypatch, rng):
-    monkeypatch.setattr(bands, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(upsampling, "BAND_BYTES", band_bytes)
     x = rng.standard_normal((2, height, width, 3))
     y, _ = ops.upsample2d(x)
     rows, columns = np.linspace(0, height - 1, 2 * height), np.linspace(0, width - 1, 2 * width)

@@ -19,7 +19,9 @@ import numpy as np
 from npunet.machine.backend import array_module
 from npunet.machine.threads import get_num_threads, parallel, worker
 
-BAND_BYTES = 1 << 20  # of all that a band touches: about a core's level-2 cache
+# Of all that a band touches. Some caches hold it, and it is enough for a NumPy call to take 100 us: after each call a
+# thread needs Python's lock, and where another has it, waiting and waking up cost half of that.
+BAND_BYTES = 1 << 22
 GPU_BAND_BYTES = 1 << 28  # few large pieces, which still bound the memory for intermediate results
 
 
@@ -43,27 +45,27 @@ def cached(count: int, size: int, array) -> list[slice]:
     return blocks(count, size if _on_cpu(array) else count)
 
 
-def row_bands(touches: Sequence, fewest: int = 1) -> list[tuple[int, slice]]:
+def row_bands(touches: Sequence, fewest: int = 1, most: int | None = None) -> list[tuple[int, slice]]:
     """(n, rows) of each band of the rows of `touches[0]` (N, H, ...).
 
     The bytes of all arrays in `touches`, divided by N H, are what a row touches; so an array that is twice as high
-    counts with two rows. A band touches at most BAND_BYTES, but has `fewest` rows at least, and no thread goes
-    without a band.
+    counts with two rows. A band touches at most `most` bytes, BAND_BYTES unless given, but has `fewest` rows at least,
+    and no thread goes without a band.
     """
     batch, rows = touches[0].shape[:2]
     row_bytes = max(1, sum(array.nbytes for array in touches) // max(1, batch * rows))
-    height = band_height(rows, row_bytes, fewest) if _on_cpu(touches[0]) else max(1, GPU_BAND_BYTES // row_bytes)
+    height = band_height(rows, row_bytes, fewest, most) if _on_cpu(touches[0]) else max(1, GPU_BAND_BYTES // row_bytes)
     return [(n, band) for n in range(batch) for band in blocks(rows, height)]
 
 
-def band_height(rows: int, row_bytes: int, fewest: int = 1) -> int:
+def band_height(rows: int, row_bytes: int, fewest: int = 1, most: int | None = None) -> int:
     """Rows of a band on the CPU, of `rows` in all."""
-    return max(1, min(max(BAND_BYTES // row_bytes, fewest), ceil_div(rows, get_num_threads())))
+    return max(1, min(max((most or BAND_BYTES) // row_bytes, fewest), ceil_div(rows, get_num_threads())))
 
 
-def each_band(task: Callable, touches: Sequence, fewest: int = 1) -> None:
+def each_band(task: Callable, touches: Sequence, fewest: int = 1, most: int | None = None) -> None:
     """Calls task(n, rows) for each of `row_bands`, on all threads."""
-    each(lambda band: task(*band), row_bands(touches, fewest), touches[0])
+    each(lambda band: task(*band), row_bands(touches, fewest, most), touches[0])
 
 
 def sum_over_bands(task: Callable, touches: Sequence, fewest: int = 1) -> list:

@@ -25,6 +25,7 @@ from npunet.machine.bands import cached, each_band
 from npunet.machine.shapes import check_gradient
 
 COLUMNS = 64  # of the result in one product; its part of S is small and nearly full
+BAND_BYTES = 1 << 20  # that a band touches: the taller it is, the more zeros are multiplied
 
 
 class UpsamplingContext(NamedTuple):
@@ -84,7 +85,7 @@ def _two_products(down, x, across):
         for block, part in zip(blocks, parts):
             xp.matmul(across[block, part], mixed[:, part], out=y[image, rows, block])  # (W', W) @ (rows, W, C)
 
-    each_band(one_band, touches=(y, x))
+    each_band(one_band, touches=(y, x), most=BAND_BYTES)
     return y
 
 

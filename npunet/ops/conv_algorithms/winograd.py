@@ -48,7 +48,7 @@ from npunet.ops.conv_algorithms.tiles import TileGrid
 from npunet.ops.conv_algorithms.transforms import toom_cook, two_sided
 
 SMALL_KERNEL = 1 << 14  # with c k up to this number, U is quick to read again for each band
-BAND_TILES = 100  # tiles of a band with a small kernel, or fewer for SMALL_PRODUCT: V and M stay in a core's cache
+BAND_TILES = 200  # tiles of a band with a small kernel, or fewer for SMALL_PRODUCT: V and M stay in a core's cache
 LARGE_BAND = 300  # tiles of a band with a large kernel: each band reads the kernel again
 BANDS_EACH = 3  # least number of bands for each thread: threads are rarely equally fast
 FEW = 5  # with fewer tiles for each output channel, U should be read only once
