@@ -17,7 +17,7 @@ from npunet.commands.cell_scores import COUNTS
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.errors import InputError
 from npunet.experiments import running
-from npunet.experiments.recipes import CELLS, Experiment, Figure
+from npunet.experiments.recipes import CELLS, CHECKPOINT, Experiment, Figure
 from npunet.experiments.report import NOT_IN_COMMAND, machine, number, version
 from npunet.files.whole_file import write_text
 
@@ -92,8 +92,8 @@ def how_trained(outcome, options):
         f"A U-Net of {outcome.parameters:,} parameters ({taken['base_channels']} channels in its first level, "
         f"{taken['depth']} poolings, variant {taken['variant']}), trained for {outcome.steps} steps of tile "
         f"{taken['tile']} on {outcome.training} images of {running.name_of(taken['data'])}: "
-        f"{outcome.training_seconds / 60:.1f} minutes. Scored on {len(outcome.samples)} images that it has not "
-        f"seen{augmented}. {machine(outcome.device)}; npunet {version()}."
+        f"{outcome.training_seconds / 60:.1f} minutes. The network of the last step ({CHECKPOINT}) is scored on "
+        f"{len(outcome.samples)} images that it has not seen{augmented}. {machine(outcome.device)}; npunet {version()}."
     )
 
 
@@ -109,7 +109,7 @@ def commands(outcome, options):
         }
         | {"data": running.name_of(taken["data"])}
     )
-    run = Path(options.run).name
+    run = f"runs/{Path(options.run).name}"  # not the name alone: the data may be called alike
     return [
         "python -m npunet.train " + " ".join(words) + f" --out {run}",
         f"python -m npunet.predict --model {run}/best.npz --input IMAGES --output RESULTS",

@@ -162,6 +162,17 @@ def test_missed_pixels_are_red_and_invented_ones_blue():
     assert np.ptp(right) == np.ptp(ground) == 0
 
 
+def test_dark_images_are_shown_brighter_and_say_so():
+    dark = np.full((20, 20, 1), 0.02)
+    dark[5:9, 5:9] = 0.1  # fluorescence
+    shown, title = run_pictures.stretched_if_dark(dark, "a")
+    assert shown.max() == pytest.approx(1) and title == "a, contrast stretched"
+    shown, title = run_pictures.stretched_if_dark(8 * dark, "a")
+    np.testing.assert_array_equal(shown, 8 * dark)
+    assert title == "a"
+    assert np.isfinite(run_pictures.stretched_if_dark(0 * dark, "black")[0]).all()
+
+
 def test_scaled_labels_are_those_under_the_middle_of_each_pixel():
     labels = np.arange(81).reshape(9, 9)
     sample = Sample("a", np.zeros((9, 9, 1), np.float32), labels, labels.astype(np.int32))

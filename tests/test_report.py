@@ -60,7 +60,16 @@ def test_one_file_with_everything(tmp_path, numbered, capsys):
     assert len(pictures) == 1 + 2 * (1 + numbered)
     for picture in pictures:
         assert np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).std() > 1
-    words = ("python -m npunet.train", "--depth 1", "python -m npunet.predict", "4 steps", "Curves", "worst first")
+    words = (
+        "python -m npunet.train",
+        "--depth 1",
+        "python -m npunet.predict",
+        "4 steps",
+        "Curves",
+        "worst first",
+        "--out runs/run",
+        "(newest.npz)",
+    )
     for word in words + (("SEG", "AP at IoU 0.5", "merged", "true cells", "cut by") if numbered else ("mean IoU",)):
         assert word in text, word
     assert str(tmp_path) not in text and 'src="http' not in text  # no paths of the machine, nothing to fetch

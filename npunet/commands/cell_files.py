@@ -165,7 +165,7 @@ def brightness(stack, page: int) -> float:
 def colours(numbers: np.ndarray) -> np.ndarray:
     """(n,) cell numbers -> (n, 3) bright colours in 0..1, hues a golden angle apart."""
     hue = 6 * (numbers * 0.61803398875 % 1)[:, None]
-    return np.clip(np.abs((hue + [0, 4, 2]) % 6 - 3) - 1, 0, 1) * 0.8 + 0.2
+    return np.clip(np.abs((hue + [0, 4, 2]) % 6 - 3) - 1, 0, 1) * 0.6 + 0.4  # blue is seen on black, too
 
 
 def join_tables(output: Path, names: list[str]) -> Path:

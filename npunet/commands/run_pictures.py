@@ -67,7 +67,7 @@ def prediction_panel(path, samples, probabilities, rows=3):
     for axes, sample, probability in zip(grid, samples, probabilities):
         n_classes = probability.shape[-1]
         found = probability.argmax(axis=-1)
-        show_image(axes[0], sample.image, sample.name)
+        show_image(axes[0], *stretched_if_dark(sample.image, sample.name))
         axes[1].imshow(
             sample.labels,
             cmap="gray" if n_classes == 2 else "viridis",
@@ -100,6 +100,12 @@ def show_image(axes, image, title):
     picture = image[..., 0] if image.shape[-1] < 3 else image[..., :3]
     axes.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
     axes.set_title(printable(title), fontsize="medium", parse_math=False)
+
+
+def stretched_if_dark(image, title):
+    """(image, title) as they are, or brighter where next to no pixel reaches half of white, as in fluorescence."""
+    brightest = float(np.quantile(image, 0.999))
+    return (image / max(brightest, 1e-3), f"{title}, contrast stretched") if brightest < 0.5 else (image, title)
 
 
 def printable(name):
