@@ -123,7 +123,7 @@ def new_generator(options):
         device=options.device,
         seed=options.seed,
     )
-    kept = ("size", "steps", "content_weight", "style_weight", "variation_weight")
+    kept = ("size", "steps", "content_layers", "style_layers", "content_weight", "style_weight", "variation_weight")
     generator.info = {name: getattr(options, name) for name in kept}
     return generator
 

@@ -8,7 +8,7 @@ from npunet.errors import InputError
 from npunet.files import torch_files
 from npunet.gradient_check import directional_derivative, random_directions, relative_error
 from npunet.machine.backend import to_cpu
-from npunet.style import VGG, vgg
+from npunet.style import VGG, Objective, vgg
 
 LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
 
@@ -181,3 +181,24 @@ def test_unit_tells_caffes_scale(monkeypatch):
 @pytest.mark.shared_data
 def test_real_weights_have_caffes_scale():
     assert real_vgg().unit == pytest.approx(57.63, abs=0.01)
+
+
+def test_a_layer_may_be_stronger_if_the_next_is_weaker(monkeypatch, rng):
+    """Later maps stay; the style loss of that layer alone changes, by the fourth power (see VGG's docstring)."""
+    eye, factor = small_vgg(monkeypatch), 3.0
+    weights = dict(eye.weights)
+    weights["conv1_2"] = tuple(factor * array for array in weights["conv1_2"])
+    weights["conv2_1"] = weights["conv2_1"][0] / factor, weights["conv2_1"][1]
+    other = VGG(weights, dtype="float64")
+    picture, style = rng.random((2, 1, 32, 32, 3))
+    layers = ["conv1_1", "conv1_2", "conv2_1", "conv4_2"]
+    found, expected = (one.forward(picture, layers, train=False) for one in (other, eye))
+    for name in layers:
+        assert np.allclose(found[name], expected[name] * (factor if name == "conv1_2" else 1), rtol=1e-9), name
+    losses = {}
+    for one, strength in ((other, "strong"), (eye, "plain")):
+        for layer in layers[1:3]:
+            objective = Objective(one, (), (layer,), style_weight=1.0).set_style(style)
+            losses[strength, layer] = objective(picture, {})[0]["style"]
+    assert losses["strong", "conv1_2"] == pytest.approx(factor**4 * losses["plain", "conv1_2"])
+    assert losses["strong", "conv2_1"] == pytest.approx(losses["plain", "conv2_1"])

@@ -24,6 +24,12 @@ layer, and nothing is computed above the last layer asked for.
 Caffe, saw 0..255; in files converted from it, with that folded into the first layer, all feature maps are some 58 = 255
 * 0.226 times as large (ReLU networks are homogeneous), so that content losses are 58^2 and style losses 58^4 times as
 large, and 1e6 would mean something else. `VGG.unit` tells which.
+
+It corrects the factor that all layers share, and no more. In a ReLU network a layer may be s times as strong if the
+next one is 1/s times: all later maps stay as they are, and only this layer's style loss changes, by s^4. Two networks
+that were trained apart may differ in that. On the demo's pair, with the file from Caffe, conv1_2 has 22 times the
+style loss of conv2_2 and rules the training; the picture that the demo's author got with torchvision's weights left
+conv1_2's loss as it was and lowered conv2_2's to a third (benchmarks/results/style_faithful.md).
 """
 
 from __future__ import annotations
