@@ -1,4 +1,4 @@
-"""benchmarks/style_generator.py at a tiny size: both painters are held against the same losses; a run goes on."""
+"""The benchmarks of style transfer at tiny sizes: generator beside direct optimisation, report of faithful runs."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from style_helpers import small_vgg
 
-from benchmarks import style_generator
+from benchmarks import draw_style, style_faithful, style_generator
 from npunet.files import images
 from npunet.style import Generator, Objective
-from npunet.style.pictures import read_picture
+from npunet.style.pictures import fitted, read_picture
 
 
 def test_the_ratio_is_that_of_the_two_losses(tmp_path, monkeypatch, rng, capsys):
@@ -38,3 +38,41 @@ def test_the_ratio_is_that_of_the_two_losses(tmp_path, monkeypatch, rng, capsys)
         assert line["ratio"] == pytest.approx(line["generator"]["total"] / line["direct"]["total"], rel=0.01)
     mean = np.sqrt(first["ratio"] * second["ratio"])
     assert capsys.readouterr().out.splitlines()[-1] == f"2 photographs, 32 pixels: ratio {mean:.2f}"
+
+
+def test_the_report_of_faithful_runs(tmp_path, rng, capsys):
+    pytest.importorskip("skimage", reason="scikit-image is not installed; it measures structural similarity")
+    content = rng.random((40, 50, 3), np.float32)
+    images.write_image(tmp_path / "content.png", content)
+    run = tmp_path / "run"
+    run.mkdir()
+    totals = [100, 50, 9, 8, 30, 7, 6]
+    (run / "losses.jsonl").write_text("".join(json.dumps({"step": 1, "total": total}) + "\n" for total in totals))
+    images.write_image(run / "picture.png", fitted(read_picture(tmp_path / "content.png"), 32, square=True))
+    shared = ["--content", tmp_path / "content.png", "--reference", run / "picture.png", "--out", tmp_path / "report"]
+    style_faithful.main([str(word) for word in (run, *shared)])
+    table, reference = capsys.readouterr().out.strip().split("\n\n")
+    cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
+    assert cells == ["run", "7", "100", "3", "1", "6 at 7", "6 (0.060)", "1.00"]
+    assert reference == "author's result: SSIM 1.00"
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 3 and "the author&#x27;s result" in text
+
+
+def test_similarity_falls_with_what_is_lost(rng):
+    pytest.importorskip("skimage", reason="scikit-image is not installed; it measures structural similarity")
+    content = rng.random((32, 32, 3), np.float32)
+    grey = np.full_like(content, content.mean())
+    assert style_faithful.similarity(content, content) == pytest.approx(1)
+    mixed = style_faithful.similarity(0.5 * content + 0.5 * grey, content)
+    assert style_faithful.similarity(grey, content) < 0.1 < mixed < 0.95
+
+
+def test_the_style_picture_is_drawn_again_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw_style, "STROKES", 50)
+    draw_style.main([str(tmp_path / "a.png"), "--size", "48"])
+    found = read_picture(tmp_path / "a.png")
+    assert found.shape == (48, 48, 3) and found.std() > 0.1
+    assert np.array_equal(draw_style.draw(48), draw_style.draw(48)) and not np.array_equal(
+        draw_style.draw(48), draw_style.draw(48, seed=2)
+    )
