@@ -14,8 +14,10 @@ from npunet import stylize
 from npunet.files import images
 from npunet.style import Generator, Objective, finish
 from npunet.style import run as style_run
+from npunet.style.options import complete
 from npunet.style.pictures import read_picture
 from npunet.style.scales import coarse_to_fine, stages
+from npunet.style.setting import Pair
 
 
 def test_luminance_and_colours_by_hand():
@@ -71,10 +73,13 @@ def test_a_stage_begins_where_the_last_one_ended(rng, monkeypatch):
                 break
         return painted
 
+    looked_at = []
+    monkeypatch.setattr(objective, "set_style", lambda style: looked_at.append(style[0]))
     monkeypatch.setattr("npunet.style.scales.optimize_picture", optimize)
     plan = [(16, 2), (32, 3)]
     found = coarse_to_fine(objective, plan, pictures, lambda step, terms, picture, content: seen.append(step))
     assert seen == [1, 2, 3, 4, 5] and found.shape == (32, 32, 3) and np.allclose(found, 0.3)
+    assert all(np.array_equal(style, pictures(size)[1]) for style, size in zip(looked_at, (16, 32), strict=True))
     assert np.array_equal(starts[0], pictures(16)[0]) and np.allclose(starts[1], 0.2) and starts[1].shape == found.shape
     stopped = coarse_to_fine(objective, plan, pictures, lambda step, *rest: step == 2)
     assert stopped.shape == (16, 16, 3)
@@ -170,6 +175,17 @@ def test_keep_colours_and_strength_of_optimize(folder):
 
     assert np.abs(hue(kept) - hue(content)).max() < 0.005 < np.abs(hue(painted) - hue(content)).max()
     assert np.abs(finish.luminance(kept) - finish.luminance(content)).max() > 0.005, "and it is painted"
+
+
+def test_luminance_alone_is_looked_at_to_keep_colours(folder):
+    options = complete("optimize", dict(content="content.png", style="style.png", size=40, style_size=20))
+    content, style = Pair(options)(20)
+    assert style.shape == (10, 12, 3) and not np.allclose(style[..., 0], style[..., 2]), "in proportion, in colour"
+    options.keep_colours = True
+    for size in (40, 20):
+        content, style = Pair(options)(size)
+        assert content.shape[1] == size and all(np.ptp(picture, axis=2).max() < 1e-6 for picture in (content, style))
+        assert style.mean() == pytest.approx(content.mean(), abs=0.01)
 
 
 def test_sizes_are_in_the_record(folder, monkeypatch):
