@@ -320,7 +320,7 @@ def test_option_of_stylize_train(folder, tmp_path, undrawn, name):
 @pytest.mark.parametrize("name", OPTIMIZE)
 def test_option_of_stylize_optimize(folder, tmp_path, undrawn, name):
     beside = ["--start", "noise"] if name == "seed" else []
-    beside += ["--style-weight", 3, "--sizes", 1, "--size", 64 if name == "sizes" else 36, "--method", "adam"]
+    beside += ["--style-weight", 3, "--sizes", 1, "--size", 256 if name == "sizes" else 36, "--method", "adam"]
 
     def picture(out, *more):
         return (painted(folder, "optimize", tmp_path / out, *beside, *more) / "picture.png").read_bytes()

@@ -52,7 +52,7 @@ def test_the_style_gets_the_contents_mean_and_spread(rng):
 
 def test_stages_share_the_steps():
     assert stages(512, 200, 3) == [(128, 67), (256, 67), (512, 66)]
-    assert stages(512, 200, 1) == [(512, 200)] and stages(100, 5, 9) == [(50, 3), (100, 2)]  # none below 32
+    assert stages(512, 200, 1) == [(512, 200)] and stages(300, 5, 9) == [(150, 3), (300, 2)]  # none below 128
     assert stages(512, 1, 3) == [(512, 1)] and stages(20, 4, 2) == [(20, 4)]
 
 
@@ -189,6 +189,7 @@ def test_luminance_alone_is_looked_at_to_keep_colours(folder):
 
 
 def test_sizes_are_in_the_record(folder, monkeypatch):
+    monkeypatch.setattr("npunet.style.scales.SMALLEST", 32)
     _, records = optimize("out", "--sizes", 2, "--size", 64)
     assert [record["size"] for record in records] == [32, 32, 64, 64]
     assert [record["step"] for record in records] == [1, 2, 3, 4]

@@ -216,7 +216,7 @@ def add_painting(parse, command):
     else:
         option("method", "of minimisation", choices=METHODS)
         option("start", "where to begin", choices=["content", "noise"])
-        option("sizes", "paint at so many sizes, coarse to fine, each twice the one before", type=int)
+        option("sizes", "paint at so many sizes, coarse to fine, each twice the one before, none below 128", type=int)
         add_finish(parse)
 
 

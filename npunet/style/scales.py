@@ -14,11 +14,12 @@ from npunet.commands import scaling
 from npunet.machine.backend import to_cpu, to_device
 from npunet.style.direct import optimize_picture
 
-SMALLEST = 32  # pixels; below, VGG's fourth block has hardly anything to see
+SMALLEST = 128  # pixels; in a picture of 96 the strokes that conv4_1 asks for are larger than a face, and replace it
 
 
 def stages(size, steps, count):
-    """[(size, steps), ...] of `count` sizes, each twice the one before; the last is `size`. The steps are shared out.
+    """[(size, steps), ...] of up to `count` sizes, each twice the one before; the last is `size`, and none of those
+    before it is below SMALLEST. The steps are shared out.
 
     >>> stages(512, 200, 3)
     [(128, 67), (256, 67), (512, 66)]
