@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test torture lessons site build exercises lint types clean
+.PHONY: train test torture mutants lowest newest sdist lessons site build exercises lint types clean
 
 train: $(VENV)/.ready
 	@rm -rf runs/first
@@ -15,6 +15,27 @@ test: lint
 # Kills, damaged files, two runs in one folder; hours. TORTURE="--kills 5 --files 100" for a short one.
 torture: $(VENV)/.ready
 	$(RUN) tests/torture.py $(TORTURE)
+
+# Faults planted one at a time; an hour and more, goes on where it was stopped. MUTANTS="--count 300" for more than 100.
+mutants: $(VENV)/.ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check 'coverage>=7.6'
+	$(RUN) tests/mutants.py $(MUTANTS)
+
+# The suite with the oldest versions that pyproject.toml allows, and with the newest that PyPI has; TESTS chooses some of it,
+# PYTHON=python3.13 the interpreter. Each has a virtual environment of its own in build/.
+lowest: RESOLUTION = lowest-direct
+newest: RESOLUTION = highest
+lowest newest: $(VENV)/.ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(RUN) -m uv venv --quiet --clear --python $(PYTHON) build/$@
+	VIRTUAL_ENV=build/$@ $(RUN) -m uv pip install --quiet --resolution $(RESOLUTION) --requirements pyproject.toml --extra test
+	PYTHONPATH=. build/$@/bin/python -m pytest $(TESTS)
+
+# What a packager gets: the source distribution, unpacked, with its own tests; TESTS chooses some of them.
+sdist: $(VENV)/.ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check 'build>=1.2'
+	rm -rf build/sdist && $(RUN) -m build --sdist --outdir build/sdist .
+	cd build/sdist && tar xzf npunet-*.tar.gz && cd npunet-*/ && PYTHONPATH=. ../../../$(RUN) -m pytest $(TESTS)
 
 # The notebooks, in the browser.
 lessons: $(VENV)/.ready

@@ -90,7 +90,8 @@ def test_a_class_that_does_not_occur_has_no_score():
     [
         (lambda a: metrics.match_counts(a, a, (0.4,)), "0.4"),
         (lambda a: metrics.match_counts(a, a[:2]), r"\(2, 3\)"),
-        (lambda a: metrics.confusion_matrix(a, a, 1), "class 2"),
+        (lambda a: metrics.confusion_matrix(a, a, 1), "classes 2 to 2; expected 0 to 0"),
+        (lambda a: metrics.confusion_matrix(a - 3, a, 3), "classes -1 to -1; expected 0 to 2"),
         (lambda a: metrics.confusion_matrix(a, a[:2], 3), r"\(2, 3\)"),
     ],
 )

@@ -24,9 +24,9 @@ def confusion_matrix(
         raise InputError(f"found classes have shape {found.shape}, true ones {truth.shape}; expected one shape")
     if ignore is not None:
         found, truth = found[~ignore], truth[~ignore]  # (pixels,)
-    largest = max(found.max(initial=0), truth.max(initial=0))
-    if largest >= n_classes:
-        raise InputError(f"class {largest}, but there are {n_classes} classes; expected 0 to {n_classes - 1}")
+    for classes in (found, truth):
+        if classes.size and not 0 <= classes.min() <= classes.max() < n_classes:
+            raise InputError(f"classes {classes.min()} to {classes.max()}; expected 0 to {n_classes - 1}")
     pairs = truth.astype(np.intp).ravel() * n_classes + found.ravel()
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
