@@ -16,6 +16,7 @@ docs/reliability.md has the figures of the last run.
 
 import argparse
 import ast
+import gc
 import itertools
 import json
 import os
@@ -190,7 +191,7 @@ def run_tests(tree, names, plugin):
 
     os.chdir(tree)
     sys.path[:0] = [str(tree), str(tree / "tests")]
-    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tree), *names], [plugin])
 
 
@@ -328,6 +329,8 @@ def main():
     known, rows = known_tests(options.work / "tests.jsonl"), options.work / "rows.jsonl"
     done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     import matplotlib.pyplot, PIL.Image, pytest, scipy.ndimage, tifffile  # noqa: E401, F401, I001  once for all forks
+
+    gc.freeze()  # the collector need not look at these in each fork
 
     for mutant in drawn(tree, options.count, options.seed)[len(done) :]:
         if time.time() > until:
