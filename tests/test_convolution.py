@@ -217,6 +217,8 @@ def test_auto_chooses_a_known_algorithm(shape, kh, outputs):
         (dict(x=np.zeros((1, 5, 5, 2), np.float32)), "one dtype"),
         (dict(x=np.zeros((1, 5, 5, 2), np.uint8)), "float32 or float64"),
         (dict(x=np.zeros((1, 2, 5, 2))), "smaller than the 3x3 kernel"),
+        (dict(x=np.zeros((1, 2, 5, 2)), weight=np.zeros((5, 5, 2, 4)), padding=1), "smaller than the 5x5 kernel"),
+        (dict(x=np.zeros((1, 5, 2, 2)), weight=np.zeros((5, 5, 2, 4)), padding=1), "smaller than the 5x5 kernel"),
         (dict(padding=-1), "0 or more"),
         (dict(algorithm="fft"), "not known"),
         (dict(weight=np.zeros((1, 1, 2, 4)), algorithm="winograd"), "cannot do 1x1 kernels"),

@@ -364,3 +364,11 @@ def test_real_pictures(name, images, shape, kind, most):
     # as counted with tifffile, Pillow and scipy.ndimage.label
     assert max(int(s.instances.max()) for s in data.samples) == most
     assert all(0 <= s.image.min() and s.image.max() <= 1 and s.image.std() > 0.01 for s in data.samples)
+
+
+@pytest.mark.parametrize("count, more", [(3, ""), (4, " and 1 more sizes")])
+def test_up_to_three_sizes_are_listed(count, more):
+    samples = [datasets.Sample("a", np.zeros((4, 5 + n, 1)), *2 * [np.zeros((4, 5 + n), int)]) for n in range(count)]
+    assert datasets.describe(datasets.Dataset("d", samples, 2)).startswith(
+        f"d: {count} images, 4 x 5, 4 x 6, 4 x 7{more}, 1 ch"
+    )

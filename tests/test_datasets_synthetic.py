@@ -94,3 +94,16 @@ def test_sizes_that_cannot_be():
     for wrong in ({"n_sections": 0}, {"size": 16}):
         with pytest.raises(InputError, match="expected at least 1 of at least 32"):
             synthetic(**wrong)
+
+
+def test_the_drawing_stays_as_it_is():
+    """Figures in docs and benchmarks were measured on these very sections; a change of the drawing changes them."""
+    known = (
+        ([0.675, 0.725, 0.647, 0.541], [0.620, 0.780, 0.784, 0.843], 0.69404, 0.12230, 8823, 2),
+        ([0.388, 0.600, 0.702, 0.482], [0.596, 0.502, 0.643, 0.533], 0.48993, 0.15782, 7637, 5),
+    )
+    for sample, (first, second, mean, std, inside, cells) in zip(synthetic(2, 96, seed=5).samples, known, strict=True):
+        grey = sample.image[..., 0].astype(float)
+        np.testing.assert_allclose(grey[0:48:24, ::24], [first, second], atol=2e-3)
+        np.testing.assert_allclose([grey.mean(), grey.std()], [mean, std], atol=1e-4)
+        assert (sample.labels.sum(), sample.instances.max()) == (inside, cells)

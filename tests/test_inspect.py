@@ -172,3 +172,22 @@ def test_the_command_prints_the_findings_and_leaves_a_contact_sheet(tmp_path, ca
     output = capsys.readouterr().out
     assert ended.value.code == 1 and "1. polarity: objects are darker" in output and "1 finding in 6 images" in output
     assert "8-bit pixels are divided by 255" in output and images.read_image(tmp_path / "sheet.png")[0].std() > 0.05
+
+
+@pytest.mark.parametrize("count, named", [(3, True), (4, False)])
+def test_up_to_a_third_of_coloured_images_is_odd(count, named):
+    dataset = healthy(9)
+    for number, sample in enumerate(dataset.samples):
+        reimaged(sample, colour=number < count)
+    assert any(finding.kind == "colour" for finding in findings(dataset)) == named
+
+
+def test_outlines_follow_the_objects():
+    labels = np.zeros((20, 20), np.int64)
+    labels[4:16, 4:16] = 1
+    picture = inspect.outlined(Sample("a", np.full((20, 20, 1), 0.3, np.float32), labels, labels.astype(np.int32)))
+    orange = (picture == np.float32((1.0, 0.5, 0.0))).all(axis=2)
+    inner = np.zeros_like(orange)
+    inner[6:14, 6:14] = True
+    np.testing.assert_array_equal(orange, (labels > 0) & ~inner)
+    assert (picture[~orange] == np.float32(0.3)).all()

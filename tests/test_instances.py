@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from npunet.errors import InputError
-from npunet.instances import components, flood, seeded_watershed
+from npunet.instances import components, cutting, flood, seeded_watershed
 
 
 def blobs(seed, shape=(60, 70), share=0.3):
@@ -148,3 +148,10 @@ def test_bad_input_is_named(call, found):
     with pytest.raises(InputError, match=found) as error:
         call()
     assert "\n" not in str(error.value) and "expected" in str(error.value)
+
+
+def test_depth_is_the_last_axis_whatever_the_width():
+    p = np.random.default_rng(0).random((3, 2, 3))  # (H, W, K), two pixels wide
+    np.testing.assert_allclose(cutting.depth(p), p @ [0, 0.5, 1])
+    np.testing.assert_array_equal(cutting.depth(p[..., :2]), p[..., 1])
+    np.testing.assert_array_equal(cutting.depth(p[..., 0]), p[..., 0])

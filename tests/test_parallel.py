@@ -4,7 +4,8 @@ import numpy as np
 import parallel_tasks
 import pytest
 
-from npunet.machine import threads
+from npunet import InputError, parallel
+from npunet.machine import ranks, threads
 from npunet.machine.philox import Mask
 from npunet.parallel import ring
 
@@ -46,3 +47,14 @@ def test_a_mask_that_begins_later_is_the_rest_of_the_whole():
     whole = Mask(key=7, rate=0.5).keep((40,))
     for start in (0, 3, 8, 21):
         np.testing.assert_array_equal(Mask(7, 0.5, start).keep((40 - start,)), whole[start:])
+
+
+def test_a_loss_that_is_no_mean_is_refused_from_two_processes_on(monkeypatch):
+    for size, refused in ((1, False), (2, True)):
+        monkeypatch.setattr(ranks, "size", lambda: size)
+        parallel.check_loss("cross-entropy")
+        if refused:
+            with pytest.raises(InputError, match="over 2 processes"):
+                parallel.check_loss("cross-entropy+dice")
+        else:
+            parallel.check_loss("cross-entropy+dice")

@@ -1,0 +1,65 @@
+"""What the pictures of a run show: the arrays, colours and words that are handed to Matplotlib."""
+
+import numpy as np
+import pytest
+
+from npunet.commands import run_pictures
+from npunet.datasets import Sample
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would be written."""
+    figures = []
+    monkeypatch.setattr(run_pictures, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_panel_shows_image_truth_probability_and_error(drawn, n_classes):
+    rng = np.random.default_rng(n_classes)
+    samples, probabilities = [], []
+    for number in range(4):
+        labels = rng.integers(0, n_classes, (6, 8))
+        samples.append(Sample(f"{number}", rng.random((6, 8, 1)), labels, labels.astype(np.int32)))
+        p = rng.random((6, 8, n_classes))
+        probabilities.append(p / p.sum(axis=2, keepdims=True))
+    run_pictures.prediction_panel("panel.png", samples, probabilities, rows=3)
+    (figure,) = drawn
+    assert len(figure.axes) == 12 and not any(axes.axison for axes in figure.axes)
+    grid = np.array(figure.axes).reshape(3, 4)
+    for row, sample, p in zip(grid, samples, probabilities):
+        found = p.argmax(axis=2)
+        shown = [axes.images[0] for axes in row]
+        wanted = [sample.image[..., 0], sample.labels, p[..., 1] if n_classes == 2 else found]
+        for picture, array, top in zip(shown, wanted, (1, n_classes - 1, 1 if n_classes == 2 else n_classes - 1)):
+            np.testing.assert_array_equal(picture.get_array(), array)
+            assert picture.get_clim() == (0, top)
+        names = ["gray"] * 3 if n_classes == 2 else ["gray", "viridis", "viridis"]
+        assert [picture.get_cmap().name for picture in shown[:3]] == names
+        np.testing.assert_array_equal(shown[3].get_array(), run_pictures.error_picture(sample, found))
+        wrong = (found != sample.labels).mean()
+        assert [axes.get_title() for axes in row[:2]] == [sample.name, "truth"]
+        assert row[2].get_title() == ("probability of class 1" if n_classes == 2 else "most likely class")
+        assert row[3].get_title() == f"error: {wrong:.1%} (red missed, blue invented)"
+
+
+def test_curves_show_each_loss_their_median_and_the_scores(drawn):
+    losses = np.random.default_rng(0).uniform(0.1, 1, 60)
+    records = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
+    for step, score, unseen in ((20, 0.5, 0.7), (40, None, None), (60, 0.75, 0.6)):
+        scores = {"pixel_accuracy": 0.9, "mean_iou": score}
+        records.append({"step": step, "held_out": scores, "held_out_loss": unseen})
+    run_pictures.loss_curve("loss.png", records, "cross-entropy+dice")
+    left, right = drawn[0].axes
+    lines = {line.get_label(): line.get_xydata() for line in [*left.lines, *right.lines]}
+    np.testing.assert_array_equal(lines["loss of each step"], np.column_stack([range(1, 61), losses]))
+    median = [[step, np.median(losses[step - 3 : step])] for step in range(3, 61)]
+    np.testing.assert_allclose(lines["median of 3 steps"], median)
+    np.testing.assert_array_equal(lines["held-out, unweighted"], [[20, 0.7], [60, 0.6]])
+    np.testing.assert_array_equal(lines["held-out mean iou"], [[20, 0.5], [40, np.nan], [60, 0.75]])
+    np.testing.assert_array_equal(lines["held-out pixel accuracy"], [[20, 0.9], [40, 0.9], [60, 0.9]])
+    assert (left.get_yscale(), left.get_ylabel()) == ("log", "weighted cross-entropy (Eq. 1) + Dice loss")
+    assert (left.get_xlabel(), right.get_ylim()) == ("step", (0, 1))
+    shown = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert shown == [*(line.get_label() for line in left.lines), *(line.get_label() for line in right.lines)]
