@@ -3,8 +3,8 @@ one process for each mode, which prints what it measured as one line of JSON.
 
     python -m benchmarks.gpu_torch MODE TASK TILE BASE_CHANNELS SECONDS
 
-MODE: float32 or tf32, with "+channels_last" or "+compile" where wanted; cudnn.benchmark is on always. TASK: steps
-(training steps, and when they are printed forward passes as well) or layers.
+MODE: float32, tf32 or bf16 (autocast), with "+channels_last" or "+compile" where wanted; cudnn.benchmark is on always.
+TASK: steps (training steps, and when they are printed forward passes as well) or layers.
 """
 
 import json
@@ -25,6 +25,11 @@ def setup(mode):
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = mode.startswith("tf32")
     return torch
+
+
+def autocast(torch, mode):
+    """bfloat16 where PyTorch thinks it safe, weights in float32; nothing in other modes."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=mode.startswith("bf16"))
 
 
 def timed(torch, step, seconds, least=5, most=50):
@@ -56,11 +61,13 @@ def network(mode, tile, base_channels, seconds):
 
     def train():
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(forward(x), labels).backward()
+        with autocast(torch, mode):
+            energy = torch.nn.functional.cross_entropy(forward(x), labels)
+        energy.backward()
         optimizer.step()
 
     def infer():
-        with torch.no_grad():
+        with torch.no_grad(), autocast(torch, mode):
             forward(x)
 
     times = timed(torch, train, seconds)
@@ -88,12 +95,14 @@ def layers(mode, tile, seconds):
         dy = torch.randn_like(layer(x))
 
         def both():
-            torch.relu_(layer(x)).backward(dy)
+            with autocast(torch, mode):
+                y = torch.relu_(layer(x))
+            y.backward(dy.to(y.dtype))
             x.grad = None
             layer.zero_grad(set_to_none=True)
 
         def forward():
-            with torch.no_grad():
+            with torch.no_grad(), autocast(torch, mode):
                 torch.relu_(layer(x))
 
         share = seconds / len(shapes) / 2

@@ -93,7 +93,7 @@ def main(arguments=None):
     options.scale = trained_scale(options.model) if options.scale is None else options.scale
     ranges.check(vars(options))
     net = UNet.load(options.model, device=options.device)
-    cli.set_tf32(options.tf32, options.device, net.device)
+    cli.set_tf32(options.tf32, options.device, net.device, options.precision)
     options.tile = options.tile or tiling.default_tile(net)
     if options.tile != "auto":
         net.output_size(options.tile)  # an invalid tile is refused before any work

@@ -100,7 +100,7 @@ def check(options):
 def load_network(options):
     """The network of --model, on its device."""
     net = UNet.load(options.model, device=options.device)
-    cli.set_tf32(options.tf32, options.device, net.device)
+    cli.set_tf32(options.tf32, options.device, net.device, options.precision)
     if net.n_labels > 256:
         raise InputError(f"{options.model} tells {net.n_labels} classes apart; a mask of 8 bits holds at most 256")
     return net

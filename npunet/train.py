@@ -211,7 +211,7 @@ def tuning_of(dataset, held_out):
 
 def prepare(options, net, training):
     """Put a number of pixels into options["tile"], and refuse a training step that does not fit into memory."""
-    cli.set_tf32(options["tf32"], options["device"], net.device)
+    cli.set_tf32(options["tf32"], options["device"], net.device, options["precision"])
     if options["tile"] == "auto":
         longest = max(max(sample.labels.shape) for sample in training.samples)
         options["tile"] = ranks.from_first(memory_needs.tile_for_training(net, longest, options["batch"]))

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from npunet import augmentation, loss, optimizers, parallel
+from npunet.errors import InputError
 from npunet.gpu import augmentation as gpu_augmentation
 from npunet.gpu import cuda
+from npunet.gpu.graph import RecordedStep
 from npunet.machine import ranks
 from npunet.machine.backend import array_module, to_cpu, to_device
 from npunet.machine.threads import can_start_threads
@@ -181,6 +183,32 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
         optimizer.take_back()
         raise NotFinite(diagnosis(net, images, energy, norm))
     return energy, norm
+
+
+def recorded_step(net, optimizer, clip=0.0, loss="cross-entropy"):
+    """training_step(..., wait=False) as a function of images, labels and weights on a GPU, recorded and replayed as one
+    CUDA graph (gpu/graph.py).
+
+    Raises InputError where that cannot be: on a CPU, with batch normalisation, whose averages the host keeps, and where
+    several processes train together.
+    """
+    refused = {
+        "needs --device gpu": net.device == "cpu",
+        "cannot be used with batch normalisation": bool(net.statistics),
+        "cannot be used in several processes": ranks.size() > 1,
+    }
+    for reason, true in refused.items():
+        if true:
+            raise InputError(f"--graph {reason}; leave it out")
+
+    def step(images, labels, weights):
+        return training_step(net, optimizer, images, labels, weights, clip, loss, wait=False)
+
+    def count(steps):
+        optimizer.steps += steps
+
+    recorded = RecordedStep(step, counted=lambda: count(1), forget=lambda: count(-1))
+    return lambda *batch: recorded(*(to_device(array, net.device) for array in batch))
 
 
 def read_back(reports):

@@ -138,6 +138,8 @@ class EmulatedModule:
         function.restype = None
 
         def launch(grid, block, arguments):
+            if strict_array._tape is not None:
+                return strict_array._tape.append(lambda: launch(grid, block, arguments))
             assert len(arguments) == len(parameters), f"{name} takes {len(parameters)} arguments, got {len(arguments)}"
             assert (
                 len(grid) == len(block) == 3
@@ -195,6 +197,23 @@ def batched_matmul(a, b, out, transpose_a=False):
     strict_array.matmul(a.swapaxes(1, 2) if transpose_a else a, b, out=out)
 
 
+class Tape:
+    """What `npunet.gpu.cuda.Captured` is on a GPU."""
+
+    def __init__(self, tape):
+        self.tape = tape
+
+    def launch(self):
+        for do in self.tape:
+            do()
+
+
+def capture(body):
+    """What `npunet.gpu.cuda.capture` does, with the tape of the strict stand-in."""
+    tape, result = strict_array.record(body)
+    return Tape(tape), result
+
+
 def install(monkeypatch):
     """Arrays of the strict stand-in count as CuPy arrays whose kernels run on the CPU; returns that array module."""
     monkeypatch.setattr(cuda, "_modules", {})
@@ -203,6 +222,7 @@ def install(monkeypatch):
     monkeypatch.setattr(cuda, "by_value", lambda struct: struct)  # EmulatedModule fills it with its own addresses
     monkeypatch.setattr(cuda, "compute_capability", lambda: 90)
     monkeypatch.setattr(cublas, "batched_matmul", batched_matmul)
+    monkeypatch.setattr(cuda, "capture", capture)
     # a small GPU: what costs time here are blocks whose threads wait for each other
     monkeypatch.setattr(kernels, "BLOCKS", 24)
     return strict_array

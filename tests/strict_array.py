@@ -4,6 +4,9 @@ What it refuses is what breaks when "CuPy is NumPy" is taken for granted: implic
 mixed into arithmetic or indexing, NumPy functions on device arrays, device scalars as indices. Reductions give 0-d
 arrays, never scalars. `npunet.machine.backend.array_module` finds this module through the class's __module__, as it
 finds cupy.
+
+While a step is recorded (`record`), nothing is done, as in a CUDA graph: every operation goes on a tape, to be replayed
+on the same memory. What a graph forbids is refused: to wait for the device, to copy from the host, to call cuBLAS.
 """
 
 import operator
@@ -12,6 +15,43 @@ import types
 import numpy as np
 
 SCALARS = (bool, int, float, np.generic)
+
+
+_tape = None  # while a step is recorded: what is to be done, in order
+
+
+def record(body):
+    """The tape of what body() does, and what it returned; nothing is done, and no result can be relied upon."""
+    global _tape
+    _tape = tape = []
+    try:
+        return tape, body()
+    finally:
+        _tape = None
+
+
+def refuse(what):
+    """Called where a recorded step must not be."""
+    if _tape is not None:
+        raise RuntimeError(f"{what} while a step is recorded")
+
+
+def _do(compute, *inputs):
+    """compute(): an array of its own, which is filled when a recording is replayed, or a view of one of the inputs."""
+    result = compute()
+    if _tape is None or not isinstance(result, (np.ndarray, np.generic)):
+        return result
+    place = np.asarray(result)
+    if not any(isinstance(x, np.ndarray) and np.may_share_memory(place, x) for x in inputs):
+        place = np.array(place)
+        place[...] = np.nan if place.dtype.kind == "f" else 0
+        _tape.append(lambda: place.__setitem__(..., compute()))
+    return place
+
+
+def _change(change):
+    """change() alters an array where it lies; recorded, it does so when replayed."""
+    change() if _tape is None else _tape.append(change)
 
 
 class ndarray:
@@ -24,6 +64,7 @@ class ndarray:
         self._data = data
 
     def get(self):
+        refuse("the host waits for the device")
         return self._data.copy()
 
     def __array__(self, *arguments, **keywords):
@@ -38,11 +79,12 @@ class ndarray:
         index = _unwrap_index(index)
         item = self._data[index]
         if isinstance(item, np.generic):  # CuPy gives a 0-d view
-            item = self._data[(index if isinstance(index, tuple) else (index,)) + (...,)]
-        return ndarray(item)
+            index = (index if isinstance(index, tuple) else (index,)) + (...,)
+        return ndarray(_do(lambda: self._data[index], self._data))
 
     def __setitem__(self, index, value):
-        self._data[_unwrap_index(index)] = _unwrap(value)
+        index, value = _unwrap_index(index), _unwrap(value)
+        _change(lambda: self._data.__setitem__(index, value))
 
     def __len__(self):
         return len(self._data)
@@ -51,12 +93,15 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self):
+        refuse("the host waits for the device")
         return bool(self._data)
 
     def __float__(self):
+        refuse("the host waits for the device")
         return float(self._data)
 
     def __int__(self):
+        refuse("the host waits for the device")
         return int(self._data)
 
     def __repr__(self):
@@ -69,6 +114,12 @@ class ndarray:
     @property
     def T(self):
         return ndarray(self._data.T)
+
+
+def refuse_cublas():
+    """CuPy's answer while a stream captures."""
+    if _tape is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
 
 
 def _unwrap(value):
@@ -97,7 +148,9 @@ def _wrap(result):
 def _method(name):
     def method(self, *arguments, **keywords):
         keywords = {key: _unwrap(value) if key == "out" else value for key, value in keywords.items()}
-        return _wrap(getattr(self._data, name)(*arguments, **keywords))
+        if name == "fill":
+            return _change(lambda: self._data.fill(*arguments))
+        return _wrap(_do(lambda: getattr(self._data, name)(*arguments, **keywords), self._data))
 
     return method
 
@@ -105,14 +158,17 @@ def _method(name):
 def _binary(function, reflected=False):
     def method(self, other):
         other = _unwrap(other)
-        return _wrap(function(other, self._data) if reflected else function(self._data, other))
+        if function is operator.matmul:
+            refuse_cublas()
+        return _wrap(_do(lambda: function(other, self._data) if reflected else function(self._data, other)))
 
     return method
 
 
 def _in_place(function):
     def method(self, other):
-        function(self._data, _unwrap(other))
+        other = _unwrap(other)
+        _change(lambda: function(self._data, other))
         return self
 
     return method
@@ -160,8 +216,13 @@ def _function(numpy_function):
 
     def function(*arguments, **keywords):
         out = keywords.get("out")
-        result = numpy_function(*strip(arguments), **{key: strip(value) for key, value in keywords.items()})
-        return out if out is not None else _wrap(result)
+        if numpy_function.__name__ in ("matmul", "dot", "tensordot", "einsum", "vdot"):
+            refuse_cublas()
+        taken, given = strip(arguments), {key: strip(value) for key, value in keywords.items()}
+        if out is not None or numpy_function is np.copyto:
+            _change(lambda: numpy_function(*taken, **given))
+            return out
+        return _wrap(_do(lambda: numpy_function(*taken, **given), *taken))
 
     function.__name__ = numpy_function.__name__
     return function
@@ -169,7 +230,10 @@ def _function(numpy_function):
 
 def asarray(x, dtype=None):
     """From the host (NumPy arrays, lists, scalars) or from here; the one explicit way in."""
-    return ndarray(np.asarray(x._data if isinstance(x, ndarray) else np.array(x), dtype))
+    if not isinstance(x, ndarray):
+        refuse("a copy from the host")
+        return ndarray(np.asarray(np.array(x), dtype))
+    return ndarray(_do(lambda: np.asarray(x._data, dtype), x._data))
 
 
 array = asarray

@@ -81,15 +81,20 @@ def test_there_and_back(rng):
     np.testing.assert_array_equal(backend.to_cpu(device), host)
 
 
-def fake_cupy(monkeypatch, count=1, error=None):
+def fake_cupy(monkeypatch, count=1, error=None, **runtime):
+    """A module that says what CuPy would say; runtime: what functions of cupy.cuda.runtime return."""
+
     def get_device_count():
         if isinstance(error, Exception):
             raise error
         return count
 
     module = types.ModuleType("cupy")
-    module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=get_device_count))
+    told = {name: lambda *_, value=value: value for name, value in runtime.items()}
+    module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=get_device_count, **told))
     module.arange = strict_array.arange
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(total_bytes=lambda: 0)
+    monkeypatch.setattr(backend, "_noted", False)
     monkeypatch.setitem(sys.modules, "cupy", module)
 
 
@@ -113,6 +118,66 @@ def test_no_cupy_no_gpu_and_a_cupy_that_works(monkeypatch):
     assert backend.resolve_device("gpu") == backend.resolve_device("auto") == "gpu"
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "not installed" in backend.gpu_problem() and "pip install" in backend.gpu_problem()
+
+
+def device(name, major, minor):
+    return dict(name=name.encode(), major=major, minor=minor)
+
+
+@pytest.mark.parametrize(
+    "runtime, expected",
+    [
+        (dict(getDeviceProperties=device("Tesla T4", 7, 5), runtimeGetVersion=13000), None),
+        (dict(getDeviceProperties=device("Tesla V100", 7, 0), runtimeGetVersion=12080), None),
+        (
+            dict(getDeviceProperties=device("Tesla V100", 7, 0), runtimeGetVersion=13000),
+            "the GPU (Tesla V100, compute capability 7.0) is too old for CUDA 13, which needs 7.5; pip install "
+            '"cupy-cuda12x[ctk]" instead',
+        ),
+        (
+            dict(getDeviceProperties=device("Tesla P100", 6, 0), runtimeGetVersion=12080),
+            "the GPU (Tesla P100, compute capability 6.0) is too old: npunet needs 7.0; give --device cpu",
+        ),
+    ],
+)
+def test_a_gpu_that_is_too_old(monkeypatch, runtime, expected):
+    fake_cupy(monkeypatch, **runtime)
+    assert backend.gpu_problem() == expected
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient",
+            "it knows CUDA 12.2, this CuPy needs 13.0",
+        ),
+        ("cudaErrorNoDevice: no CUDA-capable device is detected", "CuPy finds no NVIDIA GPU on this machine"),
+        ("cudaErrorDevicesUnavailable: all CUDA-capable devices are busy", "another program has the GPU to itself"),
+        ("cudaErrorMemoryAllocation: out of memory", "memory is full before anything has begun; end other programs"),
+    ],
+)
+def test_what_an_error_at_the_start_means(monkeypatch, error, words):
+    fake_cupy(monkeypatch, error=RuntimeError(error), driverGetVersion=12020, runtimeGetVersion=13000)
+    problem = backend.gpu_problem()
+    assert words in problem and "\n" not in problem
+    with pytest.raises(InputError, match="^--device gpu: "):
+        backend.resolve_device("gpu")
+
+
+@pytest.mark.parametrize(
+    "count, used, lines",
+    [
+        (1, 0.5e9, ""),
+        (2, 0.5e9, "device gpu: 2 GPUs are here, and the first is used: H100. CUDA_VISIBLE_DEVICES=1 takes another\n"),
+        (1, 60e9, "device gpu: 60.0 of 80.0 GB of the GPU's memory are in use by other programs (nvidia-smi"),
+    ],
+)
+def test_what_is_said_about_a_gpu_that_works(monkeypatch, capsys, count, used, lines):
+    fake_cupy(monkeypatch, count, getDeviceProperties=device("H100", 9, 0), memGetInfo=(int(80e9 - used), int(80e9)))
+    assert backend.resolve_device("gpu") == backend.resolve_device("gpu") == "gpu"
+    said = capsys.readouterr().err
+    assert said.startswith(lines) and said.count("\n") == bool(lines)  # once, though asked twice
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ and its parts on the CPU at a tiny size, where a part that fails stops nothing.
 
 import itertools
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -14,8 +16,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from benchmarks import gpu, gpu_report
+from benchmarks import gpu, gpu_correct, gpu_report, gpu_speed
 from benchmarks.gpu_profile import where_time_goes
+from npunet import training
 from npunet.errors import InputError
 from npunet.machine.backend import gpu_problem
 
@@ -45,7 +48,7 @@ class Cpu:
     def between(self, start, stop):
         return 1e3 * (stop - start)
 
-    def tf32(self, on):
+    def precision(self, name):
         pass
 
     def forget(self):
@@ -74,13 +77,16 @@ def options(tmp_path, rng):
         found.picture,
         found.picture_tile,
         found.part_seconds,
-    ) = "a test", 204, 1, 64 * 20, 20, 204, 0.01
+        found.steps,
+        found.trial,
+        found.section,
+    ) = "a test", 188, 1, 64 * 20, 20, 188, 0.01, 11, 4, 60
     return found
 
 
 def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        gpu,
+        gpu_speed,
         "torch_peer",
         lambda mode, task, *_: (
             dict(error="no GPU")
@@ -90,11 +96,15 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
             else dict(train_ms=5.0, train_times_ms=[5.0], peak_bytes=1, version="2")
         ),
     )
-    monkeypatch.setattr(gpu.cublas, "batched_matmul", lambda a, b, out: np.matmul(a, b, out=out))
-    monkeypatch.setattr(gpu, "GPU_ALGORITHMS", {})
-    monkeypatch.setattr(gpu, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
-    found = gpu.run(options, lambda name, options: gpu.here(name, options, Cpu()))
-    assert list(found) == list(gpu.PARTS)
+    monkeypatch.setattr(gpu_correct.cublas, "batched_matmul", lambda a, b, out: np.matmul(a, b, out=out))
+    monkeypatch.setattr(gpu_correct, "GPU_ALGORITHMS", {})
+    monkeypatch.setattr(gpu_speed, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
+    monkeypatch.setattr(gpu_speed, "VARIANTS", {"im2col tf32": ("im2col", "tf32", 1)})
+    # recorded steps are for GPUs: tests/test_cuda_graph.py
+    monkeypatch.setattr(training, "recorded_step", lambda net, optimizer, clip: lambda *batch: np.zeros(2))
+    parts = [name for name in gpu.PARTS if name not in ("npunet bf16", "npunet float32", "npunet bf16 graph")]
+    found = gpu.run(options, lambda name, options: gpu.here(name, options, Cpu()), parts)
+    assert list(found) == parts
     assert not [part["error"] for part in found.values() if isinstance(part.get("error"), str)]
     # NumPy against NumPy
     assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]
@@ -110,10 +120,11 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
         and layers["contracting.0.dropout"][0] < step
         and "| expansive.0.concat |" in (tmp_path / "report.md").read_text()
     )
+    assert found["tiles"].keys() == {"steps a second, w0 = 0", "steps a second, w0 = 10"}
     assert found["isbi"]["steps"] >= 12 and 0 <= found["isbi"]["scores"]["v_rand"] <= 1
     assert json.loads((tmp_path / "results.json").read_text())["parts"].keys() == found.keys()
     text = (tmp_path / "report.md").read_text()
-    assert "| steps a second | 20 |" in text and "8x1x2x3" in text and "im2col tf32" in text
+    assert "| 512 x 512 ms | 8 |" in text and "8x1x2x3" in text and "im2col tf32" in text
     files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert files == ["held_out.npz", "isbi.png", "report.md", "results.json"]
 
@@ -176,31 +187,42 @@ def test_a_report_that_fails_stops_nothing(options, tmp_path):
 def test_what_was_promised_is_compared_with_what_was_measured():
     found = {
         "PyTorch": {"PyTorch TF32": dict(train_ms=10.0), "PyTorch float32": dict(train_ms=11.0)},
-        "npunet TF32": dict(train_ms=12.0, steps_a_second=83.0, segmentation_512_ms=16.0),
-        "isbi": dict(scores=dict(v_rand=0.98)),
+        "npunet TF32": dict(train_ms=13.0, train_without_waiting_ms=12.0, segmentation_512_ms=16.0),
+        "npunet float32": dict(train_ms=11.5),
+        "tiles": {"steps a second, w0 = 0": 61.0},
+        "isbi": dict(scores=dict(v_rand=0.98, v_info=0.98)),
     }
     assert [(name, reached) for name, _, _, reached in gpu_report.bars(found)] == [
-        ("step over PyTorch's eager TF32", True),
-        ("... and over its float32", False),
-        ("steps a second", True),
+        ("TF32 step over PyTorch's", True),
+        ("float32 step over PyTorch's", False),
+        ("steps a second, tiles drawn", True),
         ("512 x 512 ms", False),
         ("v_rand", True),
+        ("v_info", False),
     ]
     assert gpu_report.bars({}) == [] and gpu_report.bars({"PyTorch": {"error": "x"}}) == []
 
 
+def test_the_layer_table_says_where_winograd_wins():
+    row = lambda size, mine, other: dict(
+        layer=[size, 64, 128, 3], ms={"winograd_cuda float32": [1, mine], "tensor_cores tf32": [1, other]}
+    )
+    assert gpu_speed.winograd_wins([row(10, 1.0, 2.0), row(12, 1.0, 1.2), row(20, 1.0, 1.04)]) == {(64, 128): 100}
+    assert gpu_speed.winograd_wins([dict(layer=[9, 1, 2, 3], skipped="out of time")]) == {}
+
+
 def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):
     monkeypatch.setattr(
-        gpu.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, stdout="", stderr="")
+        gpu_speed.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, stdout="", stderr="")
     )
-    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "ended without an answer"}
+    assert gpu_speed.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "ended without an answer"}
 
     def late(command, **keywords):
         raise subprocess.TimeoutExpired(command, keywords["timeout"])
 
-    monkeypatch.setattr(gpu.subprocess, "run", late)
-    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "no answer within 5 s"}
-    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, -20) == {"error": "skipped, out of time"}
+    monkeypatch.setattr(gpu_speed.subprocess, "run", late)
+    assert gpu_speed.torch_peer("tf32", "steps", 188, 1, 1, 5) == {"error": "no answer within 5 s"}
+    assert gpu_speed.torch_peer("tf32", "steps", 188, 1, 1, -20) == {"error": "skipped, out of time"}
 
 
 def test_a_peer_that_is_late_is_believed_as_far_as_it_came(monkeypatch):
@@ -208,8 +230,8 @@ def test_a_peer_that_is_late_is_believed_as_far_as_it_came(monkeypatch):
         subprocess.run,
         [sys.executable, "-c", "import time; print('{\"train_ms\": 5.0}', flush=True); time.sleep(60)"],
     )
-    monkeypatch.setattr(gpu.subprocess, "run", lambda command, **keywords: run(before, **keywords))
-    assert gpu.torch_peer("tf32", "steps", 188, 1, 1, 3) == {"train_ms": 5.0}
+    monkeypatch.setattr(gpu_speed.subprocess, "run", lambda command, **keywords: run(before, **keywords))
+    assert gpu_speed.torch_peer("tf32", "steps", 188, 1, 1, 3) == {"train_ms": 5.0}
 
 
 def test_the_peers_leave_time_for_the_training(options, monkeypatch):
@@ -232,6 +254,25 @@ def test_without_a_gpu_it_is_one_line_and_status_2():
         and len(result.stderr.splitlines()) == 1
         and "benchmarks.gpu: CuPy" in result.stderr
     )
+
+
+def test_the_plan_for_a_gpu_in_a_dry_run(tmp_path):
+    """Every command of benchmarks/gpu_run is begun as it will be, without a GPU: files, options, limits are right."""
+    result = subprocess.run(
+        ["bash", "benchmarks/gpu_run/all.sh"],
+        cwd=ROOT,
+        env=os.environ | dict(DRY="1", OUT=str(tmp_path), PYTHON=sys.executable),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    text = result.stdout + result.stderr
+    assert result.returncode == 0, text
+    assert "Traceback" not in text and "rror" not in text and "no tests" not in text, text
+    for words in ("against_float64", "npunet TF32 graph", "layers: ", "isbi: ", "4.log"):
+        assert words in text, text
+    limits = [int(seconds) for seconds in re.findall(r"at most (\d+) s", text)]
+    assert len(limits) == 4 and sum(limits) <= 580  # one call of ten minutes
 
 
 def test_a_part_that_is_not_known(monkeypatch):

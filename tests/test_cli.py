@@ -30,8 +30,12 @@ def folder(tmp_path, monkeypatch, rng):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_tf32_needs_a_gpu(folder, monkeypatch, name):
     main, arguments = COMMANDS[name]
-    with pytest.raises(InputError, match="^--tf32 needs the tensor cores of a GPU; give --device gpu or auto with it$"):
-        main([*arguments.split(), "--tf32"])
+    for asked in ["--tf32"], ["--precision", "bf16"]:
+        if asked[0] == "--precision" and name.startswith("stylize"):
+            continue
+        needs = f"^{' '.join(asked)} needs the tensor cores of a GPU; give --device gpu or auto with it$"
+        with pytest.raises(InputError, match=needs):
+            main([*arguments.split(), *asked])
 
 
 class Asked(Exception):
@@ -49,16 +53,18 @@ def test_every_command_asks_before_it_computes(folder, monkeypatch, name):
     for given, on in (["--tf32"], True), ([], False):
         with pytest.raises(Asked) as error:
             main([*arguments.split(), *given])
-        assert error.value.args == (on, "cpu", "cpu")
+        assert error.value.args[:3] == (on, "cpu", "cpu")
 
 
 def test_it_is_set_on_a_gpu_only(monkeypatch):
     found = []
-    monkeypatch.setattr(cli, "use_tf32", found.append)
+    monkeypatch.setattr(cli, "use_precision", found.append)
     (
         cli.set_tf32(True, "gpu", "gpu"),
         cli.set_tf32(False, "auto", "gpu"),
         cli.set_tf32(True, "auto", "cpu"),
         cli.set_tf32(False, "cpu", "cpu"),
+        cli.set_tf32(False, "gpu", "gpu", "bf16"),
+        cli.set_tf32(True, "gpu", "gpu", "bf16"),
     )
-    assert found == [True, False]
+    assert found == ["tf32", "float32", "bf16", "bf16"]

@@ -12,7 +12,7 @@ from npunet.datasets import synthetic
 from npunet.errors import InputError
 from npunet.files import images
 from npunet.gpu import augmentation as gpu_augmentation
-from npunet.gpu import cuda
+from npunet.gpu import cublas, cuda
 from npunet.machine.backend import to_cpu
 from npunet.ops import dropout_backward
 from npunet.training import NotFinite, Recipe, batches, placed, read_back, training_step
@@ -163,7 +163,7 @@ SMALL = [
 @pytest.fixture
 def command(gpu, monkeypatch):
     """npunet.train, with --device gpu meaning the stand-in."""
-    monkeypatch.setattr(cli, "use_tf32", lambda on: None)
+    monkeypatch.setattr(cli, "use_precision", lambda name: monkeypatch.setattr(cublas, "_precision", name))
     monkeypatch.setattr(session, "peak_memory", lambda device: 1.25e9 if device == "gpu" else None)
     monkeypatch.setattr(memory_needs, "free_memory", lambda device: None)
     monkeypatch.setattr(memory_needs, "memory_in_all", lambda device: None)

@@ -101,6 +101,8 @@ SEEN_ELSEWHERE = {
     "device",
     "threads",
     "tf32",
+    "precision",
+    "graph",
     "recompute",
     "resume",
 }  # test_train, test_cuda_*, test_cli
@@ -191,6 +193,7 @@ ELSEWHERE = {
     "output",
     "device",
     "tf32",
+    "precision",
     "viz",
     "no_save",
     "help",

@@ -9,10 +9,11 @@ import traceback
 from tqdm import tqdm
 
 from npunet.errors import InputError
-from npunet.gpu.cublas import use_tf32
+from npunet.gpu.cublas import PRECISIONS, use_precision
 from npunet.machine import ranks
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
+PRECISION_HELP = "GPU: how products are rounded; tf32 is --tf32, bf16 keeps 7 bits of mantissa; sums are float32"
 LET_RANK_0_SPEAK = 2.0  # seconds
 LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"
@@ -76,9 +77,10 @@ class _Lines:
 
 
 def add_device(parse):
-    """The options --device and --tf32."""
+    """The options --device, --tf32 and --precision."""
     parse.add_argument("--device", choices=["cpu", "gpu", "auto"], default="cpu", help="where to compute (default cpu)")
     parse.add_argument("--tf32", action="store_true", help=TF32_HELP)
+    parse.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
 
 
 def add_tile_and_scale(parse):
@@ -112,12 +114,15 @@ def add_augment(parse):
     )
 
 
-def set_tf32(on, asked, device):
-    """What --tf32 asks for, before anything is computed on `device`.
+def set_tf32(on, asked, device, precision=None):
+    """What --tf32, short for --precision tf32, and --precision ask for, before anything is computed on `device`.
 
     Raises InputError if --device, `asked`, is "cpu"; "auto" may become "cpu".
     """
-    if on and asked == "cpu":
-        raise InputError("--tf32 needs the tensor cores of a GPU; give --device gpu or auto with it")
+    name, option = precision or "float32", f"--precision {precision}"
+    if name == "float32" and on:
+        name, option = "tf32", "--tf32"
+    if name != "float32" and asked == "cpu":
+        raise InputError(f"{option} needs the tensor cores of a GPU; give --device gpu or auto with it")
     if device == "gpu":
-        use_tf32(on)
+        use_precision(name)

@@ -25,6 +25,7 @@ from npunet.training import (
     learning_rate,
     placed,
     read_back,
+    recorded_step,
     training_step,
 )
 
@@ -51,6 +52,7 @@ class Session(Interruptible):
         self.recipe = recipe_of(options)
         self.plateau = Plateau(**progress.get("plateau", {}))
         self.settings = augmentation_settings(options, training)
+        self.recorded = recorded_step(net, optimizer, self.recipe.clip, self.recipe.loss) if options["graph"] else None
         self.unread, self.smooth = [], None  # [(step, learning rate, report)] that are not recorded yet
 
     def train(self):
@@ -101,6 +103,8 @@ class Session(Interruptible):
     def step(self, step, batch):
         """One step; returns its loss and gradient norm, on a GPU as an array that need not be computed yet."""
         try:
+            if self.recorded:
+                return self.recorded(*batch)
             return training_step(
                 self.net, self.optimizer, *batch, clip=self.recipe.clip, loss=self.recipe.loss, wait=False
             )

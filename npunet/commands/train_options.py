@@ -17,15 +17,17 @@ import numpy as np
 from npunet import geometry
 from npunet.augmentation import Settings
 from npunet.commands import ranges
-from npunet.commands.cli import TF32_HELP, tile_size
+from npunet.commands.cli import PRECISION_HELP, TF32_HELP, tile_size
 from npunet.commands.grey_values import NORMALISE
 from npunet.datasets.heads import HEADS
 from npunet.errors import InputError
+from npunet.gpu.cublas import PRECISIONS
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
 from npunet.unet import VARIANTS
 from npunet.weight_map import class_balance
 
-CHANGEABLE_ON_RESUME = ("data", "steps", "batch", "device", "threads", "evaluate_every", "recompute", "tf32")
+CHANGEABLE_ON_RESUME = ("data", "steps", "batch", "device", "threads", "evaluate_every", "recompute")
+CHANGEABLE_ON_RESUME += ("tf32", "precision", "graph")
 DEFAULTS = dict(
     data="synthetic",
     out="runs/unet",
@@ -46,6 +48,8 @@ DEFAULTS = dict(
     epochs=None,
     recompute=False,
     tf32=False,
+    precision="float32",
+    graph=False,
     minutes=None,
     gap=None,
     head="mask",
@@ -104,6 +108,7 @@ CHOICES = {
     "head": tuple(HEADS),
     "normalise": NORMALISE,
     "device": ("cpu", "gpu", "auto"),
+    "precision": PRECISIONS,
 }
 
 
@@ -183,6 +188,8 @@ def add_run(option):
     option("seed", "of the random numbers: weights, drop-out and augmentation", type=int)
     option("device", "where to compute", choices=CHOICES["device"])
     option("tf32", TF32_HELP, action="store_true")
+    option("precision", PRECISION_HELP, choices=CHOICES["precision"])
+    option("graph", "GPU: record the step once and replay it as one CUDA graph; with tf32 or bf16", action="store_true")
     option("threads", "CPU threads (default one a core)", type=int)
 
 

@@ -11,6 +11,7 @@ Kernels are an addition, not a second implementation of the program: every opera
 tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
 """
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -147,3 +148,33 @@ def _function(file, name, options):
             _modules[file.path, options] = compiled(file.source, options)
         _modules[file.path, options, name] = _modules[file.path, options].get_function(name)
     return _modules[file.path, options, name]
+
+
+class Captured:
+    """A recorded piece of work, and the pool in which its arrays lie."""
+
+    def __init__(self, graph, pool):
+        self.graph, self.pool = graph, pool
+
+    def launch(self):
+        """Do it once more, in the order of the current stream."""
+        self.graph.launch()
+
+
+def capture(body):
+    """Records what body() launches, without running it; returns it and what body returned."""
+    import cupy
+
+    cupy.cuda.Device().synchronize()
+    cupy.get_default_memory_pool().free_all_blocks()  # what the warm-up needed is needed a second time
+    stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(pool.malloc), stream:
+        stream.begin_capture()  # in the relaxed mode: the new pool may ask for memory
+        try:
+            result = body()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                stream.end_capture()
+            raise
+        graph = stream.end_capture()
+    return Captured(graph, pool), result

@@ -76,6 +76,7 @@ extern "C" __global__ void __launch_bounds__(256) narrow(const REAL* x, const RE
                 const REAL* w = weight + (tap * channels + c) * FEW;
                 UNROLL for (int f = 0; f < FEW; ++f) sum[f] += source[c] * w[f];
             }
+    __syncwarp();                                              // lanes had different numbers of channels
     UNROLL for (int f = 0; f < FEW; ++f) {
         for (int offset = 16; offset > 0; offset /= 2) sum[f] += __shfl_down_sync(0xffffffffu, sum[f], offset);        // from lane + offset
         if (lane == 0) {

@@ -10,10 +10,12 @@ import sys
 import numpy as np
 
 from npunet.errors import InputError
+from npunet.machine import gpu_check
+from npunet.machine.gpu_check import GPU_INSTALL, one_line
 
 Array = np.ndarray  # in signatures: a NumPy array or CuPy's, which has the same interface
 
-GPU_INSTALL = 'pip install "cupy-cuda12x[ctk]" (CUDA 12 driver) or "cupy-cuda13x[ctk]" (CUDA 13 driver)'
+_noted = False  # whether a user has been told about this machine's GPU
 
 
 def array_module(x):
@@ -59,19 +61,8 @@ def gpu_problem():
     except ModuleNotFoundError:
         return f"CuPy is not installed; install it with {GPU_INSTALL}"
     except Exception as error:  # installed, but its libraries are missing or do not fit
-        return f"CuPy is installed but cannot be imported ({_one_line(error)}); for a matching one: {GPU_INSTALL}"
-    try:
-        if cupy.cuda.runtime.getDeviceCount() == 0:
-            return "CuPy finds no NVIDIA GPU on this machine"
-        cupy.arange(4).sum().get()  # compiles and runs one kernel: usable, not merely present
-    except Exception as error:  # CuPy raises many kinds here: driver, NVRTC, libraries
-        return f"CuPy is installed but cannot use a GPU ({_one_line(error)}); for a matching one: {GPU_INSTALL}"
-    return None
-
-
-def _one_line(error):
-    """Kind and first line of an error; some have no message at all."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        return f"CuPy is installed but cannot be imported ({one_line(error)}); for a matching one: {GPU_INSTALL}"
+    return gpu_check.problem(cupy)
 
 
 def free_memory(device):
@@ -114,11 +105,22 @@ def resolve_device(name):
         return "cpu"
     problem = gpu_problem()
     if problem is None:
+        _note_once()
         return "gpu"
     if name == "gpu":
         raise InputError(f"--device gpu: {problem}")
     print(f"device auto: using the CPU. {problem}", file=sys.stderr)
     return "cpu"
+
+
+def _note_once():
+    global _noted
+    if not _noted:
+        import cupy
+
+        for line in gpu_check.notes(cupy):
+            print(f"device gpu: {line}", file=sys.stderr)
+    _noted = True
 
 
 def is_cupy(x):
