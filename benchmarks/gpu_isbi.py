@@ -55,7 +55,7 @@ def isbi(device, options):
 
     first = UNet(base_channels=options.base_channels, device=device.name, input_mean=mean, input_std=std)
     times = [row[0] for row in run(first, options.trial)]
-    half = options.trial // 2  # the first half compiles and fills the pool
+    half = options.trial // 2  # the first half compiles and fills the pool; both end with a reading
     each = (times[-1] - times[half - 1]) / (options.trial - half)
     del first
     steps = max(12, int(0.97 * seconds / each))

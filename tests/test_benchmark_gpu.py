@@ -80,7 +80,7 @@ def options(tmp_path, rng):
         found.steps,
         found.trial,
         found.section,
-    ) = "a test", 188, 1, 64 * 20, 20, 188, 0.01, 11, 4, 60
+    ) = "a test", 204, 1, 64 * 20, 20, 204, 0.01, 11, 20, 60
     return found
 
 
