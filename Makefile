@@ -42,7 +42,7 @@ lessons: $(VENV)/.ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[lessons]'
 	$(RUN) -m jupyter lab lessons/
 
-# The site: build/site/index.html opens without a server. Two minutes, MathJax and JupyterLite from PyPI included.
+# The site: build/site/index.html opens without a server. A minute, and another the first time for MathJax and JupyterLite.
 site: $(VENV)/.site-ready
 	$(RUN) docs/site/build.py
 	$(RUN) docs/site/links.py build/site

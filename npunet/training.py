@@ -27,7 +27,7 @@ from npunet.weight_map import border_reach
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training run does; the paper gives tile, batch and momentum, the rest was found by experiment (README)."""
+    """What a training run does; the paper gives tile, batch and momentum, the rest is in docs/training.md."""
 
     steps: int = 1000
     tile: int = 572  # side of the input tile in pixels

@@ -61,7 +61,10 @@ def leads_somewhere(page, target):
     return path.exists() and (not anchor or anchor in headings(path))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/DESIGN.md"])
+DOCS = [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS])
 def test_links_lead_to_a_file_or_a_heading(page):
     targets = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8"))
     broken = [

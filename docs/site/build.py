@@ -76,6 +76,8 @@ def page_of(file: PurePosixPath) -> str | None:
         return "lessons/index.html"
     if text == "README.md":
         return "readme.html"
+    if text == "docs/paper.md":
+        return "paper.html"
     if file.parts[:1] == ("docs",) and file.suffix == ".md":
         return f"{file.with_suffix('.html')}"
     return None
@@ -170,22 +172,21 @@ def add_results(pages: Path) -> None:
 
 
 def add_paper_table(pages: Path) -> None:
-    """README's table "The paper, sentence by sentence", and a page for each test file that it names."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(r"## The paper, sentence by sentence\n(.*?)(?=\n## )", readme, re.DOTALL).group(1)
-    intro = (HERE / "paper.md").read_text()
-    tests = sorted(set(re.findall(r"\((tests/\w+\.py)\)", section)))
-    for test in tests:
-        name = test.removesuffix(".py")
+    """docs/paper.md, and a page for each test file that it names."""
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    for test in sorted(set(re.findall(r"\(\.\./(tests/\w+\.py)\)", text))):
         code = (ROOT / test).read_text()
-        write(pages / f"{name}.md", f"---\norphan: true\n---\n# {test}\n\n````python\n{code}\n````\n")
-    write(pages / "paper.md", intro + linked(section, "README.md", "paper"))
+        page = f"---\norphan: true\n---\n# {test}\n\n````python\n{code}\n````\n"
+        write(pages / f"{test.removesuffix('.py')}.md", page)
+    write(pages / "paper.md", linked(text, "docs/paper.md", "paper"))
 
 
 def add_docs(pages: Path) -> None:
-    for path in sorted((ROOT / "docs").glob("*.md")):
+    paths = [path for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "paper"]
+    for path in paths:
         write(pages / "docs" / path.name, linked(path.read_text(), f"docs/{path.name}", f"docs/{path.stem}"))
-    names = "\n".join(path.stem for path in sorted((ROOT / "docs").glob("*.md")))
+    shutil.copytree(ROOT / "docs" / "pictures", pages / "docs" / "pictures")
+    names = "\n".join(path.stem for path in paths)
     write(pages / "docs" / "index.md", f"# For engineers\n\n```{{toctree}}\n:maxdepth: 1\n{names}\n```\n")
 
 

@@ -1,0 +1,72 @@
+// Runs a lesson in JupyterLite in a real browser, as the reader of the site does who presses "run".
+//
+//   node docs/site/run_lesson.js build/site 01_a_tour FOLDER_OF_PYODIDE [MINUTES]
+//
+// Pyodide's own server may be out of reach here, so what the page asks of it is answered from a folder with Pyodide and its
+// wheels. Prints what each cell has printed; status 1 if a cell fails, or not all are done within the minutes.
+//
+// Pyodide and jupyterlite-pyodide-kernel belong together: 0.27 to 0.6, 314 to 0.8. With another kernel than the site's:
+//   python -c "import sys; sys.path.insert(0, 'docs/site'); import lite, pathlib; lite.build(pathlib.Path('build/old/lite'), pathlib.Path('build/old-lite'))"
+const fs = require("fs"), http = require("http"), path = require("path");
+const {chromium} = require("playwright-core");
+
+const [site, lesson, pyodide, minutes = "10"] = process.argv.slice(2);
+const TYPES = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
+  ".png": "image/png", ".json": "application/json", ".ipynb": "application/json", ".wasm": "application/wasm"};
+const type = file => TYPES[path.extname(file)] || "application/octet-stream";
+
+function serve() {
+  const server = http.createServer((request, answer) => {
+    const file = path.join(site, decodeURIComponent(new URL(request.url, "http://x").pathname).replace(/^\/sub\//, ""));
+    fs.readFile(file, (error, data) => {
+      answer.writeHead(error ? 404 : 200, {"Content-Type": type(file)});
+      answer.end(data);
+    });
+  });
+  return new Promise(resolve => server.listen(0, "127.0.0.1", () => resolve(server)));
+}
+
+// What another host was asked for comes from the folder, if it is there.
+async function fromFolder(route) {
+  const asked = new URL(route.request().url()), file = path.join(pyodide, path.basename(asked.pathname));
+  if (fs.existsSync(file)) return route.fulfill({path: file, contentType: type(file), headers: {"Access-Control-Allow-Origin": "*"}});
+  console.log(`not in ${pyodide}: ${asked.href}`);
+  return route.abort();
+}
+
+// [{prompt, text, failed}] of all cells of code
+const cells = page => page.evaluate(() => [...document.querySelectorAll(".jp-CodeCell")].map(cell => ({
+  prompt: cell.querySelector(".jp-InputArea-prompt")?.textContent || "",
+  text: [...cell.querySelectorAll(".jp-OutputArea-output")].map(o => o.textContent.trim() || (o.querySelector("img") ? "(a picture)" : "")).join("\n"),
+  failed: /Traceback/.test(cell.querySelector(".jp-OutputArea")?.textContent || ""),
+})));
+
+(async () => {
+  const server = await serve(), start = Date.now(), seconds = () => Math.round((Date.now() - start) / 1000);
+  const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"]});
+  const page = await (await browser.newContext({viewport: {width: 1280, height: 6000}})).newPage();
+  await page.context().route(url => url.hostname !== "127.0.0.1", fromFolder);
+  await page.goto(`http://127.0.0.1:${server.address().port}/sub/lite/lab/index.html?path=${lesson}.ipynb`);
+  await page.locator(".jp-Notebook .jp-CodeCell").first().click({timeout: 120000});
+  await page.waitForTimeout(3000);
+  await page.getByRole("menuitem", {name: "Run", exact: true}).click();
+  await page.getByRole("menuitem", {name: /Run All Cells/}).first().click();
+  const said = new Set();
+  let found = [];
+  while (seconds() < 60 * minutes) {
+    await page.waitForTimeout(2000);
+    found = await cells(page);
+    found.forEach((cell, index) => {
+      if (!/\d/.test(cell.prompt) || said.has(index)) return;
+      said.add(index);
+      console.log(`--- cell ${index}, ${seconds()} s\n${cell.text.slice(0, 1500)}`);
+    });
+    if (found.some(cell => cell.failed) || (found.length && said.size === found.length)) break;
+  }
+  await browser.close();
+  server.close();
+  const fine = found.length && said.size === found.length && !found.some(cell => cell.failed);
+  console.log(`${said.size} of ${found.length} cells done in ${seconds()} s${fine ? "" : "; something is wrong"}`);
+  process.exit(fine ? 0 : 1);
+})();
