@@ -240,9 +240,9 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.rmtree(options.out, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-q", "-j", "2", "-b", "html", "-d", str(pages) + "-cache"]
     subprocess.run([*command, str(pages), str(options.out)], check=True)
-    shrink_pictures(options.out)
     if not options.no_lite:
         lite.build(options.out / "lite", options.out.with_name(options.out.name + "-lite"))
+    shrink_pictures(options.out)
     print(f"{time.perf_counter() - start:.0f} s; open {options.out}/index.html")
 
 

@@ -5,6 +5,7 @@
 //
 // For each page at 390, 768 and 1440 pixels: no error on the console, no request to another host, nothing wider than the
 // window, no broken picture. On the home page: mouse, keyboard and touch on each picture, and an accessibility checker.
+// JupyterLite opens a lesson.
 const fs = require("fs"), http = require("http"), path = require("path");
 const {chromium} = require("playwright-core");
 
@@ -142,14 +143,27 @@ async function drive(browser, address) {
   }
 }
 
+// JupyterLite opens a lesson; the only other host that it asks is Pyodide's, which may be out of reach here. docs/site/run_lesson.js runs a lesson.
+async function lab(browser, address) {
+  const page = await (await browser.newContext({viewport: {width: 1280, height: 900}})).newPage();
+  page.on("response", r => r.status() >= 400 && !r.url().endsWith("/favicon.ico") && wrong.push(`JupyterLite: ${r.status()} ${r.url()}`));
+  page.on("request", r => !r.url().startsWith(address) && !/^(data:|blob:|http:\/\/127\.0\.0\.1|https:\/\/cdn\.jsdelivr\.net\/pyodide\/)/.test(r.url()) &&
+    wrong.push(`JupyterLite asks ${r.url()}`));
+  await page.goto(`${address}lite/lab/index.html?path=01_a_tour.ipynb`);
+  await page.locator(".jp-Notebook .jp-CodeCell").first().waitFor({timeout: 120000}).catch(() => wrong.push("JupyterLite: no lesson after two minutes"));
+  await page.waitForTimeout(5000);
+  if (shots) await page.screenshot({path: path.join(shots, "jupyterlite.png")});
+}
+
 (async () => {
   const server = await serve(), address = `http://127.0.0.1:${server.address().port}/sub/`;
   const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--disable-background-networking",
            "--disable-component-update", "--disable-sync"]});
   const names = pages(site).filter(name => !only || new RegExp(only).test(name)), page = await browser.newPage();
   for (const width of [390, 768, 1440]) for (const name of names) await visit(page, address, name, width);
   await drive(browser, address);
+  if (fs.existsSync(path.join(site, "lite"))) await lab(browser, address);
   await browser.close();
   server.close();
   wrong.slice(0, 80).forEach(line => console.log(line));
