@@ -39,7 +39,7 @@ async function visit(page, address, name, width) {
     request: r => !r.url().startsWith(address) && !r.url().startsWith("data:") && say(`asks ${r.url()}`)};
   for (const [event, heard] of Object.entries(listen)) page.on(event, heard);
   await page.setViewportSize({width, height: 900});
-  await page.goto(address + name, {waitUntil: "load"});
+  await page.goto(address + name, {waitUntil: "load", timeout: 120000});
   const found = await page.evaluate(() => ({
     over: document.documentElement.scrollWidth - innerWidth,
     broken: [...document.images].filter(i => i.complete && !i.naturalWidth && i.loading !== "lazy").map(i => i.src),
