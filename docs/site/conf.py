@@ -33,6 +33,7 @@ html_context = {
     ]
 }
 html_show_sphinx = False
+html_show_copyright = False
 
 viewcode_follow_imported_members = False
 nb_execution_mode = "off"  # the notebooks hold what they printed; tests/test_lessons.py runs them
