@@ -14,10 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 PURE = ("comm", "tifffile", "tqdm", "threadpoolctl")  # pure Python; NumPy, SciPy, Pillow, Matplotlib are Pyodide's
-# Parts of JupyterLab that no lesson uses are switched off, and their large files are left out: 4 MB
+# Parts of JupyterLab that no lesson uses are switched off, and their large files are left out: 5 MB
 SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", "@jupyterlab/terminal-extension"]
 UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
-LARGE = 200_000  # bytes
+LARGE = 60_000  # bytes
 ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
 
 
