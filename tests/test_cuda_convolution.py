@@ -297,6 +297,11 @@ def test_tensor_cores_are_taken_with_tf32_only(gpu, rng, monkeypatch):
     monkeypatch.setattr(algorithms.cublas, "_precision", "tf32")
     assert ops.conv2d(x, weight)[1].algorithm == "tensor_cores"
     assert ops.conv2d(x, weight[..., :10])[1].algorithm == "winograd_cuda"
+    for pixels, taken in ((16, "winograd_cuda"), (15, "tensor_cores")):  # y has 4 x 4 pixels
+        monkeypatch.setattr(algorithms, "WINOGRAD_WINS", {(16, 32): pixels})
+        assert algorithms.choose(x.shape, weight.shape, 0) == taken
+    monkeypatch.setattr(algorithms.cublas, "_precision", "bf16")  # which asked for more rounding than Winograd's
+    assert algorithms.choose(x.shape, weight.shape, 0) == "tensor_cores"
     assert ops.conv2d(x.astype("float64"), weight.astype("float64"))[1].algorithm == "winograd_cuda"
     with pytest.raises(InputError, match="16 -> 10 channels; expected float32 and multiples of 16"):
         ops.conv2d(x, weight[..., :10], algorithm="tensor_cores")
