@@ -141,6 +141,7 @@ def files(root, run, count, seed):
             used, refused = in_a_fork(place / name, content, use, [f"{seed} {name} {number}" for number in numbers])
             found[name][0] += used
             found[name][1] += refused
+        print(f"{name}: {found[name][0]} used, {found[name][1]} refused", file=sys.stderr, flush=True)
         (place / name).write_bytes(content)
     return found
 

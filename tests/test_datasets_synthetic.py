@@ -107,3 +107,7 @@ def test_the_drawing_stays_as_it_is():
         np.testing.assert_allclose(grey[0:48:24, ::24], [first, second], atol=2e-3)
         np.testing.assert_allclose([grey.mean(), grey.std()], [mean, std], atol=1e-4)
         assert (sample.labels.sum(), sample.instances.max()) == (inside, cells)
+    with_mitochondria = synthetic(1, 192, seed=1).samples[0]
+    grey = with_mitochondria.image.astype(float)
+    np.testing.assert_allclose([grey.mean(), grey.std()], [0.53927, 0.18473], atol=1e-4)
+    assert (with_mitochondria.labels.sum(), with_mitochondria.instances.max()) == (31035, 19)

@@ -1,6 +1,7 @@
 """Boundaries, words and pictures that no other test looked at, as faults planted by tests/mutants.py showed."""
 
 import json
+import pickle
 import types
 
 import matplotlib.pyplot as plt
@@ -11,10 +12,14 @@ from PIL import Image
 from npunet import InputError, UNet, datasets, geometry, ops, predict, train
 from npunet.commands import choose_cutting, prediction, window
 from npunet.commands.interrupt import Interruptible
+from npunet.datasets.layouts import find_layout
 from npunet.experiments.recipes import ABLATIONS
 from npunet.files import download, images
+from npunet.files.torch_files import unpickler
+from npunet.inspect import __main__ as inspect
 from npunet.machine import ranks
 from npunet.parallel import start
+from npunet.style import options as style_options
 
 
 @pytest.mark.parametrize("channels, values", [(1, 2), (3, 3)])
@@ -144,3 +149,41 @@ def test_a_sixth_is_held_out_and_scored_at_the_right_steps(tmp_path):
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if "held_out" in record] == [2, 4, 5]
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4, 5]
+
+
+def test_steps_that_nobody_asked_for():
+    assert (style_options.DEFAULTS["train"]["steps"], style_options.DEFAULTS["optimize"]["steps"]) == (500, 200)
+
+
+def test_the_only_subfolder_is_looked_into(tmp_path):
+    for name in ("one/inside", "two/first", "two/second"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "train-volume.tif").touch()
+    assert find_layout(tmp_path / "one")[0] == tmp_path / "one" / "inside"
+    assert find_layout(tmp_path / "two") is None
+
+
+def test_depth_follows_small_images_unless_it_is_given():
+    dataset = datasets.synthetic(1, 60)
+
+    def depth(given, loaded=None, **options):
+        options = {"variant": "paper", "depth": 4, "tile": 572} | options
+        train.follow_images(options, given, dataset, loaded)
+        return options["depth"]
+
+    assert depth({}) == 2  # the paper's four poolings lose 184 pixels, two lose 40
+    assert depth({"depth": 4}) == depth({}, loaded=True) == depth({}, variant="padded") == 4
+
+
+def test_a_sixth_is_looked_at_as_held_out(monkeypatch, capsys):
+    shares = []
+    monkeypatch.setattr(inspect, "findings", lambda dataset, share: shares.append(share) or [])
+    inspect.main(["synthetic"])
+    inspect.main(["synthetic", "--held-out", "3"])
+    assert shares == [1 / 6, 3]
+
+
+def test_integers_of_a_pickle_have_sixteen_bytes_at_most():
+    assert unpickler.unpickle(pickle.dumps(1 << 120, 2), 0, {})[0] == 1 << 120
+    with pytest.raises(InputError, match="an integer of 17 bytes"):
+        unpickler.unpickle(pickle.dumps(1 << 130, 2), 0, {})

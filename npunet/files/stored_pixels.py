@@ -70,13 +70,12 @@ def _check_png(path):
     """Raises InputError if a PNG declares more pixels than its data can hold, or holds fewer rows than it declares."""
     with path.open("rb") as file:
         file.seek(8)
-        needed, found, unpack, packed = 0, 0, zlib.decompressobj(), 0
+        needed, found, unpack = 0, 0, zlib.decompressobj()
         while len(head := file.read(8)) == 8:
             size, kind = int.from_bytes(head[:4]), head[4:]
             if kind == b"IHDR":
                 needed = _png_bytes(file.read(size))
             elif kind == b"IDAT":
-                packed += size
                 for start in range(0, size, 2**20):
                     found += len(unpack.decompress(file.read(min(2**20, size - start))))
             else:
