@@ -1,5 +1,7 @@
 """Pictures of a run: the loss curve, and panels of image, truth, probability and error. Drawn without a screen."""
 
+import gc
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -124,6 +126,8 @@ def error_picture(sample, found):
 
 
 def save(figure, path):
-    """Write the figure as PNG, under a temporary name until it is whole."""
+    """Write the figure as PNG, under a temporary name until it is whole. The figure is empty afterwards."""
     with written_whole(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)
+    figure.clear()
+    gc.collect()  # a figure is a knot of references; a long run would hold tens of megabytes of old ones
