@@ -10,8 +10,8 @@ npunet changes nothing.
 
 A thread that has slept needs time to come back, and may come back to the wrong place: some schedulers, of virtual
 machines above all, put it on the core of the thread that woke it, where the two work in turns until the system notices
-(here: for the first 50 ms of every pass). So threads stay awake for a moment between two pieces of work, without
-sleeping at all, and a helper that finds itself on the caller's core goes to another one.
+(seen with Firecracker: for the first 50 ms of every pass). So threads stay awake for a moment between two pieces of
+work, and a helper that finds itself on the caller's core goes to another one.
 """
 
 import ctypes
@@ -22,7 +22,6 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from functools import cache
 from queue import SimpleQueue
-from select import select
 from time import perf_counter, sleep
 
 from threadpoolctl import ThreadpoolController
@@ -186,15 +185,7 @@ def _stay_awake(until):
     """Waits for until() to be true, AWAKE seconds at most, without letting the core fall asleep."""
     end = perf_counter() + (AWAKE if get_num_threads() < MANY else 0)
     while not until() and perf_counter() < end:
-        _let_others_run()
-
-
-def _let_others_run():
-    """Lets go of Python's lock for a moment. sleep(0) does too, but takes 50 us on Linux: it really goes to sleep."""
-    if os.name == "posix":
-        select((), (), (), 0)
-    else:
-        sleep(0)
+        sleep(0)  # lets go of Python's lock, and of the core if somebody else wants it
 
 
 def _serve_one(job):
