@@ -31,7 +31,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from npunet import parallel, slides, tiling
+from npunet import slides, tiling
 from npunet.commands import cell_files, cell_tracking_files, cli, memory_needs, prediction, ranges
 from npunet.commands.cell_files import CELLS
 from npunet.commands.grey_values import rule_of, stranger
@@ -47,7 +47,7 @@ from npunet.unet import UNet
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    parallel.join()
+    cli.join(options.device)
     check(options)
     inputs, output = find_inputs(options.input), None if options.no_save else Path(options.output)
     if output:

@@ -46,9 +46,9 @@ LARGEST_PADDED = 512  # the tile of padded variants, unless it is given or the i
 
 
 def main(arguments=None):
-    parallel.join()
     given = vars(parser().parse_args(arguments))
     resume = given.pop("resume", None)
+    cli.join(given.get("device", DEFAULTS["device"] if resume is None else "auto"))
     begin = new_run(given) if resume is None else resumed_run(resume, given)
     with begin as session:
         tile, batch = session.recipe.tile, session.recipe.batch

@@ -8,9 +8,11 @@ import traceback
 
 from tqdm import tqdm
 
+from npunet import parallel
 from npunet.errors import InputError
+from npunet.gpu import nccl
 from npunet.gpu.cublas import PRECISIONS, use_precision
-from npunet.machine import ranks
+from npunet.machine import backend, ranks
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
 PRECISION_HELP = "GPU: how products are rounded; tf32 is --tf32, bf16 keeps 7 bits of mantissa; sums are float32"
@@ -38,6 +40,24 @@ def run(main):
         if ranks.size() > 1:  # or the others would wait for this one for ever
             _end(traceback.format_exc(), 1)
         raise
+
+
+def join(device: str) -> None:
+    """Become one of several processes, if several were started, with the engine that suits --device.
+
+    MPI's launcher: MPI, and NCCL between GPUs. Variables alone, as torchrun sets them: NCCL. Raises InputError if
+    several were started and no engine can join them.
+    """
+    parallel.join()
+    alone = ranks.size() == 1
+    if device == "cpu" or (device == "auto" and backend.gpu_problem()):
+        if alone and nccl.processes() > 1:
+            raise InputError(
+                f"WORLD_SIZE says that {nccl.processes()} processes were started, but without MPI only GPUs can be "
+                f"joined; give --device gpu, or start them with mpiexec"
+            )
+    elif nccl.join() and alone:
+        parallel.settle()
 
 
 def signal_of_imports_ends():

@@ -18,9 +18,10 @@ class Group(Protocol):
     rank: int  # of this process, 0 .. size - 1
     size: int
     local_size: int  # how many of them are on this machine
+    takes_device_arrays: bool  # whether sum_ adds up arrays on a GPU where they are
 
     def sum_(self, array) -> None:
-        """array, a contiguous NumPy array, becomes the sum of the arrays of all ranks: the same bits on each."""
+        """array, contiguous, becomes the sum of the arrays of all ranks: the same bits on each."""
 
     def from_first(self, thing):
         """What rank 0 handed in, on every rank; thing can be pickled."""
@@ -32,7 +33,7 @@ class Group(Protocol):
 class Alone:
     """The only process."""
 
-    rank, size, local_size = 0, 1, 1
+    rank, size, local_size, takes_device_arrays = 0, 1, 1, False
 
     def sum_(self, array) -> None:
         pass
@@ -53,6 +54,11 @@ def use(group: Group) -> None:
     _group = group
 
 
+def group() -> Group:
+    """The engine in use."""
+    return _group
+
+
 def rank() -> int:
     return _group.rank
 
@@ -70,9 +76,10 @@ def total(array: Array) -> Array:
     """The sum of the arrays of all ranks, on the device where ``array`` is; ``array`` itself when alone."""
     if _group.size == 1:
         return array
-    there = to_cpu(array).copy()  # contiguous; from a GPU it comes over the host
-    _group.sum_(there)
-    return array_module(array).asarray(there)
+    here = array if _group.takes_device_arrays else to_cpu(array)  # from a GPU it comes over the host
+    summed = here.copy()  # contiguous
+    _group.sum_(summed)
+    return array_module(array).asarray(summed)
 
 
 def mean(array: Array) -> Array:

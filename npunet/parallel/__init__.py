@@ -17,11 +17,12 @@ The engines that carry the numbers, behind one small interface (`machine.ranks.G
 
     ring.py    the ring all-reduce as loops over pipes: the definition, the oracle of the tests, never the default
     mpi.py     MPI through mpi4py: `mpiexec -n 4 python -m npunet.train ...`
+    gpu/nccl.py    NCCL through CuPy, for arrays that are on GPUs: one process for each
 
 `join` looks at how the process was started and chooses; docs/scaling.md tells what it costs and what it brings.
 """
 
 from npunet.parallel.gradients import average
-from npunet.parallel.start import check_loss, join
+from npunet.parallel.start import check_loss, join, settle
 
-__all__ = ["average", "check_loss", "join"]
+__all__ = ["average", "check_loss", "join", "settle"]

@@ -13,6 +13,8 @@ PATIENCE = 0.002  # seconds between two looks at whether a slow rank has come
 class MPI:
     """The ranks of MPI's COMM_WORLD."""
 
+    takes_device_arrays = False
+
     def __init__(self):
         from mpi4py import MPI as library  # starts MPI: only where somebody asks for it
 

@@ -45,9 +45,11 @@ def all_reduce(array: np.ndarray, rank: int, size: int, send, receive) -> None:
 class Ring:
     """One rank of a ring of processes on one machine, joined by pipes; see `run`."""
 
+    takes_device_arrays = False
+
     def __init__(self, rank, size, left, right):
         self.rank, self.size, self.left, self.right = rank, size, left, right
-        self.local_size = size
+        self.local_rank, self.local_size = rank, size
 
     def sum_(self, array) -> None:
         if self.size > 1:

@@ -11,6 +11,14 @@ from npunet.parallel.mpi import MPI
 COUNTS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "SLURM_NTASKS")
 
 
+def settle() -> None:
+    """What several processes on one machine do about its cores and about output; see `join`."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        threads.set_num_threads(max(1, threads.default_num_threads() // ranks.on_this_machine()))
+    if ranks.rank() > 0:
+        sys.stdout = open(os.devnull, "w")  # as long as the process lives
+
+
 def join() -> None:
     """Become one rank of several if a launcher has started several; otherwise nothing happens.
 
@@ -27,10 +35,7 @@ def join() -> None:
             'install it with pip install "npunet[mpi]", or start one process'
         ) from None
     ranks.use(group)
-    if "OMP_NUM_THREADS" not in os.environ:
-        threads.set_num_threads(max(1, threads.default_num_threads() // group.local_size))
-    if group.rank > 0:
-        sys.stdout = open(os.devnull, "w")  # as long as the process lives
+    settle()
 
 
 def processes() -> int:
