@@ -2,6 +2,9 @@
 
     python -m benchmarks.ranks [--ranks 1 2 4] [--base-channels 16] [--rounds 3]
 
+With --overlap each number of processes is timed once more with a sum for each gradient, begun the moment that the
+backward pass has it, while the pass goes on; at the end all are waited for. npunet itself sums once, at the end.
+
 Each process computes on one thread. A round starts 1, 2, 4 .. processes one after the other; each takes the same steps
 of the network on the same tile and prints its seconds a step and how much of that the all-reduce took. What is printed
 at the end are medians over the rounds: throughput of n ranks over n times that of one.
@@ -19,12 +22,38 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet import UNet, parallel, training
+from npunet import UNet, layers, parallel, training
 from npunet.commands import cli
 from npunet.errors import InputError
 from npunet.machine import ranks
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class Overlap:
+    """A sum over all ranks begins whenever a gradient is set, and `average` waits for all of them.
+
+    Backward passes run in the same order on all ranks, so the sums meet.
+    """
+
+    def __init__(self):
+        from mpi4py import MPI
+
+        self.world, self.in_place, self.begun = MPI.COMM_WORLD, MPI.IN_PLACE, []
+        layers.Parameter.grad = property(lambda parameter: parameter.__dict__.get("newest"), self.set)
+
+    def set(self, parameter, gradient):
+        parameter.newest = gradient
+        if gradient is not None:
+            parameter.newest = np.ascontiguousarray(gradient)
+            self.begun.append((parameter, self.world.Iallreduce(self.in_place, parameter.newest)))
+
+    def average(self, parameters, energy):
+        for parameter, request in self.begun:
+            request.Wait()
+            parameter.newest /= self.world.size
+        self.begun = []
+        return ranks.mean(np.asarray(energy))
 
 
 def work(options):
@@ -35,7 +64,7 @@ def work(options):
     rng, output = np.random.default_rng(ranks.rank()), net.output_size(options.tile)
     images = rng.random((1, options.tile, options.tile, 1), np.float32)
     labels, weights = rng.integers(0, 2, (1, output, output)), np.ones((1, output, output), np.float32)
-    exchanged, average = [], parallel.average
+    exchanged, average = [], Overlap().average if options.overlap else parallel.average
 
     def timed(parameters, energy):
         start = time.perf_counter()
@@ -54,7 +83,7 @@ def work(options):
         print(json.dumps(found | {"numbers": net.n_parameters}))
 
 
-def measure(n, options):
+def measure(n, options, overlap=False):
     """{"step", "exchange", "numbers"} of n ranks."""
     mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if mpiexec is None:
@@ -63,6 +92,7 @@ def measure(n, options):
         f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("base-channels", "depth", "tile", "steps")
     ]
     command = [*([mpiexec, "-n", str(n)] if n > 1 else []), sys.executable, "-m", "benchmarks.ranks", "--work", *size]
+    command += ["--overlap"] * overlap
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
@@ -76,23 +106,26 @@ def main(arguments=None):
     parse.add_argument("--tile", type=int, default=380)
     parse.add_argument("--steps", type=int, default=8)
     parse.add_argument("--rounds", type=int, default=3)
+    parse.add_argument("--overlap", action="store_true", help="time also sums that begin during the backward pass")
     parse.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parse.parse_args(arguments)
     if options.work:
         work(options)
         return
-    found = {n: [] for n in options.ranks}
+    ways = [(n, late) for n in options.ranks for late in ((False, True) if options.overlap and n > 1 else (False,))]
+    found = {way: [] for way in ways}
     for _ in range(options.rounds):
-        for n in options.ranks:
-            found[n].append(measure(n, options))
-    steps = {n: statistics.median(one["step"] for one in rows) for n, rows in found.items()}
-    numbers = found[options.ranks[0]][0]["numbers"]
+        for way in ways:
+            found[way].append(measure(way[0], options, way[1]))
+    steps = {way: statistics.median(one["step"] for one in rows) for way, rows in found.items()}
+    numbers, alone = found[ways[0]][0]["numbers"], steps[ways[0]]
     print(f"{numbers:,} parameters, {4 * numbers / 1e6:.1f} MB a step; tile {options.tile}; one thread a rank")
-    for n, rows in found.items():
+    for (n, overlap), rows in found.items():
         exchange = statistics.median(one["exchange"] for one in rows)
-        speed = n * steps[options.ranks[0]] / steps[n]
-        print(f"{n} ranks: {steps[n] * 1e3:7.1f} ms a step, {exchange * 1e3:6.1f} ms of it in the all-reduce; "
-              f"{speed:.2f} times one rank, efficiency {speed / n:.2f}")  # fmt: skip
+        speed = n * alone / steps[n, overlap]
+        print(f"{n} ranks{', overlapped' * overlap}: {steps[n, overlap] * 1e3:7.1f} ms a step, "
+              f"{exchange * 1e3:6.1f} ms of it in the all-reduce; {speed:.2f} times one rank, "
+              f"efficiency {speed / n:.2f}")  # fmt: skip
 
 
 if __name__ == "__main__":
