@@ -52,7 +52,7 @@ def main(arguments):
     os.environ["PYTHONPATH"] = os.pathsep.join([str(LESSONS.parent), os.environ.get("PYTHONPATH", "")])
     paths = [path for path in sorted(LESSONS.glob("*.ipynb")) if not wanted or path.name[:2] in wanted]
     if not paths:
-        sys.exit(f"no lesson has the number {' or '.join(wanted)}; there are 00 to 15")
+        sys.exit(f"no lesson has the number {' or '.join(wanted)}; there are 00 to 16")
     for path in paths:
         start, processor = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         notebook = nbformat.read(path, as_version=4)

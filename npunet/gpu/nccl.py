@@ -1,8 +1,8 @@
 """NCCL, NVIDIA's library for sums over GPUs, as an engine for `machine.ranks`: one process for each GPU.
 
 Sums of arrays on the GPU stay there; what little the host adds up (a flag, a score) goes through the GPU too. NCCL
-wants one secret number that all processes know, its *id*. Where MPI has started them, MPI brings it; otherwise a file does.
-After that nothing but NCCL is needed, so launchers that set environment variables only, as torchrun, will do:
+wants one secret number that all processes know, its *id*. Where MPI has started them, MPI brings it; otherwise a file
+does. After that nothing but NCCL is needed, so launchers that set environment variables only, as torchrun, will do:
 
     RANK, WORLD_SIZE                 number of this process, and how many there are
     LOCAL_RANK, LOCAL_WORLD_SIZE     the same on this machine; LOCAL_RANK is the number of its GPU

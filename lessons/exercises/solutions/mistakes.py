@@ -263,4 +263,18 @@ MISTAKES = {
         ),
         ("iou > threshold", "iou > 0.5", "1/2 whatever is asked"),
     ],
+    "16_many_processes": [
+        ("(first - k) % n, (first - k - 1) % n", "first - k, first - k - 1", "modulo n"),
+        ("rank if k < n - 1 else rank + 1", "rank", "the finished piece"),
+        ("(first - k) % n, (first - k - 1) % n", "(first - k) % n, (first - k) % n", "in the same round"),
+        ("(first - k) % n, (first - k - 1) % n", "(first - k - 1) % n, (first - k) % n", "exchanged"),
+        (
+            "np.sum(pixels[:, None] * gradients, axis=0) / np.sum(pixels)",
+            "np.mean(gradients, axis=0)",
+            "mean over ranks",
+        ),
+        (" / np.sum(pixels)", "", "not divided by the number of pixels"),
+        (" / np.sum(pixels)", " / len(pixels)", "divided by the number of ranks"),
+        ("np.sum(pixels[:, None] * gradients, axis=0) / np.sum(pixels)", "np.sum(gradients, axis=0)", "sum over ranks"),
+    ],
 }
