@@ -142,8 +142,8 @@ def main(arguments=None):
                 seconds[n].append(found["seconds"])
                 work[n].append(found["work"])
                 speed = megapixels / found["seconds"]
-                print(f"{n} processes: {found['seconds']:.1f} s, {found['work']:.1f} s of it without imports, {speed:.2f} megapixels a second; "
-                      f"at most {found['resident']:.0f} MB resident, {found['address']:.0f} MB of address space "
+                print(f"{n} processes: {found['seconds']:.1f} s, {found['work']:.1f} s of it without imports, "
+                      f"{speed:.2f} megapixels a second; at most {found['resident']:.0f} MB resident, {found['address']:.0f} MB of address space "
                       f"in a process", flush=True)  # fmt: skip
         for n in options.ranks[1:]:
             whole, ratio = (np.median(of[options.ranks[0]]) / np.median(of[n]) for of in (seconds, work))

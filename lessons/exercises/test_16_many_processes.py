@@ -4,16 +4,16 @@ import numpy as np
 from exercise import check_of
 
 
-def rounds(n, begin_again=True, modulo=True, forward=1, late=0):
+def rounds(n, begin_again=False, modulo=True, forward=1):
     """For each rank and round (sent, received), by walking around the ring: everyone passes on what came last."""
     table = np.zeros((n, 2 * n - 2, 2), int)
     for rank in range(n):
         holds = rank
         for k in range(2 * n - 2):
-            if k == n - 1 and not begin_again:
-                holds = rank
+            if k == n - 1:
+                holds = rank if begin_again else holds + n  # the same piece, rank + 1
             sends, holds = holds, holds - forward
-            table[rank, k] = sends, holds + late
+            table[rank, k] = sends, holds
     return table % n if modulo else table
 
 
@@ -31,7 +31,9 @@ def test_pieces():
                 check.fail(f"pieces({rank}, {k}, {n}) returns {answer!r}", "two whole numbers are wanted")
         mistakes = {
             "pieces are counted modulo n: there is none below 0": rounds(n, modulo=False),
-            "the second half begins with the finished piece, rank + 1, not with piece rank": rounds(n, False),
+            "the second half begins with the finished piece, rank + 1, not with piece rank": rounds(
+                n, begin_again=True
+            ),
             "the pieces go round the other way: to the right neighbour, so the number sinks": rounds(n, forward=-1),
             "what a rank receives is not what it sends in the same round": np.repeat(rounds(n)[..., :1], 2, axis=2),
             "sent and received are exchanged": rounds(n)[..., ::-1],
