@@ -143,8 +143,8 @@ def main(arguments=None):
                 work[n].append(found["work"])
                 speed = megapixels / found["seconds"]
                 print(f"{n} processes: {found['seconds']:.1f} s, {found['work']:.1f} s of it without imports, "
-                      f"{speed:.2f} megapixels a second; at most {found['resident']:.0f} MB resident, {found['address']:.0f} MB of address space "
-                      f"in a process", flush=True)  # fmt: skip
+                      f"{speed:.2f} megapixels a second; at most {found['resident']:.0f} MB resident, "
+                      f"{found['address']:.0f} MB of address space in a process", flush=True)  # fmt: skip
         for n in options.ranks[1:]:
             whole, ratio = (np.median(of[options.ranks[0]]) / np.median(of[n]) for of in (seconds, work))
             print(f"{n} processes are {ratio:.2f} times as fast as {options.ranks[0]}, {whole:.2f} times if Python's "
