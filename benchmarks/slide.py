@@ -96,6 +96,9 @@ def predict(n: int, slide: Path, net: Path, output: Path, tile: int, limit: int,
     command = [*start, sys.executable, "-c", CHILD, output, *words]
     limits = lambda: resource.setrlimit(resource.RLIMIT_AS, (limit * 10**6,) * 2) if limit else None
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for path in output.glob("memory-*.json"):  # of an earlier run
+        path.unlink()
+    output.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     subprocess.run(list(map(str, command)), env=environment, check=True, preexec_fn=limits, cwd=ROOT)
     found = {"seconds": time.perf_counter() - began}
