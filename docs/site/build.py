@@ -235,6 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     parse.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="folder for the site")
     parse.add_argument("--no-lite", action="store_true", help="without the lessons that run in the page")
     options = parse.parse_args(arguments)
+    options.out = options.out.resolve()
     start, pages = time.perf_counter(), options.out.with_name(options.out.name + "-pages")
     assemble(pages)
     shutil.rmtree(options.out, ignore_errors=True)
