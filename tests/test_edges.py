@@ -63,7 +63,8 @@ def test_an_empty_batch_is_refused():
 def test_a_network_of_256_classes_can_be_predicted_with(tmp_path):
     net = UNet(1, 256, 2, 1)
     net.save(tmp_path / "net.npz")
-    options = types.SimpleNamespace(model=str(tmp_path / "net.npz"), device="cpu", tf32=False)
+    words = ["--model", str(tmp_path / "net.npz"), "--input", "a.png", "--output", "out"]
+    options = predict.parser().parse_args(words)
     assert predict.load_network(options).n_labels == 256
     UNet(1, 257, 2, 1).save(tmp_path / "net.npz")
     with pytest.raises(InputError, match="257 classes"):
