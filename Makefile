@@ -10,7 +10,7 @@ train: $(VENV)/.ready
 	$(RUN) -m npunet.train --data synthetic --base-channels 16 --depth 3 --tile 252 --steps 250 --evaluate-every 125 --out runs/first
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 # Kills, damaged files, two runs in one folder; hours. TORTURE="--kills 5 --files 100" for a short one.
 torture: $(VENV)/.ready
