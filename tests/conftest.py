@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 import strict_array
 
+from npunet.machine import threads
 from npunet.machine.backend import gpu_problem
 
 gpu_problem_once = functools.cache(gpu_problem)
+
+
+@pytest.fixture(autouse=True)
+def number_of_threads():
+    """Commands that a test runs with --threads do not set the threads of the tests behind it."""
+    before = threads._number or threads.default_num_threads()
+    yield
+    if threads._number not in (None, before):
+        threads.set_num_threads(before)
 
 
 @pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu), "strict"])

@@ -57,10 +57,9 @@ def test_generator_steps(gpu, emulated, bilinear, monkeypatch):
     places = gpu.asarray, np.asarray
     objectives = [objective(place, device) for place, device in zip(places, ("gpu", "cpu"))]
     # Not Adam: it moves a parameter by as much as any other where its gradient is nothing but rounding.
-    optimizers = [SGD(generator.net.parameters, 0.02, momentum=0.9) for generator in generators]
+    # The rate leaves the tanh in its middle: at its ends, rounding turns a pixel from 0 to 1.
+    optimizers = [SGD(generator.net.parameters, 0.002, momentum=0.9) for generator in generators]
     before = {name: parameter.value.copy() for name, parameter in generators[1].net.parameters.items()}
-    whole = picture(3, 37, 43)[0]  # a size of its own
-    np.testing.assert_allclose(generators[0].paint(whole), generators[1].paint(whole), atol=1e-5)
     contents = [place(picture(2)) for place in places]
     targets = [one.content_targets(content) for one, content in zip(objectives, contents)]
     launched, scalars = set(), []
@@ -97,8 +96,8 @@ def test_generator_steps(gpu, emulated, bilinear, monkeypatch):
         there = to_cpu(generators[0].net.parameters[name].value)
         # of how far it went
         assert np.linalg.norm(there - parameter.value) <= 2e-3 * np.linalg.norm(parameter.value - before[name]), name
-    apart = np.abs(generators[0].paint(whole) - generators[1].paint(whole)).max(axis=-1) > 5e-3
-    assert apart.mean() < 0.01  # three such steps drive the tanh to its ends: rounding turns single pixels over
+    whole = picture(3, 37, 43)[0]  # a size of its own
+    np.testing.assert_allclose(generators[0].paint(whole), generators[1].paint(whole), atol=5e-3)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_parameters(gpu):

@@ -60,8 +60,7 @@ def prints(notebook):
     """
     cells = [cell for cell in code_cells(notebook) if "varies" not in cell.metadata.get("tags", [])]
     printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
-    printed = [re.sub(r"-?\b(\d[\d.,]*(e[-+]?\d+)?|inf|nan)\b", "#", text) for text in printed]
-    return [re.sub(r" (?=\])|(?<=\[) ", "", re.sub(r"\s+", " ", text)) for text in printed]  # arrays pad their numbers
+    return [re.sub(r"\s+", " ", re.sub(r"-?\b(\d[\d.,]*(e[-+]?\d+)?|inf|nan)\b", "#", text)) for text in printed]
 
 
 def kinds(summary):

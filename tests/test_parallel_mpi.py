@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi_helpers import ENVIRONMENT, MPIEXEC, ranks_of
 
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 pytestmark = pytest.mark.skipif(
     MPIEXEC is None, reason='mpiexec is not installed; pip install "npunet[mpi]" adds mpi4py and MPICH'
 )
 pytest.importorskip("mpi4py", reason='mpi4py is not installed; pip install "npunet[mpi]" adds it')
 OPTIONS = "--data synthetic --base-channels 2 --depth 2 --tile 60 --evaluate-every 4".split()
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def command(ranks, *arguments):
@@ -77,25 +75,12 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(tmp_path):
         while not (out / "newest.npz").exists():
             assert time.monotonic() < limit and running.poll() is None
             time.sleep(0.1)
-        os.kill(ranks_of(out)[-1], signal.SIGKILL)
+        os.kill(ranks_of("npunet.train", out)[-1], signal.SIGKILL)
         running.wait(timeout=10)
     finally:
         running.kill()
-    assert running.returncode != 0 and ranks_of(out) == []
+    assert running.returncode != 0 and ranks_of("npunet.train", out) == []
     with np.load(out / "newest.npz") as file:
         step = json.loads(str(file["header"]))["progress"]["step"]
     done = train(2, "--resume", out, "--steps", step + 4)
     assert done.returncode == 0 and "going on from step" in done.stdout, done.stderr
-
-
-def ranks_of(out):
-    """Process numbers of the Python processes that work for this folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(out).encode() in words and b"npunet.train" in words and not words[0].endswith(b"mpiexec"):
-            found.append(int(path.parent.name))
-    return sorted(found)

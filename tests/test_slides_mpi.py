@@ -1,24 +1,21 @@
 """`mpiexec -n N python -m npunet.predict` on a slide: real processes, with MPI through mpi4py."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from mpi_helpers import ENVIRONMENT, MPIEXEC, ranks_of
 from slide_helpers import TILE, network, picture, run, write_zarr
 
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 pytestmark = [
     pytest.mark.skipif(MPIEXEC is None, reason='mpiexec is not installed; pip install "npunet[mpi]" adds mpi4py'),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 pytest.importorskip("mpi4py", reason='mpi4py is not installed; pip install "npunet[mpi]" adds it')
 pytest.importorskip("zarr", reason='zarr is not installed; pip install "npunet[zarr]" adds it')
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def command(ranks, model, slide, output):
@@ -42,11 +39,11 @@ def test_a_killed_rank_ends_all_and_four_go_on_to_what_one_writes(tmp_path):
         while len(list(work.glob("block-*"))) < 3:
             assert time.monotonic() < limit and running.poll() is None, running.stdout.read()
             time.sleep(0.02)
-        os.kill(ranks_of(tmp_path / "many")[-1], signal.SIGKILL)
+        os.kill(ranks_of("npunet.predict", tmp_path / "many")[-1], signal.SIGKILL)
         running.communicate(timeout=10)
     finally:
         running.kill()
-    assert running.returncode != 0 and ranks_of(tmp_path / "many") == []
+    assert running.returncode != 0 and ranks_of("npunet.predict", tmp_path / "many") == []
     done = len(list(work.glob("block-*")))
     assert not (tmp_path / "many/slide.zarr").exists() and 3 <= done < 81
     four = command(4, tmp_path / "net.npz", slide, tmp_path / "many")
@@ -65,16 +62,3 @@ def test_errors_are_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("error: ") == 1, done.stderr
     assert "slide.zarr: cannot be read as OME-Zarr" in done.stderr
-
-
-def ranks_of(out):
-    """Process numbers of the Python processes that work for this folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(out).encode() in words and b"npunet.predict" in words and not words[0].endswith(b"mpiexec"):
-            found.append(int(path.parent.name))
-    return sorted(found)

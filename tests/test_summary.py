@@ -152,26 +152,22 @@ def test_memory_by_hand():
     assert memory_needs.gradient_memory(net, found) == 4 * (concat + up + skip - 2 * (8 * 8 * 2) - 10 * 10 * 2)
 
 
-def peak_of_fresh_processes(kind, steps):
-    """Least peak of three, in bytes: now and then one needs a quarter more than all others."""
-    if not Path("/proc/self/status").exists():
-        pytest.skip("the peak of a process is read from /proc, which only Linux has")
-    script = (
-        "from benchmarks import peers\nimport npunet\nbefore = peers.peak_bytes()\n"
-        f"step = peers.npunet_step({kind!r}, 572, 16)\n" + "step()\n" * steps + "print(peers.peak_bytes() - before)"
-    )
-    command, folder = [sys.executable, "-c", script], Path(__file__).parents[1]
-    runs = [subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True) for _ in range(3)]
-    return min(float(run.stdout) for run in runs)
-
-
 def test_training_memory_is_what_a_fresh_process_needs():
     """Peak less what the libraries take, 16 channels, tile 572 (64 channels:
     "net MB" in benchmarks/results/train_step.txt). Within 15 %.
     """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak of a process is read from /proc, which only Linux has")
+    script = (
+        "from benchmarks import peers\nimport npunet\nbefore = peers.peak_bytes()\nstep = peers.npunet_step('train', "
+        "572, 16)\n"
+        "step()\nprint(peers.peak_bytes() - before)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True
+    )
     net = UNet(base_channels=16)
-    predicted = memory_needs.training_memory(net, summary.rows(net, 572))
-    assert predicted == pytest.approx(peak_of_fresh_processes("train", 1), rel=0.15)
+    assert memory_needs.training_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.15)
 
 
 def test_inference_memory_is_what_a_fresh_process_needs():
@@ -179,9 +175,18 @@ def test_inference_memory_is_what_a_fresh_process_needs():
 
     Within 20 % (benchmarks/results/inference.txt has 64 channels).
     """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak of a process is read from /proc, which only Linux has")
+    script = (
+        "from benchmarks import peers\nimport npunet\nbefore = peers.peak_bytes()\nstep = peers.npunet_step('infer', "
+        "572, 16)\n"
+        "step()\nstep()\nprint(peers.peak_bytes() - before)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True
+    )
     net = UNet(base_channels=16)
-    predicted = memory_needs.inference_memory(net, summary.rows(net, 572))
-    assert predicted == pytest.approx(peak_of_fresh_processes("infer", 2), rel=0.2)
+    assert memory_needs.inference_memory(net, summary.rows(net, 572)) == pytest.approx(float(result.stdout), rel=0.2)
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,13 @@ loss.png         the curve            panel.png        held-out images, truth, p
 
 import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 
 from npunet.commands import run_pictures
 from npunet.errors import InputError
 from npunet.files import checkpoint, schema
-from npunet.files.whole_file import clean_up, write_json, write_text
-
-try:
-    import fcntl
-except ImportError:  # Windows: folders are not locked there
-    fcntl = None
+from npunet.files.whole_file import reserved, write_json, write_text
 
 OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes into config.json and needs to go on
 
@@ -51,22 +45,8 @@ class RunFolder:
         What killed runs left half written is removed first. Raises InputError if another run has the lock, or the
         folder cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            opened = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise InputError(
-                f"--out {self.path}: the folder cannot be made ({error.strerror}); give one that can be written"
-            ) from None
-        try:
-            if fcntl is not None and not _locked(opened):
-                raise InputError(
-                    f"{self.path}: another run is at work in this folder; wait for its end, or give another --out"
-                )
-            clean_up(self.path)
+        with reserved(self.path, "--out"):
             yield self
-        finally:
-            os.close(opened)  # which gives the lock back
 
     def create(self, config):
         """Write config.json of a new run. Raises InputError if a run is there already or it cannot be written."""
@@ -190,17 +170,6 @@ class RunFolder:
             run_pictures.loss_curve(self.path / "loss.png", self.records, loss)
         if samples:
             run_pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
-
-
-def _locked(opened):
-    """Whether the lock on an open folder could be had; a file system without locks has none to give."""
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def training_config(model):

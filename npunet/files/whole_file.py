@@ -16,6 +16,11 @@ from pathlib import Path
 
 from npunet.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows: folders are not locked there
+    fcntl = None
+
 _numbers = itertools.count()
 _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(rf"^\..*\.{_MACHINE}-(\d+)-\d+\.part(\.[^.]*)?$", re.DOTALL)
@@ -41,6 +46,40 @@ def written_whole(path, durable=False):
     finally:
         with contextlib.suppress(OSError):  # it is gone already if it was renamed
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def reserved(path, option, what="in this folder"):
+    """Within, the folder is there and no other run may work in it: the system's lock on the folder itself.
+
+    What killed runs left half written is removed first. option: that of the command which names the folder. Raises
+    InputError if another run has the lock, or the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        opened = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"{option} {path}: the folder cannot be made ({error.strerror}); give one that can be written"
+        ) from None
+    try:
+        if fcntl is not None and not _locked(opened):
+            raise InputError(f"{path}: another run is at work {what}; wait for its end, or give another {option}")
+        clean_up(path)
+        yield
+    finally:
+        os.close(opened)  # which gives the lock back
+
+
+def _locked(opened):
+    """Whether the lock on an open folder could be had; a file system without locks has none to give."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _sync(path):

@@ -48,6 +48,14 @@ def compute_capability():
     return int(cupy.cuda.Device().compute_capability)
 
 
+def nccl():
+    """CuPy, and its bindings of NCCL. Raises ImportError without them."""
+    import cupy
+    from cupy.cuda import nccl
+
+    return cupy, nccl
+
+
 @functools.cache
 def options(dtype, **numbers):
     """What the compiler is told besides the architecture: what REAL is, and some numbers by name."""

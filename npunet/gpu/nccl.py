@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from npunet.errors import InputError
+from npunet.gpu import cuda
 from npunet.machine import ranks
 
 PATIENCE = 120.0  # seconds that a process waits for the id
@@ -38,9 +39,7 @@ class NCCL:
     takes_device_arrays = True
 
     def __init__(self, rank: int, size: int, local_rank: int, local_size: int, host=None):
-        import cupy
-        from cupy.cuda import nccl
-
+        cupy, nccl = cuda.nccl()
         self.rank, self.size, self.local_rank, self.local_size = rank, size, local_rank, local_size
         self.cupy, self.nccl, self.host = cupy, nccl, host
         count = cupy.cuda.runtime.getDeviceCount()

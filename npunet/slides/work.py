@@ -14,14 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from npunet.commands.cli import progress_bar
-from npunet.errors import InputError
-from npunet.files.whole_file import clean_up, write_json, written_whole
+from npunet.files.whole_file import reserved, write_json, written_whole
 from npunet.machine import ranks
-
-try:
-    import fcntl
-except ImportError:  # Windows: folders are not locked there
-    fcntl = None
 
 
 class Work:
@@ -38,36 +32,17 @@ class Work:
         """
         with contextlib.ExitStack() as held:
             if ranks.rank() == 0:
-                held.callback(os.close, self._lock())
+                held.enter_context(reserved(self.path, "--output", "on this slide"))
                 self.goes_on = self._read_plan() == json.loads(json.dumps(plan))
                 if not self.goes_on:
                     for entry in self.path.iterdir():
                         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
                     write_json(self.path / "plan.json", plan)
-                clean_up(self.path)
             self.goes_on = ranks.from_first(self.goes_on)
             yield self
             ranks.barrier()
             if ranks.rank() == 0:
                 shutil.rmtree(self.path)
-
-    def _lock(self):
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            opened = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: the folder cannot be made ({error.strerror}); give another --output"
-            ) from None
-        if fcntl is not None:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(opened)
-                raise InputError(f"{self.path}: another run is at work on this slide; wait for its end") from None
-            except OSError:  # a file system without locks
-                pass
-        return opened
 
     def _read_plan(self):
         try:
