@@ -36,6 +36,7 @@ from npunet.errors import InputError
 from npunet.gpu import by_device
 from npunet.gpu import loss as gpu_loss
 from npunet.machine.backend import Array, array_module
+from npunet.machine.shapes import check_arrays, check_maps
 
 DICE_EPS = 1e-6
 
@@ -82,8 +83,9 @@ def weighted_cross_entropy(logits: Array, labels: Array, weights: Array | None =
 
     logits (N, H, W, K) float; labels (N, H, W) integer, 0 .. K-1; weights (N, H, W) float or None (all 1).
     Returns loss, a 0-d array of the logits' dtype, and dlogits (N, H, W, K).
-    Raises InputError if labels or weights do not have the shape of the logits' pixels, if labels are not classes (on
-    a GPU, which is not waited for, the loss is NaN then), or on the CPU if a weight is negative or NaN.
+    Raises InputError if labels or weights do not have the shape of the logits' pixels, if labels are not classes, or
+    weights negative or not finite. (A GPU is not waited for: for the last two the loss is NaN there, which stops the
+    training.)
     """
     check_shapes(logits, labels, weights)
     return _cross_entropy(logits, labels, weights)
@@ -91,8 +93,7 @@ def weighted_cross_entropy(logits: Array, labels: Array, weights: Array | None =
 
 def _cross_entropy(logits, labels, weights):
     xp = array_module(logits)
-    check_classes(labels, logits.shape[-1])  # an index that is no class would wrap
-    check_weights(weights)
+    check_values(labels, logits.shape[-1], weights)  # an index that is no class would wrap
     shifted = _class_planes(logits)  # (K, N, H, W)
     shifted -= shifted.max(axis=0)
     p = xp.exp(shifted)
@@ -118,8 +119,8 @@ def binary_cross_entropy(logits: Array, labels: Array, weights: Array | None = N
     -log s = log(1 + exp(-a)) and -log(1 - s) = log(1 + exp(a)), both without overflow as max(a, 0) - a l + log(1 +
     exp(-|a|)). Raises InputError as `weighted_cross_entropy` does.
     """
-    xp = array_module(logits)
     check_shapes(logits, labels, weights)
+    xp = array_module(logits)
     a, q = logits[..., 0], labels.astype(logits.dtype)  # (N, H, W)
     small = xp.exp(-abs(a))
     negative_log_p = xp.maximum(a, 0) - a * q + xp.log(1 + small)
@@ -128,7 +129,7 @@ def binary_cross_entropy(logits: Array, labels: Array, weights: Array | None = N
         weights = weights.astype(logits.dtype, copy=False)
         negative_log_p *= weights
         gradient *= weights
-    return energy_of_classes(negative_log_p.mean(), labels, 2), gradient[..., None] / labels.size
+    return energy_if_valid(negative_log_p.mean(), labels, 2, weights), gradient[..., None] / labels.size
 
 
 def dice_loss(logits: Array, labels: Array, weights: Array | None = None) -> tuple[Array, Array]:
@@ -137,9 +138,8 @@ def dice_loss(logits: Array, labels: Array, weights: Array | None = None) -> tup
     Pixels of weight 0 do not count; other weights mean nothing here. Raises InputError as `weighted_cross_entropy`
     does.
     """
-    xp = array_module(logits)
-    classes = logits.shape[-1]
     check_shapes(logits, labels, weights)
+    xp, classes = array_module(logits), logits.shape[-1]
     p = xp.moveaxis(probabilities(logits), -1, 0)  # (K or 2, N, H, W)
     q = labels == xp.arange(len(p)).reshape(-1, 1, 1, 1)  # one-hot
     if classes == 1:
@@ -151,40 +151,43 @@ def dice_loss(logits: Array, labels: Array, weights: Array | None = None) -> tup
     g = (score - 2 * q) * counted / (total + DICE_EPS)  # float64
     g = g.astype(logits.dtype)
     dlogits = p * (1 - p) * g if classes == 1 else p * (g - (p * g).sum(axis=0))
-    energy = energy_of_classes((1 - score).astype(logits.dtype), labels, max(classes, 2))
+    energy = energy_if_valid((1 - score).astype(logits.dtype), labels, max(classes, 2), weights)
     return energy, xp.ascontiguousarray(xp.moveaxis(dlogits, 0, -1))
 
 
-def energy_of_classes(energy: Array, labels: Array, classes: int) -> Array:
-    """energy itself, if all labels are classes; raises InputError if not. (On a GPU it is NaN then.)"""
-    check_classes(labels, classes)
+def energy_if_valid(energy: Array, labels: Array, classes: int, weights: Array | None) -> Array:
+    """energy itself, if labels and weights pass `check_values`. (On a GPU it is NaN if not, and nothing is raised.)"""
+    check_values(labels, classes, weights)
     return energy
 
 
-energy_of_classes = by_device(energy_of_classes, gpu_loss.energy_of_classes)
+energy_if_valid = by_device(energy_if_valid, gpu_loss.energy_if_valid)
 
 
-def check_classes(labels: Array, classes: int) -> None:
-    """Raises InputError if a label is not one of 0 .. classes - 1."""
+def check_values(labels: Array, classes: int, weights: Array | None) -> None:
+    """Raises InputError if a label is not one of 0 .. classes - 1, or a weight is negative or not finite: below 0 the
+    energy would fall where the prediction becomes worse.
+    """
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise InputError(
             f"labels lie in {int(labels.min())} .. {int(labels.max())}; "
             f"expected classes 0 .. {classes - 1}, pixels to be ignored have weight 0"
         )
-
-
-def check_weights(weights: Array | None) -> None:
-    """Raises InputError if a weight is negative or NaN: the energy would fall where the prediction becomes worse."""
-    if weights is not None and weights.size and not weights.min() >= 0:
-        raise InputError(f"a weight is {float(weights.min()):g}; expected 0 for pixels that do not count, else more")
+    if weights is None:
+        return
+    least, most = float(weights.min()), float(weights.max())
+    if not 0 <= least <= most < math.inf:  # NaN is neither
+        raise InputError(f"weights lie in {least:g} .. {most:g}; expected finite ones, 0 for pixels that do not count")
 
 
 def check_shapes(logits: Array, labels: Array, weights: Array | None) -> None:
-    """Raises InputError unless labels and weights have the shape of the pixels of the logits."""
-    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu":
+    """Raises InputError unless these are arrays, and labels and weights have the shape of the pixels of the logits."""
+    check_maps("loss", logits=logits)
+    check_arrays("loss", labels=labels, weights=weights)
+    if labels.shape != logits.shape[:-1] or labels.dtype.kind not in "iu" or not labels.size:
         raise InputError(
             f"labels {labels.shape} {labels.dtype} do not fit logits {logits.shape}; "
-            f"expected integers of shape {logits.shape[:-1]}"
+            f"expected integers of shape {logits.shape[:-1]}, one at least"
         )
     if weights is not None and weights.shape != labels.shape:
         raise InputError(f"weights {weights.shape} do not fit labels {labels.shape}; expected the same shape")

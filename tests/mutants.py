@@ -12,10 +12,14 @@ A mutant changes one place of the text: a comparison, `and`/`or`, a `not`, an op
 condition, a `return`, or a call whose result nobody uses. Texts that a person reads, annotations and the files of
 LEFT_OUT are left alone. Tests that read the source instead of running it see every change: BLIND.
 docs/reliability.md has the figures of the last run.
+
+`--replay ROWS` plants the survivors of an earlier rows.jsonl again, each where its line of text stands now, to see
+whether newer tests kill them. `--tests tests/test_relu.py ...` judges by these tests alone, and step 1 is left out.
 """
 
 import argparse
 import ast
+import functools
 import gc
 import itertools
 import json
@@ -158,6 +162,24 @@ def drawn(tree, count, seed):
     return (first + rng.sample(others, min(len(others), max(0, count - len(first)))))[:count]
 
 
+def around(source, start, end):
+    """The whole lines around a place, and where it begins in them: how `found_again` knows it when lines have moved."""
+    first, after = source.rfind(b"\n", 0, start) + 1, source.find(b"\n", end)
+    return source[first : after if after >= 0 else len(source)].decode(), start - first
+
+
+def found_again(tree, row):
+    """The mutant of a row of an earlier run, in the tree of today; None where its lines of text are gone."""
+    path = tree / "npunet" / row["file"]
+    source, text = path.read_bytes() if path.exists() else b"", row["text"].encode()
+    starts = [place.start() for place in re.finditer(b"^" + re.escape(text) + b"$", source, re.MULTILINE)]
+    if not starts:
+        return None
+    line = {start: source.count(b"\n", 0, start) + 1 for start in starts}
+    start = min(starts, key=lambda start: abs(line[start] - row["line"])) + row["column"]
+    return row["file"], source.count(b"\n", 0, start) + 1, start, start + len(row["old"].encode()), row["new"]
+
+
 # Which test executes which line
 
 
@@ -262,12 +284,14 @@ def judges(known, name, line):
 # One mutant
 
 
-def verdict(tree, mutant, known):
-    """Runs the tests of a mutant in a fork of this process; its row."""
+def verdict(tree, mutant, tests, spent):
+    """Runs the tests, which take `spent` seconds, on a mutant in a fork of this process; its row."""
     name, line, start, end, new = mutant
-    path, (tests, spent) = tree / "npunet" / name, judges(known, name, line)
+    path = tree / "npunet" / name
     source = path.read_bytes()
-    row = {"file": name, "line": line, "old": source[start:end].decode(), "new": new, "tests": len(tests)}
+    text, column = around(source, start, end)
+    row = {"file": name, "line": line, "text": text, "column": column}
+    row |= {"old": source[start:end].decode(), "new": new, "tests": len(tests)}
     path.write_bytes(source[:start] + new.encode() + source[end:])
     for compiled in (path.parent / "__pycache__").glob(path.stem + ".*"):
         compiled.unlink()
@@ -309,7 +333,15 @@ def child_of(tree, tests, spent, write):
     os._exit(0)
 
 
-def main():
+def copied(tree):
+    """A copy of the files that git knows, once."""
+    if not tree.exists():
+        for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")[:-1]:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+
+
+def parser():
     parse = argparse.ArgumentParser(description="Plant faults, one at a time, and see which no test notices.")
     parse.add_argument("--count", type=int, default=100)
     parse.add_argument("--seed", type=int, default=0)
@@ -317,30 +349,47 @@ def main():
     parse.add_argument(
         "--work", type=Path, default=ROOT / "runs/mutants", help="the copy of the tree and what was found"
     )
-    options = parse.parse_args()
+    parse.add_argument("--replay", type=Path, help="plant the survivors of this rows.jsonl again", metavar="ROWS")
+    parse.add_argument("--tests", nargs="+", help="judge by these tests alone", metavar="TEST")
+    return parse
+
+
+def planned(tree, options):
+    """The mutants to be judged; None for one of --replay whose line is gone."""
+    if not options.replay:
+        return drawn(tree, options.count, options.seed)
+    rows = map(json.loads, options.replay.read_text().splitlines())
+    return [found_again(tree, row) for row in rows if row["verdict"] == "survived"]
+
+
+def main():
+    options = parser().parse_args()
     tree = options.work.resolve() / "tree"
-    if not tree.exists():
-        for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")[:-1]:
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tree / name)
+    copied(tree)
     until = time.time() + 60 * options.minutes
-    if not map_tests(tree, options.work / "tests.jsonl", until):
-        sys.exit("time is over; the same command goes on")
-    known, rows = known_tests(options.work / "tests.jsonl"), options.work / "rows.jsonl"
+    if options.tests:
+        choose = lambda name, line: (options.tests, BUDGET)
+    else:
+        if not map_tests(tree, options.work / "tests.jsonl", until):
+            sys.exit("time is over; the same command goes on")
+        known = known_tests(options.work / "tests.jsonl")
+        choose = functools.partial(judges, known)
+    rows = options.work / ("replayed.jsonl" if options.replay else "rows.jsonl")
     done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     import matplotlib.pyplot, PIL.Image, pytest, scipy.ndimage, tifffile  # noqa: E401, F401, I001  once for all forks
 
     gc.freeze()  # the collector need not look at these in each fork
 
-    for mutant in drawn(tree, options.count, options.seed)[len(done) :]:
+    for mutant in planned(tree, options)[len(done) :]:
         if time.time() > until:
             break
-        done.append(verdict(tree, mutant, known))
+        done.append(verdict(tree, mutant, *choose(*mutant[:2])) if mutant else {"verdict": "line is gone"})
         with rows.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(json.dumps(done[-1]), flush=True)
     count = Counter(row["verdict"] for row in done)
-    print(f"{len(done)} mutants: {dict(count)}; {1 - count['survived'] / len(done):.1%} killed")
+    judged = len(done) - count["line is gone"]
+    print(f"{len(done)} mutants: {dict(count)}; {1 - count['survived'] / max(1, judged):.1%} killed")
 
 
 if __name__ == "__main__":

@@ -171,6 +171,21 @@ def test_a_label_that_is_no_class_makes_the_energy_nan(gpu):
 
 
 @each_dtype
+@pytest.mark.parametrize(
+    "energy, classes", [(loss.weighted_cross_entropy, 2), (loss.binary_cross_entropy, 1), (loss.dice_loss, 2)]
+)
+def test_a_weight_that_is_negative_or_not_finite_makes_every_energy_nan(gpu, dtype, energy, classes):
+    logits, labels = gpu.asarray(np.zeros((1, 4, 4, classes), dtype)), gpu.asarray(np.zeros((1, 4, 4), int))
+    weights = np.ones((1, 4, 4), dtype)
+    for value in (-1e-6, -np.inf, np.nan, np.inf):
+        weights[0, 3, 1] = value
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(float(energy(logits, labels, gpu.asarray(weights))[0])), value
+    weights[0, 3, 1] = 0
+    assert np.isfinite(float(energy(logits, labels, gpu.asarray(weights))[0]))
+
+
+@each_dtype
 @pytest.mark.parametrize("energy, classes", [(loss.binary_cross_entropy, 1), (loss.dice_loss, 1), (loss.dice_loss, 3)])
 def test_the_other_energies_do_not_wait(gpu, emulated, rng, monkeypatch, dtype, energy, classes):
     """As on the CPU, and the host asks for nothing on the way; so a label that is no class gives NaN."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from npunet.errors import InputError
 from npunet.gpu.cuda import on_gpu
 from npunet.gradient_check import check_gradients
 from npunet.loss import (
@@ -214,3 +215,36 @@ def test_the_other_losses_refuse_what_is_no_label(loss):
     ):
         with pytest.raises(ValueError, match="expected"):
             loss(logits, labels, weights)
+
+
+LOSSES = {"soft-max": (weighted_cross_entropy, 3), "one logit": (binary_cross_entropy, 1), "Dice": (dice_loss, 3)}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("value", [-1e-6, -np.inf, np.nan, np.inf])
+def test_a_weight_that_is_negative_or_not_finite_is_refused_by_every_loss(name, value, xp, rng):
+    loss, classes = LOSSES[name]
+    logits, labels, weights = problem(rng, classes=classes)
+    weights[1, 2, 0] = value
+    arrays = [xp.asarray(array) for array in (logits, labels, weights)]
+    if on_gpu(arrays[0]):  # the host does not wait to ask
+        assert np.isnan(float(loss(*arrays)[0]))
+        return
+    with pytest.raises(InputError, match=r"^weights lie in .* \.\. .*; expected finite ones, 0 for pixels that do not"):
+        loss(*arrays)
+    weights[1, 2, 0] = 0
+    loss(logits, labels, weights)  # a pixel that does not count
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_no_array_is_refused_with_one_line(name, rng):
+    loss, classes = LOSSES[name]
+    arrays = problem(rng, classes=classes)
+    for place, argument in enumerate(("logits", "labels", "weights")):
+        given = [array.tolist() if number == place else array for number, array in enumerate(arrays)]
+        with pytest.raises(InputError, match=f"^loss: {argument} is a list; expected an array of NumPy or CuPy"):
+            loss(*given)
+    with pytest.raises(InputError, match=r"^loss: logits has shape \(2, 3, 4\); expected \(N, H, W, C\)$"):
+        loss(arrays[0][..., 0], *arrays[1:])
+    with pytest.raises(InputError, match="one at least"):
+        loss(*(array[:0] for array in arrays))

@@ -161,6 +161,47 @@ def test_a_gradient_of_another_shape_or_dtype_is_refused(case, xp, rng):
     case.backward(xp.asarray(rng.standard_normal(y.shape)), ctx)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_no_array_is_refused_with_one_line(name, xp, rng):
+    """A list where an array belongs; and a feature map that is no batch, where the operation needs one."""
+    case, operation = CASES[name], name.split()[0]
+    arrays = [xp.asarray(array) for array in draw(case.shapes, rng)]
+    for place, array in enumerate(arrays):
+        given = [*arrays[:place], to_cpu(array).tolist(), *arrays[place + 1 :]]
+        with pytest.raises(
+            InputError, match=rf"^{operation}: \w+ is a list; expected an array of NumPy or CuPy, such as"
+        ):
+            case.forward(*given)
+    if operation not in ("relu", "tanh", "dropout"):  # they take arrays of any shape
+        with pytest.raises(InputError, match=rf"^{operation}: .* expected \(N, H, W, C\)"):
+            case.forward(arrays[0][0], *arrays[1:])
+    y, ctx = case.forward(*arrays)
+    if operation != "dropout":  # it keeps a key alone
+        with pytest.raises(
+            InputError, match=rf"^{operation}_backward: dy is a list; expected an array of NumPy or CuPy"
+        ):
+            case.backward(to_cpu(y).tolist(), ctx)
+
+
+def test_a_tensor_of_another_library_is_no_array():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="^relu: x is a Tensor; expected an array of NumPy or CuPy"):
+        ops.relu(torch.zeros(1, 2, 2, 1))
+
+
+@pytest.mark.parametrize("shape, dtype, words", [
+    ((2, 2), "float64", "weight (2, 2) does not fit x (1, 3, 3, 2); expected (2, 2, 2, C_out)"),
+    ((2, 2, 3, 4), "float64", "weight (2, 2, 3, 4) does not fit x (1, 3, 3, 2); expected (2, 2, 2, C_out)"),
+    ((2, 2, 2, 4), "float32", "x is float64 but weight float32; convert with astype"),
+    ((2, 2, 2, 3), "float64", "bias has shape (4,); expected (3,)"),
+])  # fmt: skip
+def test_up_conv2d_refuses_what_does_not_fit(shape, dtype, words, xp):
+    x, bias = np.zeros((1, 3, 3, 2)), np.zeros(4)
+    with pytest.raises(InputError) as error:
+        ops.up_conv2d(*(xp.asarray(array) for array in (x, np.zeros(shape, dtype), bias)))
+    assert str(error.value) == f"up_conv2d: {words}"
+
+
 def test_nothing_that_is_passed_in_is_written_to(case, rng):
     arrays = draw(case.shapes, rng)
     kept = [array.copy() for array in arrays]

@@ -17,7 +17,7 @@ def by_device(everywhere, on_gpu):
 
     @functools.wraps(everywhere)
     def operation(first, *others, **options):
-        body = on_gpu if cuda.on_gpu(first[0] if isinstance(first, list) else first) else everywhere
+        body = on_gpu if cuda.on_gpu(first[0] if isinstance(first, list) and first else first) else everywhere
         return body(first, *others, **options)
 
     return operation

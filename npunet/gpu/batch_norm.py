@@ -9,7 +9,7 @@ from npunet.gpu.cuda import CudaFile
 from npunet.gpu.kernels import BLOCKS, add_up
 from npunet.machine import ranks
 from npunet.machine.backend import array_module
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_arrays, check_gradient, check_maps
 
 KERNELS = CudaFile("batch_norm")
 
@@ -27,6 +27,8 @@ class BatchNormContext(NamedTuple):
 
 def batch_norm(x, scale, shift, mean=None, variance=None, *, eps=1e-5, relu=False):
     """x (N, H, W, C), scale and shift (C,) -> y like x, ctx; mean and variance (C,) are the batch's unless given."""
+    check_maps("batch_norm", x=x)
+    check_arrays("batch_norm", scale=scale, shift=shift, mean=mean, variance=variance)
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     if mean is None:

@@ -11,7 +11,7 @@ from npunet.gpu.cuda import CudaFile
 from npunet.gpu.step_numbers import recording, step_numbers
 from npunet.machine.backend import array_module
 from npunet.machine.philox import NUMBERS, Mask
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_gradient, check_maps
 
 BIAS_RELU, MAX_POOLING, DROPOUT = CudaFile("bias_relu"), CudaFile("max_pooling"), CudaFile("dropout")
 BLOCKS = 528  # of mask_and_sum: four for each multiprocessor of a large GPU
@@ -74,6 +74,7 @@ class Winners(NamedTuple):
 
 def max_pool2d(x):
     """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
+    check_maps("max_pool2d", x=x)
     xp = array_module(x)
     x = xp.ascontiguousarray(x)
     n, height, width, channels = x.shape
@@ -105,7 +106,7 @@ def max_pool2d_backward(dy, ctx, dskip=None):
 def dropout(x, rate, rng):
     """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
     if recording():  # the key is drawn before each replay
-        draw = lambda: [Mask.drawn(rate, rng).key]
+        draw = lambda: [Mask.drawn(rate, rng, x.size).key]
         mask = Mask(step_numbers(array_module(x), draw, 1, "uint64"), float(rate))
     else:
         mask = Mask.drawn(rate, rng, x.size)

@@ -3,8 +3,8 @@
 //     p_k = exp(a_k) / sum exp(a)          E = mean of w (log sum exp(a) - a_l)          dE/da_k = w (p_k - [k = l]) / pixels
 //
 // One thread takes one pixel: its K logits lie side by side. Its share of the energy goes into a sum of its block, those of the
-// blocks into `partial`; `mean_energy` adds them up in a fixed order. A label that is no class gives NaN: the host
-// cannot be asked from here, and a loss of NaN stops the training.
+// blocks into `partial`; `mean_energy` adds them up in a fixed order. A label that is no class, and a weight that is negative or
+// not finite, give NaN: the host cannot be asked from here, and a loss of NaN stops the training.
 
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) cross_entropy(const REAL* logits, const long long* labels, const REAL* weights,
                                                                    REAL* dlogits, double* partial, int pixels, int classes, int weighted) {
@@ -19,8 +19,8 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) cross_entropy(const RE
         for (int k = 0; k < classes; ++k) total += exp(a[k] - largest);
         long long label = labels[pixel];
         REAL weight = weighted ? weights[pixel] : REAL(1);
-        bool known = label >= 0 && label < classes;
-        energy = known ? weight * (log(total) - (a[label] - largest)) : REAL(nan(""));
+        bool valid = label >= 0 && label < classes && weight >= 0 && weight - weight == 0;             // inf - inf is NaN
+        energy = valid ? weight * (log(total) - (a[label] - largest)) : REAL(nan(""));
         for (int k = 0; k < classes; ++k) {
             REAL p = exp(a[k] - largest) / total;
             da[k] = weight * (p - (k == label ? 1 : 0)) / pixels;

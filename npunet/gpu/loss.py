@@ -11,7 +11,8 @@ KERNELS = cuda.CudaFile("loss")
 def cross_entropy(logits, labels, weights=None):
     """logits (N, H, W, K), labels and weights (N, H, W) of the right shapes -> loss, a 0-d array, and dlogits.
 
-    The loss is NaN if a label is no class: to raise an error the host would have to wait in every step.
+    The loss is NaN if a label is no class, or a weight is negative or not finite: to raise an error the host would have
+    to wait in every step.
     """
     xp = array_module(logits)
     logits = xp.ascontiguousarray(logits)
@@ -37,7 +38,11 @@ def cross_entropy(logits, labels, weights=None):
     return energy, dlogits
 
 
-def energy_of_classes(energy, labels, classes):
-    """energy, a 0-d array, or NaN if a label is not one of 0 .. classes - 1: a loss of NaN stops the training."""
-    known = ((labels >= 0) & (labels < classes)).all()
-    return array_module(energy).where(known, energy, energy.dtype.type(math.nan))
+def energy_if_valid(energy, labels, classes, weights):
+    """energy, a 0-d array, or NaN if a label is not one of 0 .. classes - 1, or a weight is negative or not finite: a
+    loss of NaN stops the training.
+    """
+    valid = ((labels >= 0) & (labels < classes)).all()
+    if weights is not None:
+        valid &= ((weights >= 0) & (weights < math.inf)).all()  # NaN is neither
+    return array_module(energy).where(valid, energy, energy.dtype.type(math.nan))

@@ -7,7 +7,7 @@ import functools
 
 from npunet.gpu import tensor_cores
 from npunet.gpu.kernels import mask_and_sum
-from npunet.machine.backend import array_module
+from npunet.machine.backend import array_module, is_array
 from npunet.machine.shapes import check_gradient
 
 
@@ -18,7 +18,7 @@ def forward(everywhere, context):
 
     @functools.wraps(everywhere)
     def up_conv2d(x, weight, bias=None):
-        if weight.shape[:2] != (2, 2) or weight.shape[2] != x.shape[3] or not tensor_cores.at_work(x, weight):
+        if not is_array(weight) or weight.shape[:3] != (2, 2, x.shape[3]) or not tensor_cores.at_work(x, weight):
             return everywhere(x, weight, bias)
         return tensor_cores.up_conv2d(x, weight, bias), context(x, weight, bias is not None)
 

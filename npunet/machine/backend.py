@@ -25,6 +25,11 @@ def array_module(x):
     return sys.modules[type(x).__module__.partition(".")[0]]
 
 
+def is_array(x):
+    """Whether `x` is an array of NumPy or CuPy: no list, no number of Python, no tensor of another library."""
+    return hasattr(x, "shape") and hasattr(array_module(x), "ndarray")
+
+
 def ndimage_module(xp):
     """scipy.ndimage for numpy, cupyx.scipy.ndimage for cupy: arrays decide the device here too."""
     return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")

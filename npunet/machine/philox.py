@@ -23,7 +23,7 @@ class Mask(NamedTuple):
     start: int = 0  # the number of its first element
 
     @classmethod
-    def drawn(cls, rate, rng, size=0):
+    def drawn(cls, rate, rng, size):
         """A mask of ``size`` elements with a key from rng, a numpy.random.Generator.
 
         Where several ranks train together, it begins at this rank's place in the big batch.

@@ -1,7 +1,7 @@
-"""Shapes: of convolutions, their borders and their flipped kernel; and the check of a gradient's."""
+"""Shapes: of convolutions, their borders and their flipped kernel; and what every operation checks of its arguments."""
 
 from npunet.errors import InputError
-from npunet.machine.backend import array_module
+from npunet.machine.backend import array_module, is_array
 
 
 def output_shape(x_shape, weight_shape, padding):
@@ -35,7 +35,26 @@ def flipped(weight):
     return weight[::-1, ::-1].swapaxes(2, 3)
 
 
+def check_arrays(name, **arrays):
+    """Raises InputError unless the arguments of the operation `name` are arrays. None stands for one left out."""
+    for argument, array in arrays.items():
+        if array is not None and not is_array(array):
+            raise InputError(
+                f"{name}: {argument} is a {type(array).__name__}; expected an array of NumPy or CuPy, such as "
+                f"np.asarray({argument}, 'float32')"
+            )
+
+
+def check_maps(name, **maps):
+    """Raises InputError unless the arguments of the operation `name` are arrays (N, H, W, C)."""
+    check_arrays(name, **maps)
+    for argument, x in maps.items():
+        if x.ndim != 4:
+            raise InputError(f"{name}: {argument} has shape {x.shape}; expected (N, H, W, C)")
+
+
 def check_gradient(name, dy, shape, dtype):
     """Raises InputError unless dy, handed to the backward pass `name`, has the shape and dtype that y had."""
+    check_arrays(name, dy=dy)
     if dy.shape != tuple(shape) or dy.dtype != dtype:
         raise InputError(f"{name}: dy is {dy.dtype} {dy.shape}; expected {dtype} {tuple(shape)}, as y was")

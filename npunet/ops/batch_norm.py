@@ -28,7 +28,7 @@ from typing import NamedTuple
 from npunet.machine import memory, ranks
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band, sum_over_bands
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_arrays, check_gradient, check_maps
 
 
 class BatchNormContext(NamedTuple):
@@ -75,7 +75,10 @@ def batch_norm(
 
     mean and variance (C,) are those of the batch unless given: running statistics, to apply a network; or those of an
     earlier pass over the same batch, from its ctx. The backward pass is that of statistics which depend on x.
+    Raises InputError if these are no arrays.
     """
+    check_maps("batch_norm", x=x)
+    check_arrays("batch_norm", scale=scale, shift=shift, mean=mean, variance=variance)
     xp = array_module(x)
     n, height, width, channels = x.shape
     if mean is None or variance is None:

@@ -30,7 +30,7 @@ from npunet.errors import InputError
 from npunet.gpu import by_device
 from npunet.gpu import convolution as gpu_convolution
 from npunet.machine.backend import Array, array_module
-from npunet.machine.shapes import check_gradient, output_shape
+from npunet.machine.shapes import check_arrays, check_gradient, output_shape
 from npunet.ops.conv_algorithms import ALGORITHMS, GPU_ALGORITHMS, choose
 
 KNOWN: dict[str, Any] = ALGORITHMS | GPU_ALGORITHMS
@@ -76,7 +76,7 @@ def conv2d(
     bias is (K,) or None; with `relu` the result is max(0, convolution + bias). All arrays have one dtype, float32 or
     float64. Returns y (N, H + 2 padding - kh + 1, W + 2 padding - kw + 1, K) of the same dtype, and the context for
     conv2d_backward, which refers to x, weight and y: do not write into them until the backward pass is done. Raises
-    InputError for shapes, dtypes, padding or an algorithm that do not fit.
+    InputError for what is no array, and for shapes, dtypes, padding or an algorithm that do not fit.
     """
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
@@ -102,6 +102,7 @@ def conv2d_backward(
 
 def check(x: Array, weight: Array, bias: Array | None, padding: int, algorithm: str) -> None:
     """Raises InputError, with one line, if these are not arguments of conv2d."""
+    check_arrays("conv2d", x=x, weight=weight, bias=bias)
     if x.ndim != 4 or weight.ndim != 4:
         raise InputError(
             f"conv2d: x has shape {x.shape} and weight {weight.shape}; expected (N, H, W, C) and (kh, kw, C, K)"

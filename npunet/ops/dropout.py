@@ -16,6 +16,7 @@ import numpy as np
 
 from npunet.machine.backend import Array, array_module
 from npunet.machine.philox import Mask
+from npunet.machine.shapes import check_arrays
 
 
 def dropout_definition(x: Array, keep: Array, rate: float) -> Array:
@@ -27,7 +28,11 @@ def dropout_definition(x: Array, keep: Array, rate: float) -> Array:
 
 
 def dropout(x: Array, rate: float, rng: np.random.Generator) -> tuple[Array, Mask]:
-    """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx."""
+    """x of any shape, 0 <= rate < 1, rng a numpy.random.Generator -> y like x, ctx.
+
+    Raises InputError if x is no array.
+    """
+    check_arrays("dropout", x=x)
     mask = Mask.drawn(rate, rng, x.size)
     return dropout_backward(x, mask), mask
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_gradient, check_maps
 
 
 class MaxPoolingContext(NamedTuple):
@@ -45,7 +45,8 @@ def max_pool2d_definition(x: Array) -> tuple[Array, Array]:
 
 
 def max_pool2d(x: Array) -> tuple[Array, MaxPoolingContext]:
-    """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx."""
+    """x (N, H, W, C) -> y (N, H // 2, W // 2, C), ctx. Raises InputError if x is no such array."""
+    check_maps("max_pool2d", x=x)
     xp = array_module(x)
     n, height, width, channels = x.shape
     y = memory.empty((n, height // 2, width // 2, channels), x.dtype, xp)

@@ -18,7 +18,7 @@ from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_gradient, check_maps
 
 
 class PadConcatContext(NamedTuple):
@@ -49,8 +49,9 @@ def pad_concat_definition(upsampled: Array, skip: Array) -> Array:
 def pad_concat(upsampled: Array, skip: Array) -> tuple[Array, PadConcatContext]:
     """upsampled (N, H, W, C), skip (N, Hs, Ws, Cs) -> y (N, Hs, Ws, Cs + C), ctx.
 
-    Raises InputError if the skip is smaller than the upsampled map.
+    Raises InputError if these are no such arrays, or the skip is smaller than the upsampled map.
     """
+    check_maps("pad_concat", upsampled=upsampled, skip=skip)
     n, height, width, channels = upsampled.shape
     if skip.shape[1] < height or skip.shape[2] < width:
         raise InputError(

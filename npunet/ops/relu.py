@@ -9,7 +9,7 @@ At x = 0, where the function has a kink, the gradient is taken to be 0.
 from typing import NamedTuple
 
 from npunet.machine.backend import Array, array_module
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_arrays, check_gradient
 
 
 class ReLUContext(NamedTuple):
@@ -22,13 +22,13 @@ def relu_definition(x: Array) -> Array:
     """The formula as loops over (N, H, W, C)."""
     y = x.copy()
     for index in array_module(x).ndindex(x.shape):
-        if x[index] < 0:
-            y[index] = 0
+        y[index] = max(x[index], 0)
     return y
 
 
 def relu(x: Array) -> tuple[Array, ReLUContext]:
-    """x of any shape -> y of the same shape and dtype, ctx. NaN stays NaN."""
+    """x of any shape -> y of the same shape and dtype, ctx. NaN stays NaN. Raises InputError if x is no array."""
+    check_arrays("relu", x=x)
     y = array_module(x).maximum(x, 0)
     return y, ReLUContext(y)
 

@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 from npunet.machine.backend import Array, array_module
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_arrays, check_gradient
 
 
 class TanhContext(NamedTuple):
@@ -26,7 +26,8 @@ def tanh_definition(x: Array) -> Array:
 
 
 def tanh(x: Array) -> tuple[Array, TanhContext]:
-    """x of any shape -> y of the same shape and dtype, ctx."""
+    """x of any shape -> y of the same shape and dtype, ctx. Raises InputError if x is no array."""
+    check_arrays("tanh", x=x)
     y = array_module(x).tanh(x)
     return y, TanhContext(y)
 

@@ -25,7 +25,7 @@ from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import ceil_div, each, matmul, row_bands, sum_over, sum_over_bands
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_arrays, check_gradient, check_maps
 
 FEWEST_PIXELS = 512  # of a band: the matrix is read again for each
 TAPS = [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -57,15 +57,21 @@ def up_conv2d_definition(x: Array, weight: Array, bias: Array) -> Array:
 def up_conv2d(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, UpConvolutionContext]:
     """x (N, H, W, C), weight (2, 2, C, K), bias (K,) or None -> y (N, 2H, 2W, K), ctx.
 
-    Raises InputError if the shapes do not belong together.
+    Raises InputError if these are no arrays, or their shapes do not belong together.
     """
-    if weight.shape[:2] != (2, 2) or weight.shape[2] != x.shape[3]:
+    check_maps("up_conv2d", x=x)
+    check_arrays("up_conv2d", weight=weight, bias=bias)
+    if weight.ndim != 4 or weight.shape[:3] != (2, 2, x.shape[3]):
         raise InputError(
             f"up_conv2d: weight {weight.shape} does not fit x {x.shape}; expected (2, 2, {x.shape[3]}, C_out)"
         )
     xp = array_module(x)
     n, height, width, channels = x.shape
     outputs = weight.shape[3]
+    if bias is not None and bias.shape != (outputs,):
+        raise InputError(f"up_conv2d: bias has shape {bias.shape}; expected ({outputs},)")
+    if weight.dtype != x.dtype:
+        raise InputError(f"up_conv2d: x is {x.dtype} but weight {weight.dtype}; convert with astype")
     y = memory.empty((n, 2 * height, 2 * width, outputs), x.dtype, xp)
     blocks = y.reshape(n, height, 2, width, 2, outputs)  # the same memory
 

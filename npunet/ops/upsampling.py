@@ -22,7 +22,7 @@ import numpy as np
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import cached, each_band
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_gradient, check_maps
 
 COLUMNS = 64  # of the result in one product; its part of S is small and nearly full
 BAND_BYTES = 1 << 20  # that a band touches: the taller it is, the more zeros are multiplied
@@ -56,7 +56,8 @@ def interpolation_matrix(size: int) -> np.ndarray:
 
 
 def upsample2d(x: Array) -> tuple[Array, UpsamplingContext]:
-    """x (N, H, W, C) -> y (N, 2H, 2W, C), ctx."""
+    """x (N, H, W, C) -> y (N, 2H, 2W, C), ctx. Raises InputError if x is no such array."""
+    check_maps("upsample2d", x=x)
     y = _two_products(interpolation_matrix(x.shape[1]), x, interpolation_matrix(x.shape[2]))
     return y, UpsamplingContext(x.shape, x.dtype)
 
