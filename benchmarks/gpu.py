@@ -13,18 +13,20 @@ times are medians, measured by events on the device after warming up.
 """
 
 import argparse
+import faulthandler
 import functools
 import json
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from benchmarks.gpu_correct import machine, operations, training_steps
 from benchmarks.gpu_device import Gpu
 from benchmarks.gpu_isbi import isbi
 from benchmarks.gpu_report import plain, write
-from benchmarks.gpu_speed import full_size, layer_by_layer, peers, profile, tiles
+from benchmarks.gpu_speed import LESS_NEEDED, NEEDED, full_size, layer_by_layer, peers, profile, tiles
 from npunet.commands import cli
 from npunet.errors import InputError
 from npunet.gpu.cublas import PRECISIONS
@@ -32,7 +34,7 @@ from npunet.machine import backend
 
 FULL = dict(tile=572, base_channels=64)
 PARTS = {
-    "PyTorch": peers,
+    "PyTorch": functools.partial(peers, modes=NEEDED),
     "npunet TF32": functools.partial(full_size, precision="tf32"),
     "npunet bf16": functools.partial(full_size, precision="bf16"),
     "npunet float32": functools.partial(full_size, precision="float32"),
@@ -45,8 +47,11 @@ PARTS = {
     "profile": profile,
     "isbi": isbi,
     "layers": layer_by_layer,
+    "PyTorch otherwise": functools.partial(peers, modes=LESS_NEEDED),
 }
-WITHOUT_GPU = ("PyTorch",)  # it starts processes that use the GPU, and does not itself
+WITHOUT_GPU = ("PyTorch", "PyTorch otherwise")  # they start processes that use the GPU, and do not themselves
+LONGEST = 45  # seconds of a part: a kernel that hangs must not take the time of the others
+LONGER = {"PyTorch": 120, "PyTorch otherwise": 120, "operations": 120, "isbi": 3600, "layers": 3600}
 
 
 def run(options, begin, parts=PARTS):
@@ -84,9 +89,10 @@ def apart(name, options, command=(sys.executable, "-m", "benchmarks.gpu")):
     """One part in a process of its own; what it wrote until it ended, and how it ended if that was not well."""
     path = Path(options.out) / "part.json"
     path.unlink(missing_ok=True)
-    given = ["--alone", name, "--seconds", str(options.time_left()), "--reserved", str(options.reserved)]
+    seconds = min(options.time_left(), LONGER.get(name, LONGEST))
+    given = ["--alone", name, "--seconds", str(seconds), "--reserved", str(options.reserved)]
     try:
-        status = subprocess.run([*command, *options.given, *given], timeout=options.time_left() + 30).returncode
+        status = subprocess.run([*command, *options.given, *given], timeout=seconds + 5).returncode
         ended = {} if status == 0 else dict(error=f"its process ended with status {status}")
     except subprocess.TimeoutExpired:
         ended = dict(error="its process was late and was ended")
@@ -98,6 +104,7 @@ def apart(name, options, command=(sys.executable, "-m", "benchmarks.gpu")):
 def alone(name, options):
     """What `apart` started: the part, whose rows go to a file as they come."""
     began, path = time.perf_counter(), Path(options.out) / "part.json"
+    faulthandler.dump_traceback_later(options.seconds)  # where it stands, if it is still at work then
     options.time_left = lambda: options.seconds - (time.perf_counter() - began)
 
     def keep(found):
@@ -109,8 +116,10 @@ def alone(name, options):
     try:
         keep(PARTS[name](None if name in WITHOUT_GPU else Gpu(), options))
     except Exception as error:
+        traceback.print_exc()  # for the log; the report has one line
         kept = json.loads(path.read_text()) if path.exists() else {}
         keep(kept | dict(error=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"))
+    faulthandler.cancel_dump_traceback_later()
 
 
 def parser():

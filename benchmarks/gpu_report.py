@@ -61,8 +61,8 @@ def report(found, options):
         lines += [f"## {name}", ""]
         if "error" in part and isinstance(part["error"], str):
             lines += [f"failed: {part['error']}", ""]
-        if name == "PyTorch" or name.startswith("npunet "):
-            part = part if name == "PyTorch" else {name: part}
+        if name.startswith(("PyTorch", "npunet ")):
+            part = part if name.startswith("PyTorch") else {name: part}
             lines += [
                 "| | training step, ms | without waiting | forward, ms | 512 x 512, ms | steps/s | memory, GB |",
                 "|---|---|---|---|---|---|---|",

@@ -18,10 +18,12 @@ from npunet import UNet, datasets, ops, optimizers, tiling, training
 from npunet.gpu import tensor_cores
 from npunet.machine.backend import to_device
 
-TORCH = {  # the two that decide first
+NEEDED = {  # the bars are ratios to these
     "PyTorch TF32": "tf32",
     "PyTorch float32": "float32",
     "PyTorch bf16": "bf16",
+}
+LESS_NEEDED = {
     "PyTorch TF32 channels-last": "tf32+channels_last",
     "PyTorch bf16 channels-last": "bf16+channels_last",
     "PyTorch TF32 compiled": "tf32+compile",
@@ -36,10 +38,10 @@ VARIANTS = {
 }
 
 
-def peers(device, options):
-    """The full training step and forward pass of PyTorch with cuDNN; its two eager modes first, TF32 before float32."""
+def peers(device, options, modes):
+    """The full training step and forward pass of PyTorch with cuDNN, in each of {name: mode}."""
     found = {}
-    for name, mode in TORCH.items():
+    for name, mode in modes.items():
         limit_s = min(90 if "compile" in mode else 60, options.time_left() - options.reserved)
         found[name] = torch_peer(mode, "steps", options.tile, options.base_channels, options.part_seconds, limit_s)
         if "train_ms" in found[name]:
@@ -117,10 +119,9 @@ def torch_peer(mode, task, tile, base_channels, seconds, timeout):
         return dict(error="skipped, out of time")
     command = [sys.executable, "-m", "benchmarks.gpu_torch", mode, task, str(tile), str(base_channels), str(seconds)]
     try:
-        printed, otherwise = (
-            subprocess.run(command, capture_output=True, text=True, timeout=timeout).stdout,
-            "ended without an answer",
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        said = ended.stderr.strip().splitlines()[-1:]
+        printed, otherwise = ended.stdout, ": ".join(["ended without an answer", *said])
     except subprocess.TimeoutExpired as late:
         printed, otherwise = (late.stdout or b"").decode(), f"no answer within {timeout:.0f} s"
     try:

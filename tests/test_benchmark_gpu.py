@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,7 +111,7 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     assert max(found["operations"]["errors"].values()) == 0 and not found["operations"]["too_large"]
     assert found["training steps"]["error"] == 0 and found["training steps"]["error_after_moving"] == 0
     assert (
-        found["PyTorch"]["PyTorch TF32 compiled"] == {"error": "no GPU"}
+        found["PyTorch otherwise"]["PyTorch TF32 compiled"] == {"error": "no GPU"}
         and found["npunet TF32"]["train_ms"] > 0
         and found["npunet TF32"]["segmentation_512_ms"] > 0
     )
@@ -159,7 +160,7 @@ def test_a_part_that_takes_its_process_down_keeps_its_rows(options, tmp_path, mo
     program.write_text(
         f"import os, sys, time\nopen({str(tmp_path / 'part.json')!r}, 'w').write('{{\"train_ms\": 5.0}}')\n{end}\n"
     )
-    options.given, options.reserved, options.time_left = [], 0, lambda: -25.0
+    options.given, options.reserved, options.time_left = [], 0, lambda: 0.0
     found = gpu.apart("npunet TF32", options, (sys.executable, str(program)))
     assert found == dict(train_ms=5.0) | ({} if error is None else dict(error=error))
     assert not (tmp_path / "part.json").exists()
@@ -257,11 +258,15 @@ def test_without_a_gpu_it_is_one_line_and_status_2():
 
 
 def test_the_plan_for_a_gpu_in_a_dry_run(tmp_path):
-    """Every command of benchmarks/gpu_run is begun as it will be, without a GPU: files, options, limits are right."""
+    """Every command of benchmarks/gpu_run is begun as it will be, without a GPU: files, options, limits are right.
+
+    At most 8 files come back from the machine that is lent, 16 MiB each: so all is in one archive.
+    """
+    out = tmp_path / "out"
     result = subprocess.run(
         ["bash", "benchmarks/gpu_run/all.sh"],
         cwd=ROOT,
-        env=os.environ | dict(DRY="1", OUT=str(tmp_path), PYTHON=sys.executable),
+        env=os.environ | dict(DRY="1", OUT=str(out), WORK=str(tmp_path / "work"), PYTHON=sys.executable),
         capture_output=True,
         text=True,
         timeout=200,
@@ -269,10 +274,15 @@ def test_the_plan_for_a_gpu_in_a_dry_run(tmp_path):
     text = result.stdout + result.stderr
     assert result.returncode == 0, text
     assert "Traceback" not in text and "rror" not in text and "no tests" not in text, text
-    for words in ("against_float64", "npunet TF32 graph", "layers: ", "isbi: ", "4.log"):
+    for words in ("tf32 graph dry: ", "against_float64", "npunet TF32 graph", "layers: ", "isbi: ", "all.tgz"):
         assert words in text, text
     limits = [int(seconds) for seconds in re.findall(r"at most (\d+) s", text)]
-    assert len(limits) == 4 and sum(limits) <= 580  # one call of ten minutes
+    assert len(limits) == 5 and sum(limits) + 5 * (2 + 5) <= 600  # one call of ten minutes, even if each is killed
+    back = [path.name for path in out.iterdir()]
+    assert sorted(back) == ["0.log", "1.log", "2.log", "3.log", "4.log", "all.tgz"]
+    with tarfile.open(out / "all.tgz") as archive:
+        packed = {Path(name).name for name in archive.getnames()}
+    assert {"0-tf32-graph.log", "1-against_float64.log", "4.log"} <= packed
 
 
 def test_a_part_that_is_not_known(monkeypatch):

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # A training on ISBI 2012 with the weight map. NPUNET_DATA: the folder that holds isbi2012/.
 . benchmarks/gpu_run/common.sh
-benchmark 125 --minutes 1.2 --out "$OUT/isbi" --parts isbi
+benchmark 108 --minutes 1 --out "$WORK/isbi" --parts isbi

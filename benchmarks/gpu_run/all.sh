@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Everything in one call of less than ten minutes: is it right, the bars, layer by layer, a training. OUT: folder for the results.
-# DRY=1 begins every command without a GPU, to see that it can be begun.
+# Everything in one call of less than ten minutes: does it run, is it right, the bars, layer by layer, a training. OUT: folder for the
+# results. DRY=1 begins every command without a GPU, to see that it can be begun.
 cd "$(dirname "$0")/../.." && . benchmarks/gpu_run/common.sh
-for step in 1-right 2-bars 3-layers 4-training; do
-    limit=$(limit_of $step)
+rm -rf "$WORK" && mkdir -p "$WORK"
+for step in 0-machine 1-right 2-bars 3-layers 4-training; do
+    limit=$(limit_of $step) log=$WORK/${step%%-*}.log
     echo "== $step: at most $limit s, $SECONDS s are over"
-    timeout $((limit + 5)) bash benchmarks/gpu_run/$step.sh 2>&1 | tee "$OUT/${step%%-*}.log" | tail -60
-    echo "== $OUT/${step%%-*}.log"
+    timeout -k 5 $((limit + 2)) bash benchmarks/gpu_run/$step.sh >"$log" 2>&1 </dev/null      # a file: a pipe would wait for whoever holds it
+    status=$?
+    [ $status = 0 ] || echo "== $step ended with status $status" | tee -a "$log"
+    tail -n 45 "$log" | cut -c -300
+    pack
 done
+echo "== $SECONDS s; all logs, tables and pictures are in $OUT/all.tgz"
