@@ -25,9 +25,9 @@ import numpy as np
 
 from npunet import datasets, metrics, tiling
 from npunet.commands import cli, evaluation_report, memory_needs, ranges
+from npunet.commands.beside_a_model import trained_scale, training_config
 from npunet.commands.cell_scores import AP_NAMES, COUNTS, score_cells
 from npunet.commands.grey_values import rule_of
-from npunet.commands.run_folder import trained_scale, training_config
 from npunet.commands.scoring import classes_scored, mean_scores, predict_samples, score_samples
 from npunet.datasets.dataset import fingerprint
 from npunet.errors import InputError

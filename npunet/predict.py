@@ -33,10 +33,10 @@ from tqdm import tqdm
 
 from npunet import slides, tiling
 from npunet.commands import cell_files, cell_tracking_files, cli, memory_needs, prediction, ranges
+from npunet.commands.beside_a_model import trained_scale
 from npunet.commands.cell_files import CELLS
 from npunet.commands.grey_values import rule_of, stranger
 from npunet.commands.inputs import check_outputs, find_inputs, stem
-from npunet.commands.run_folder import trained_scale
 from npunet.errors import InputError
 from npunet.files import images
 from npunet.files.calibration import checked_pixel_size

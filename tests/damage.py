@@ -17,7 +17,8 @@ import tifffile
 from PIL import Image
 
 from npunet import UNet
-from npunet.commands.run_folder import OF_TRAINING, RunFolder, training_config
+from npunet.commands.beside_a_model import training_config
+from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.errors import InputError
 from npunet.files import images, schema
 from npunet.optimizers import Adam

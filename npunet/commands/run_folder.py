@@ -21,14 +21,6 @@ from npunet.files.whole_file import reserved, write_json, write_text
 OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes into config.json and needs to go on
 
 
-CONFIG_BESIDE_A_MODEL = {
-    "options?": {"scale?": schema.Number(1e-6, 1)},
-    "held_out?": [str],
-    "fingerprints?": schema.FINGERPRINTS,
-    "data?": schema.TRAINING_CONFIG["data?"],
-}
-
-
 class RunFolder:
     """Files of one run. `records` mirrors metrics.jsonl."""
 
@@ -170,22 +162,3 @@ class RunFolder:
             run_pictures.loss_curve(self.path / "loss.png", self.records, loss)
         if samples:
             run_pictures.prediction_panel(self.path / "panel.png", samples, probabilities)
-
-
-def training_config(model):
-    """config.json beside a network's file, as the training run wrote it; {} if there is none.
-
-    Raises InputError for one that is damaged: scores and masks would not be what they seem.
-    """
-    path = Path(model).parent / "config.json"
-    if not path.is_file():
-        return {}
-    config = schema.read_json(path)
-    if found := schema.problem(config, CONFIG_BESIDE_A_MODEL):
-        raise InputError(f"{path} is damaged: {found}; take it away, or get the run's own")
-    return config
-
-
-def trained_scale(model):
-    """--scale of the training run that wrote this file; 1.0 if nothing is known of it."""
-    return training_config(model).get("options", {}).get("scale", 1.0)

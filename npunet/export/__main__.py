@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from npunet.commands import cli
-from npunet.commands.run_folder import trained_scale
+from npunet.commands.beside_a_model import trained_scale
 from npunet.errors import InputError
 from npunet.export import bioimageio
 from npunet.files import onnx_unet
