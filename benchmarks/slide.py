@@ -36,13 +36,13 @@ import json, os, sys, time
 from npunet import predict
 from npunet.commands import cli
 folder = sys.argv.pop(1)
-start = time.perf_counter()
+start, processor = time.perf_counter(), time.process_time()
 cli.run(predict.main)
-seconds = time.perf_counter() - start
+seconds, processor = time.perf_counter() - start, time.process_time() - processor
 with open("/proc/self/status") as status:
     found = {line.split(":")[0]: int(line.split()[1]) / 1e3 for line in status if line.startswith(("VmHWM", "VmPeak"))}
 with open(os.path.join(folder, f"memory-{os.getpid()}.json"), "w") as file:
-    json.dump(found | {"work": seconds}, file)
+    json.dump(found | {"work": seconds, "processor": processor}, file)
 """
 
 
@@ -87,7 +87,11 @@ def make_network(path: Path, base_channels: int, depth: int, steps: int = 150) -
 
 
 def predict(n: int, slide: Path, net: Path, output: Path, tile: int, limit: int, more=()) -> dict:
-    """Predict with n processes: {"seconds", "resident", "address"}, megabytes of the process that had most."""
+    """Predict with n processes.
+
+    {"seconds", "resident", "address", "work", "processor"}: seconds of the whole command; megabytes of the process that
+    had most; its seconds without imports; seconds of a core that the processes used in that, each.
+    """
     mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if n > 1 and mpiexec is None:
         raise InputError('mpiexec is not installed; pip install "npunet[mpi]" adds it')
@@ -105,6 +109,7 @@ def predict(n: int, slide: Path, net: Path, output: Path, tile: int, limit: int,
     memories = [json.loads(path.read_text()) for path in output.glob("memory-*.json")]
     for name, field in (("resident", "VmHWM"), ("address", "VmPeak"), ("work", "work")):
         found[name] = max(one[field] for one in memories)
+    found["processor"] = np.mean([one["processor"] for one in memories])
     return found
 
 
@@ -146,6 +151,7 @@ def main(arguments=None):
                 work[n].append(found["work"])
                 speed = megapixels / found["seconds"]
                 print(f"{n} processes: {found['seconds']:.1f} s, {found['work']:.1f} s of it without imports, "
+                      f"{found['processor']:.1f} s of a core each in that; "
                       f"{speed:.2f} megapixels a second; at most {found['resident']:.0f} MB resident, "
                       f"{found['address']:.0f} MB of address space in a process", flush=True)  # fmt: skip
         for n in options.ranks[1:]:

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_zarr_becomes_the_zarr_of_the_whole_image(model, tmp_path, version):
     assert read_calibration(tmp_path / "out/slide.zarr") == Calibration(x=0.5, y=0.5)
     assert "16 blocks of 48" in said and "MB" in said and f"{cells.max()} cells" in said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "slide.zarr", "slide_cells.csv", "slide_probability.zarr"]  # fmt: skip
+        "slide.zarr", "slide_cells.csv", "slide_overlay.png", "slide_probability.zarr"]  # fmt: skip
 
 
 def test_the_table_is_that_of_the_whole_image(model, tmp_path):
@@ -99,6 +100,33 @@ def test_the_levels_of_a_zarr_are_every_second_pixel(model, tmp_path, monkeypatc
     for number in (1, 2, 3):
         np.testing.assert_array_equal(cells[number], cells[0][:: 2**number, :: 2**number])
     assert cells[3].shape == (19, 24)
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_the_overlay_is_a_level_with_outlines(model, tmp_path, monkeypatch, pages):
+    """Every fourth pixel. Inside cells and outside it is the picture, brighter; where the number changes, a colour."""
+    monkeypatch.setattr("npunet.files.ome_zarr_writing.SMALLEST", 32)
+    monkeypatch.setattr("npunet.slides.overview.LARGEST", 50)
+    image = picture(150, 190, pages=pages)
+    run(model, write_zarr(tmp_path / "slide.zarr", image), tmp_path / "out")
+    name = tmp_path / f"out/slide_overlay.{'png' if pages == 1 else 'tif'}"
+    shown = np.asarray(images.open_image(name).pixels)
+    assert shown.shape == (pages, 38, 48, 3) and read_calibration(name).x in (None, 2.0)
+    for page in range(pages):
+        cells = whole(model, image[page])[1][::4, ::4]
+        framed = np.pad(cells, 1, mode="edge")
+        edge = np.zeros(cells.shape, bool)
+        for y, x in np.ndindex(cells.shape):
+            near = framed[[y, y + 2, y + 1, y + 1], [x + 1, x + 1, x, x + 2]]
+            edge[y, x] = cells[y, x] > 0 and (near != cells[y, x]).any()
+        assert 100 < edge.sum() < edge.size / 2
+        grey = shown[page][~edge]
+        assert (grey == grey[:, :1]).all() and np.ptp(shown[page][edge], axis=1).min() > 30
+        seen = image[page, ::4, ::4, 0][~edge]
+        brightest = np.quantile(image[page, ::4, ::4], 0.998)
+        np.testing.assert_allclose(grey[:, 0], np.minimum(255 * (seen / brightest), 255), atol=1)
+        of_first = shown[page][edge & (cells == cells[edge][0])]
+        assert (of_first == of_first[0]).all()
 
 
 @pytest.mark.parametrize("form", ["zarr", "tiff"])
@@ -197,6 +225,23 @@ def test_a_run_that_was_stopped_does_the_rest_and_other_options_begin_anew(model
     assert "going on" not in run(model, slide, tmp_path / "out", "--threshold", "0.6")
     assert len(predicted) == 6 + 16
     assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+
+
+def test_a_piece_that_another_process_has_taken_is_left_to_it(tmp_path):
+    """Whoever comes first does a piece: here another process takes number 2 while this one does number 0."""
+    done, folder = [], work.Work(tmp_path / "work")
+
+    def task(piece):
+        done.append(piece.index)
+        if piece.index == 0:
+            (tmp_path / "work/claims-stage/2").touch()
+        return {}
+
+    with folder.begun({}):
+        (tmp_path / "work/claims-stage").mkdir()  # what a killed run has left counts for nothing
+        (tmp_path / "work/claims-stage/3").touch()
+        folder.share("stage", [SimpleNamespace(index=index) for index in range(5)], task, "pieces")
+    assert done == [0, 1, 3, 4]
 
 
 def test_the_metadata_are_valid_for_others(model, tmp_path):

@@ -13,6 +13,7 @@ block too (`npunet.instances.blocks`), and are the same whatever the blocks and 
     output.py      the pyramids that are written: OME-Zarr, or tiled TIFF
     prediction.py  the run from its beginning to its end
     cells.py       numbers of cells, and their table
+    overview.py    the whole slide with outlines, small
 """
 
 from npunet.slides.plan import FORMATS, LARGEST_TILE

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npunet.commands.inputs import CELLS, PROBABILITY
+from npunet.commands.inputs import CELLS, OVERLAY, PROBABILITY
 from npunet.files.calibration import Calibration
 from npunet.files.ome_zarr_writing import ZarrPyramid, name_labels
 from npunet.files.tiled_tiff import TiffPyramid
@@ -23,12 +23,15 @@ CELLS_LABEL = "cells"  # the group labels/cells
 
 
 class Output:
-    """The files of one slide. name: without suffix; version: of OME-Zarr, None for TIFF; side: of a chunk."""
+    """The files of one slide of so many pages. name: without suffix; version: of OME-Zarr, None for TIFF; side: of a
+    chunk.
+    """
 
-    def __init__(self, work: Work, name: str, version: str | None, side: int, calibration: Calibration):
+    def __init__(self, work: Work, name: str, version: str | None, side: int, calibration: Calibration, pages: int):
         self.work, self.name, self.version, self.side, self.calibration = work, name, version, side, calibration
         self.suffix = ".zarr" if version else ".tif"
         self.table = work.path / f"{name}{CELLS}.csv"
+        self.overview = work.path / f"{name}{OVERLAY}.{'png' if pages == 1 else 'tif'}"
 
     def mask(self, shape: tuple[int, ...]):
         """(pages, H, W) or, in colours, (pages, H, W, 3), uint8."""
@@ -66,7 +69,8 @@ class Output:
 
         What has the same name there is replaced.
         """
-        names = [f"{self.name}{kind}{self.suffix}" for kind in ("", PROBABILITY, CELLS)] + [self.table.name]
+        names = [f"{self.name}{kind}{self.suffix}" for kind in ("", PROBABILITY, CELLS)]
+        names += [self.table.name, self.overview.name]
         written = [name for name in names if (self.work.path / name).exists()]
         ranks.barrier()
         for name in written if ranks.rank() == 0 else []:

@@ -17,6 +17,7 @@ from npunet.files.calibration import read_calibration
 from npunet.files.chunked import ChunkedPixels
 from npunet.files.ome_zarr import is_zarr, library, metadata_file, zarr_version
 from npunet.machine import ranks
+from npunet.slides import overview
 from npunet.slides import plan as plans
 from npunet.slides.cells import SlideCells
 from npunet.slides.output import Output, add_levels
@@ -90,9 +91,9 @@ class Slide:
             calibration = replace(calibration, x=wanted.pixel_size, y=wanted.pixel_size)
         self.version = version_of(path, form)
         self.work = Work(output / f".{stem(path)}.npunet-work")
-        self.output = Output(self.work, stem(path), self.version, self.side, calibration)
+        self.output = Output(self.work, stem(path), self.version, self.side, calibration, self.shape[0])
         self.cells = wanted.cutting and SlideCells(self.work, wanted.cutting, self.plan, self.grid, self.shape)
-        self.heads = head_of(net)
+        self.heads, self.level = head_of(net), overview.level_of(self.shape)
         self.classes = 2 if self.heads else net.n_labels
         self.shown = [1] if self.classes == 2 else list(range(self.classes))
 
@@ -140,6 +141,9 @@ class Slide:
             )
         for name, pyramid in written.items():
             add_levels(self.work, pyramid, self.shape[0], self.side, name)
+        if self.cells and ranks.rank() == 0:
+            small = overview.Small(self.work, self.plan, self.grid, self.shape)
+            overview.write(self.output.overview, small, written["cells"], self.level, self.output.calibration)
         ranks.barrier()
         print(self.output.publish(self.folder, sum(counts) if self.cells else None), flush=True)
         return counts
@@ -154,7 +158,7 @@ class Slide:
         kept = {}
         if self.cells:
             marks = SettledMarks(self.net, image, self.wanted.cutting, self.augment).of(*block.place, p)
-            kept = self.cells.summary(block, marks)
+            kept = self.cells.summary(block, marks) | {"seen": overview.seen(piece, block, 2**self.level)}
         p = self.heads.foreground(p) if self.heads else p  # (h, w, classes)
         written["mask"].write(0, block.page, *block.place, values[tiling.classify(p, self.threshold)])
         if "probability" in written:

@@ -63,16 +63,30 @@ class Work:
 
         task(piece) -> a dict of arrays to be kept. Each piece has an .index. what: for the bar, of rank 0.
         """
-        names = {entry.name for entry in os.scandir(self.path)} if ranks.rank() == 0 else None
+        claims, names = self.path / f"claims-{stage}", None
+        if ranks.rank() == 0:
+            names = {entry.name for entry in os.scandir(self.path)}
+            if claims.exists():  # of a run that was killed
+                shutil.rmtree(claims)
+            claims.mkdir()
         names = ranks.from_first(names)
         waiting = [piece for piece in pieces if self.file(stage, piece.index).name not in names]
         done = len(pieces) - len(waiting)
         bar = dict(total=len(pieces), initial=done, desc=what, unit="block", leave=False, disable=ranks.rank() > 0)
         with progress_bar(**bar) as shown:
-            for piece in waiting[ranks.rank() :: ranks.size()]:
+            for piece in (piece for piece in waiting if _claimed(claims / str(piece.index))):
                 kept = task(piece)
                 with written_whole(self.file(stage, piece.index)) as temporary:
                     np.savez_compressed(temporary, **kept)
                 shown.update(min(ranks.size(), len(pieces) - shown.n))  # the others are as fast
             ranks.barrier()
             shown.update(len(pieces) - shown.n)
+
+
+def _claimed(path):
+    """Whether this process is the first to ask. So a fast process, or one with easy pieces, takes more of them."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
