@@ -265,6 +265,7 @@ def memory(root, words, minutes):
         time.sleep(min(10, 6 * minutes))
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
         held.append((time.monotonic() - began, pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+        print(f"{held[-1][0]:.0f} s: {held[-1][1]:.1f} MB", file=sys.stderr, flush=True)
     os.kill(process, signal.SIGINT)
     code, said = end_of(process, root / "log")
     assert code == 130, said

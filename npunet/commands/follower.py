@@ -2,13 +2,14 @@
 
 import contextlib
 
+from npunet.commands.records import Records
 from npunet.commands.run_folder import RunFolder
 from npunet.files import schema
 from npunet.machine import ranks
 
 
 class Follower(RunFolder):
-    """Reads what a run needs to go on, and writes nothing. `records` stays in memory."""
+    """Reads what a run needs to go on, and writes nothing. `records` is what it remembers."""
 
     @contextlib.contextmanager
     def reserved(self):
@@ -23,10 +24,10 @@ class Follower(RunFolder):
 
     def go_on_from(self, step):
         records, _ = schema.read_lines(self.metrics, self.record_shape)
-        self.records = [record for record in records if record["step"] <= step]
+        self.records = Records(record for record in records if record["step"] <= step)
 
     def record(self, **values):
-        self.records.append(values)
+        self.records.add(values)
 
     def save_network(self, name, net, optimizer, progress):
         pass

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from npunet.commands import run_pictures
+from npunet.commands.records import Records
 from npunet.errors import InputError
 from npunet.files import checkpoint, schema
 from npunet.files.whole_file import reserved, write_json, write_text
@@ -22,13 +23,13 @@ OF_TRAINING = ("options", "network", "held_out")  # what npunet.train writes int
 
 
 class RunFolder:
-    """Files of one run. `records` mirrors metrics.jsonl."""
+    """Files of one run. `records` is what it remembers of metrics.jsonl."""
 
     record_shape = schema.RECORD
 
     def __init__(self, path):
         self.path = Path(path)
-        self.records = []
+        self.records = Records()
 
     @contextlib.contextmanager
     def reserved(self):
@@ -86,8 +87,9 @@ class RunFolder:
         records, damaged = schema.read_lines(self.metrics, self.record_shape)
         if damaged:  # the line that was being written when the run was killed, or worse
             print(f"{self.metrics}: {damaged} damaged line{'s' * (damaged > 1)} left out", file=sys.stderr)
-        self.records = [record for record in records if record["step"] <= step]
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in self.records))
+        records = [record for record in records if record["step"] <= step]
+        self.records = Records(records)
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
 
     @contextlib.contextmanager
     def writing(self):
@@ -105,7 +107,7 @@ class RunFolder:
 
     def record(self, **values):
         """Add one line to metrics.jsonl."""
-        self.records.append(values)
+        self.records.add(values)
         with open(self.metrics, "a") as file:
             file.write(json.dumps(values) + "\n")
 
@@ -158,7 +160,7 @@ class RunFolder:
 
     def draw(self, loss, samples=None, probabilities=None):
         """Draw the curve of the loss, one of training.LOSSES, and the panel if there are predictions."""
-        if any("loss" in record for record in self.records):
+        if any("loss" in record for record in self.records.steps):
             run_pictures.loss_curve(self.path / "loss.png", self.records, loss)
         if samples:
             run_pictures.prediction_panel(self.path / "panel.png", samples, probabilities)

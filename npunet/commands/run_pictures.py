@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from npunet.commands.records import Records
 from npunet.files.whole_file import written_whole
 
 LOSS_NAMES = {
@@ -17,21 +18,25 @@ LOSS_COLOUR, UNSEEN_COLOUR, SCORE_COLOUR = "#4C72B0", "#1B2A49", "#DD8452"
 
 
 def loss_curve(path, records, loss="cross-entropy"):
-    """Write the loss of every step, its running median, and the held-out loss and scores, from metrics.jsonl.
+    """Write the loss of the steps, its running median, and the held-out loss and scores.
 
+    records: `Records`, or a list of all that metrics.jsonl holds, of which a long run's steps are thinned out alike.
     loss: one of training.LOSSES, which is what the axis is labelled with.
     """
-    steps = [record["step"] for record in records if "loss" in record]
-    losses = [record["loss"] for record in records if "loss" in record]
-    scores = [(record["step"], record["held_out"]) for record in records if "held_out" in record]
+    records = records if isinstance(records, Records) else Records(records)
+    steps = [record["step"] for record in records.steps if "loss" in record]
+    losses = [record["loss"] for record in records.steps if "loss" in record]
+    scores = [(record["step"], record["held_out"]) for record in records.evaluations]
+    each = "each step" if records.every == 1 else f"one step in {records.every}"
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(steps, losses, color=LOSS_COLOUR, alpha=0.3, linewidth=0.8, label="loss of each step")
+    axes.plot(steps, losses, color=LOSS_COLOUR, alpha=0.3, linewidth=0.8, label=f"loss of {each}")
     window = max(1, len(losses) // 20)
     if len(losses) >= 2 * window:  # a median does not jump where a single step does
+        median = f"median of {window * records.every} steps"
         smooth = np.median(np.lib.stride_tricks.sliding_window_view(losses, window), axis=1)
-        axes.plot(steps[window - 1 :], smooth, color=LOSS_COLOUR, linewidth=2, label=f"median of {window} steps")
-    unseen = [(record["step"], record["held_out_loss"]) for record in records if record.get("held_out_loss")]
+        axes.plot(steps[window - 1 :], smooth, color=LOSS_COLOUR, linewidth=2, label=median)
+    unseen = [(one["step"], one["held_out_loss"]) for one in records.evaluations if one.get("held_out_loss")]
     if unseen:
         axes.plot(*zip(*unseen, strict=True), "^-", color=UNSEEN_COLOUR, markersize=4, label="held-out, unweighted")
     axes.set(xlabel="step", ylabel=LOSS_NAMES[loss], yscale="log")

@@ -160,7 +160,7 @@ class Session(Interruptible):
     def has_stood_still(self):
         """Whether --patience evaluations in a row have brought no new best."""
         patience = self.options["patience"]
-        scores = [record["held_out"]["mean_iou"] for record in self.run.records if "held_out" in record]
+        scores = [record["held_out"]["mean_iou"] for record in self.run.records.evaluations]
         if patience is None or len(scores) - 1 - scores.index(max(scores)) < patience:
             return False
         tqdm.write(f"stopped early: no new best in {patience} evaluations; --resume {self.run.path} goes on")
@@ -178,7 +178,7 @@ class Session(Interruptible):
         self.run.save_network("newest.npz", self.net, self.optimizer, self.progress)
 
     def report(self):
-        evaluations = [record for record in self.run.records if "held_out" in record]
+        evaluations = self.run.records.evaluations
         if not evaluations:
             print(f"all {self.recipe.steps} steps are done, and none was scored; --steps N goes on")
             return

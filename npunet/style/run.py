@@ -24,7 +24,7 @@ SHEET = 8  # intermediate pictures on a contact sheet
 
 
 class StyleFolder(RunFolder):
-    """The folder above. `records` mirrors losses.jsonl."""
+    """The folder above. `records` is what it remembers of losses.jsonl."""
 
     record_shape = schema.STYLE_RECORD
 
@@ -117,7 +117,7 @@ class Run(Interruptible):
 
     def keep(self):
         """Write everything as it is now."""
-        path, step, picture = self.folder.path, self.folder.records[-1]["step"], self.paint()
+        path, step, picture = self.folder.path, self.folder.records.newest["step"], self.paint()
         newest = {f"step {step}": picture}
         with self.folder.writing():
             if self.is_on_the_sheet(step):
@@ -125,7 +125,7 @@ class Run(Interruptible):
                 images.write_image(path / "steps" / f"{step}.png", picture)
             images.write_image(path / "picture.png", picture)
             contact_sheet(path / "contact_sheet.png", self.sheet | newest)
-            loss_curves(path / "losses.png", self.folder.records)
+            loss_curves(path / "losses.png", self.folder.records.steps)
             if self.generator:
                 self.generator.save(path / "model.npz")
                 self.folder.save_network("newest.npz", self.generator.net, self.optimizer, {"step": step})
@@ -135,7 +135,7 @@ class Run(Interruptible):
         self.finished = not self.stop_requested
         if kind is None and self.paint:
             self.keep()
-            last = self.folder.records[-1]
+            last = self.folder.records.newest
             self.finished |= last["step"] == self.steps
             terms = ", ".join(
                 f"{name} {value:.4g}" for name, value in last.items() if name not in ("step", "seconds", "size")
