@@ -130,11 +130,16 @@ def configured(path):
     training_config(path)
 
 
-def files(root, run, count, seed):
-    """{kind: [used, refused]} over `count` damaged files of each kind. AssertionError if anything else happens."""
+def files(root, run, count, seed, kinds=()):
+    """{kind: [used, refused]} over `count` damaged files of each kind. AssertionError if anything else happens.
+
+    kinds: names of `healthy`'s files; without any, all of them.
+    """
     place, found = root / "damaged", {}
     place.mkdir()
     for name, (content, use) in healthy(place, run).items():
+        if kinds and name not in kinds:
+            continue
         use(place / name)  # what is whole is used
         found[name] = [0, 0]
         for first in range(0, count, BATCH):

@@ -279,6 +279,7 @@ def main():
     parse = argparse.ArgumentParser(description="Kills, damaged files, two runs in one folder, places that fail.")
     parse.add_argument("--kills", type=int, default=200)
     parse.add_argument("--files", type=int, default=20000, help="of each kind")
+    parse.add_argument("--kinds", nargs="+", default=(), metavar="FILE", help="of files, such as best.npz (default all)")
     parse.add_argument("--pairs", type=int, default=10)
     parse.add_argument("--places", type=int, default=10, help="of each trouble")
     parse.add_argument("--memory", type=float, default=0, metavar="MINUTES")
@@ -293,7 +294,7 @@ def main():
             "kills": lambda: kills(root, words, options.kills, rng),
             "pairs": lambda: pairs(root, words, options.pairs),
             "places": lambda: places(root, words, options.places, rng),
-            "files": lambda: damage.files(root, root / "straight", options.files, options.seed),
+            "files": lambda: damage.files(root, root / "straight", options.files, options.seed, options.kinds),
             "memory": lambda: memory(root, words, options.memory),
         }
         for name, job in jobs.items():
