@@ -28,7 +28,7 @@ newest: RESOLUTION = highest
 lowest newest: $(VENV)/.ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(RUN) -m uv venv --quiet --clear --python $(PYTHON) build/$@
-	VIRTUAL_ENV=build/$@ $(RUN) -m uv pip install --quiet --resolution $(RESOLUTION) --requirements pyproject.toml --extra test
+	$(RUN) -m uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION) --requirements pyproject.toml --extra test
 	PYTHONPATH=. build/$@/bin/python -m pytest $(TESTS)
 
 # What a packager gets: the source distribution, unpacked, with its own tests; TESTS chooses some of them.
