@@ -279,7 +279,9 @@ def main():
     parse = argparse.ArgumentParser(description="Kills, damaged files, two runs in one folder, places that fail.")
     parse.add_argument("--kills", type=int, default=200)
     parse.add_argument("--files", type=int, default=20000, help="of each kind")
-    parse.add_argument("--kinds", nargs="+", default=(), metavar="FILE", help="of files, such as best.npz (default all)")
+    parse.add_argument(
+        "--kinds", nargs="+", default=(), metavar="FILE", help="of files, such as best.npz (default all)"
+    )
     parse.add_argument("--pairs", type=int, default=10)
     parse.add_argument("--places", type=int, default=10, help="of each trouble")
     parse.add_argument("--memory", type=float, default=0, metavar="MINUTES")
