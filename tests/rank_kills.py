@@ -48,13 +48,13 @@ def computed(process):
         return None
 
 
-def kill_one(running, folder, rank, seconds):
+def kill_one(running, folder, rank, seconds, late):
     """Kills this rank once it has computed for so many seconds. Returns whether it lived so long.
 
-    AssertionError if mpiexec or a rank is still there ten seconds later.
+    late: not before there is a checkpoint. AssertionError if mpiexec or a rank is still there ten seconds later.
     """
-    limit, ranks = time.monotonic() + HANG, []
-    while len(ranks) < RANKS or (computed(ranks[rank]) or 0) < seconds:
+    limit, ranks, checkpoint_of = time.monotonic() + HANG, [], folder / "newest.npz"
+    while len(ranks) < RANKS or (computed(ranks[rank]) or 0) < seconds or (late and not checkpoint_of.exists()):
         assert time.monotonic() < limit, "a run hangs"
         if running.poll() is not None:
             return False
@@ -73,7 +73,8 @@ def chains(root, words, count, rng):
     """(kills of each rank, number of chains): a chain is one training, killed and resumed until it is done.
 
     AssertionError if a checkpoint does not load, somebody hangs, or a network has other bits than that of a training
-    which nobody killed. words: the arguments of npunet.train without --out.
+    which nobody killed. words: the arguments of npunet.train without --out. Half of the kills, and the first of all,
+    wait for a checkpoint.
     """
     whole = finish([*words, "--out", root / "straight_ranks"], root / "log")
     expected, kills, number = bits(root / "straight_ranks"), [0] * RANKS, 0
@@ -89,7 +90,7 @@ def chains(root, words, count, rng):
                 break
             rank, running = rng.randrange(RANKS), start(arguments, root / "log")
             try:
-                killed = kill_one(running, folder, rank, rng.uniform(0, whole))
+                killed = kill_one(running, folder, rank, rng.uniform(0, whole), not sum(kills) or rng.random() < 0.5)
             finally:
                 running.kill()
             said = (root / "log").read_text()

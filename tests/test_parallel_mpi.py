@@ -1,16 +1,15 @@
 """`mpiexec -n N python -m npunet.train`: real processes, with MPI through mpi4py."""
 
-import json
-import os
-import signal
+import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from mpi_helpers import ENVIRONMENT, MPIEXEC, ranks_of
+import rank_kills
+import torture
+from mpi_helpers import ENVIRONMENT, MPIEXEC
 
 pytestmark = pytest.mark.skipif(
     MPIEXEC is None, reason='mpiexec is not installed; pip install "npunet[mpi]" adds mpi4py and MPICH'
@@ -62,25 +61,7 @@ def test_an_error_is_one_line_and_status_2(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks in /proc, which only Linux has")
-def test_a_killed_rank_ends_all_and_the_run_goes_on(tmp_path):
-    out = tmp_path / "run"
-    running = subprocess.Popen(
-        command(2, *OPTIONS, "--steps", 100000, "--out", out),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        limit = time.monotonic() + 120
-        while not (out / "newest.npz").exists():
-            assert time.monotonic() < limit and running.poll() is None
-            time.sleep(0.1)
-        os.kill(ranks_of("npunet.train", out)[-1], signal.SIGKILL)
-        running.wait(timeout=10)
-    finally:
-        running.kill()
-    assert running.returncode != 0 and ranks_of("npunet.train", out) == []
-    with np.load(out / "newest.npz") as file:
-        step = json.loads(str(file["header"]))["progress"]["step"]
-    done = train(2, "--resume", out, "--steps", step + 4)
-    assert done.returncode == 0 and "going on from step" in done.stdout, done.stderr
+def test_a_killed_rank_ends_all_and_the_run_goes_on_to_the_same_bits(tmp_path):
+    """The short form of `tests/torture.py --ranks 10`."""
+    kills, number = rank_kills.chains(tmp_path, torture.data(tmp_path), 1, random.Random(0))
+    assert sum(kills) == number == 1

@@ -7,6 +7,8 @@
     pairs     two trainings are started in one folder at once: one of them must be refused
     places    a full disk, a folder that nobody may write, a folder that is taken away: one line each, and after making
               room the run goes on to the same bits
+    ranks     one of two processes that train together under mpiexec is killed (tests/rank_kills.py): all end within ten
+              seconds, and the run goes on to the bits of a run that was never stopped; skipped without MPI
     memory    a training of so many minutes; what it holds after the first minute and the most that it holds later
 
 Each run is a fork of this process, in which NumPy and npunet are loaded already. docs/reliability.md has the figures.
@@ -29,6 +31,7 @@ from pathlib import Path
 import damage
 import matplotlib.figure  # noqa: F401  once, for all forks
 import numpy as np
+import rank_kills
 
 from npunet import train
 from npunet.commands import cli
@@ -284,6 +287,7 @@ def main():
     )
     parse.add_argument("--pairs", type=int, default=10)
     parse.add_argument("--places", type=int, default=10, help="of each trouble")
+    parse.add_argument("--ranks", type=int, default=10, help="kills of one rank of two")
     parse.add_argument("--memory", type=float, default=0, metavar="MINUTES")
     parse.add_argument("--seed", type=int, default=0)
     options, rng = parse.parse_args(), random.Random()
@@ -297,6 +301,7 @@ def main():
             "pairs": lambda: pairs(root, words, options.pairs),
             "places": lambda: places(root, words, options.places, rng),
             "files": lambda: damage.files(root, root / "straight", options.files, options.seed, options.kinds),
+            "ranks": lambda: rank_kills.chains(root, words, options.ranks, rng) if rank_kills.MPIEXEC else "no mpiexec",
             "memory": lambda: memory(root, words, options.memory),
         }
         for name, job in jobs.items():
