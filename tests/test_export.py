@@ -17,6 +17,7 @@ from npunet import UNet, tiling
 from npunet.errors import InputError
 from npunet.export import __main__ as export
 from npunet.export import bioimageio
+from npunet.export.grey_scaling import GreyScaling
 from npunet.export.yaml_text import to_yaml
 from npunet.files import images
 
@@ -93,6 +94,58 @@ def test_the_expected_output_is_that_of_predict(packages, tmp_path):
         assert np.abs(found - np.moveaxis(expected[0], 0, -1)).max() < 1e-6
 
 
+def preprocessed(steps, values):
+    """What the specification says of these steps: https://bioimage-io.github.io/spec-bioimage-io."""
+    for step in steps:
+        words = step["kwargs"]
+        if step["id"] == "scale_linear":
+            values = values * words["gain"] + words["offset"]
+        elif step["id"] == "scale_range":
+            low, high = np.percentile(values, [words["min_percentile"], words["max_percentile"]])
+            values = (values - low) / (high - low)
+        elif step["id"] == "clip":
+            values = np.clip(values, words["min"], words["max"])
+    return values
+
+
+@pytest.mark.parametrize("by", ["file", "training", "type"])
+@pytest.mark.parametrize("own_picture", [True, False])
+def test_a_package_scales_grey_values_as_the_training_run_was_told(by, own_picture, tmp_path, monkeypatch):
+    net = UNet(base_channels=2, depth=2, input_mean=0.4, input_std=0.3, seed=1)
+    rule = images.GreyRule(by, *((900.0, 3100.0) if by == "training" else ()))
+    net.grey_rule = rule.as_dict()
+    kept = []
+    monkeypatch.setattr(bioimageio, "to_yaml", lambda rdf: kept.append(rdf) or "")
+    image = picture_16_bit(tmp_path) if own_picture else None
+    bioimageio.save_package(net, tmp_path / "net.zip", image=image)
+    content = read(tmp_path / "net.zip")
+    picture, expected = (np.load(io.BytesIO(content[f"test_{key}.npy"])) for key in ("input", "output"))
+    (given,) = kept[0]["inputs"]
+    assert picture.dtype == np.uint16 and given["data"] == {"type": "uint16"}
+    if by == "training":
+        assert picture.min() >= 900 and picture.max() <= 3100
+    tifffile.imwrite(tmp_path / "again.tif", picture[0, 0])
+    scaled = images.read_image(tmp_path / "again.tif", rule)[0]
+    found = preprocessed(given["preprocessing"], picture[0, 0].astype(np.float64))
+    np.testing.assert_allclose(found, scaled[..., 0], atol=1e-6)
+    found = tiling.predict(net, scaled, tile=348)
+    assert np.abs(found - np.moveaxis(expected[0], 0, -1)).max() < 1e-6
+    words = {"file": b"two percentiles of each picture", "training": b"from 900 to 3100", "type": b"from 0 to 65535"}
+    assert words[by] in content["README.md"]
+
+
+def test_floats_in_a_narrow_range_stay_floats():
+    """A float TIFF between 0.1 and 0.9 has no steps that 16 bits could count."""
+    rule = images.GreyRule("training", 0.1, 0.9)
+    scaling = GreyScaling.of(rule, np.float32)
+    grey = np.random.default_rng(0).random((8, 9, 1), np.float32)
+    stored = scaling.stored(grey)
+    assert stored.dtype == np.float32 and 0.1 <= stored.min() < stored.max() <= 0.9
+    np.testing.assert_allclose(scaling.scaled(stored), grey, atol=1e-6)
+    np.testing.assert_allclose(preprocessed(scaling.steps(), stored), grey, atol=1e-6)
+    assert GreyScaling.of(rule, np.uint8) == GreyScaling(np.uint8, 0, 255)  # 8 bits are divided by 255 all the same
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_package_passes_static_and_dynamic_validation(name, packages, zoo):
@@ -120,7 +173,7 @@ def test_the_zoos_prediction_is_ours_also_in_blocks(name, packages, zoo):
     net, path = packages[name]
     halo, smallest, step = bioimageio.block_rule(net)
     pixels = np.random.default_rng(4).integers(0, 250, (320, 264)).astype("uint16" if NETWORKS[name][1] else "uint8")
-    expected = bioimageio.run(net, pixels[None, None])[0]  # (K, H, W)
+    expected = bioimageio.run(net, pixels[None, None], GreyScaling.of(None, pixels.dtype))[0]  # (K, H, W)
     inside = slice(None), slice(halo, -halo), slice(halo, -halo)
     for options in ({}, {"blocksize_parameter": (160 - smallest) // step}):
         sample = zoo.predict(model=path, inputs={"image": pixels[None, None]}, **options)

@@ -10,8 +10,8 @@ rdf.yaml follows specification 0.5 (https://github.com/bioimage-io/spec-bioimage
 input: a valid network mirrors the image at its border, as the paper does, and a padded one adds zeros. The pixels that
 saw those instead of the image are the halo, which programs throw away where tiles meet; geometry.py knows how many.
 
-The scaling rule of `files.images` has two cases, and a package describes one of them: 8-bit pictures are divided by
-255, all others stretched between two percentiles. The type of the test picture decides.
+A package describes one way of scaling grey values (grey_scaling.py): that of the network's training images. A network
+that knows 8 bits and others can be packed for either; the type of --image decides.
 """
 
 import copy
@@ -28,8 +28,10 @@ import numpy as np
 from npunet import geometry, tiling
 from npunet.datasets.synthetic import synthetic
 from npunet.errors import InputError
+from npunet.export.grey_scaling import GreyScaling
 from npunet.export.yaml_text import to_yaml
 from npunet.files import images, onnx_unet
+from npunet.files.images import GreyRule
 from npunet.files.onnx_messages import OPERATOR_SET
 from npunet.files.whole_file import atomic_write
 from npunet.machine.backend import to_cpu, to_device
@@ -69,13 +71,13 @@ def save_package(
     """
     if Path(path).suffix.lower() != ".zip":
         raise InputError(f"{path}: a bioimage.io package is a zip file; expected a name such as model.zip")
-    picture = test_picture(net, image)
-    expected = run(net if weights == "float32" else with_rounded_weights(net), picture)
+    scaling, picture = test_picture(net, image)
+    expected = run(net if weights == "float32" else with_rounded_weights(net), picture, scaling)
     name = name or f"U-Net {net.config['variant']} {net.in_channels} to {net.n_classes} channels"
     description = description or "A U-Net trained with npunet."
-    text = documentation(net, name, description, picture.dtype, scale)
+    text = documentation(net, name, description, scaling, scale)
     model = onnx_bytes(net, weights)
-    rdf = description_of(net, name, description, picture, expected, model) | {
+    rdf = description_of(net, name, description, scaling, picture, expected, model) | {
         "authors": [{"name": author} for author in authors],
     }
     if licence:
@@ -86,28 +88,29 @@ def save_package(
         "test_input.npy": npy_bytes(picture),
         "test_output.npy": npy_bytes(expected),
         "README.md": text.encode(),
-        "cover.png": cover(picture, expected),
+        "cover.png": cover(scaling.scaled(picture), expected),
     }
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry, data in content.items():
             archive.writestr(zipfile.ZipInfo(entry), data, zipfile.ZIP_DEFLATED)
 
 
-def test_picture(net, path) -> np.ndarray:
-    """(1, C, H, W) uint8, or uint16 for a picture that is not of 8 bit: the middle of a picture, mirrored where it is
-    smaller than the side.
+def test_picture(net, path) -> tuple[GreyScaling, np.ndarray]:
+    """How it is scaled, and (1, C, H, W) as stored: the middle of a picture, mirrored where it is smaller than the
+    side. Without a path one is made up, of 16 bits if the network has seen other pixels than those of 8.
     """
+    rule = GreyRule.of(net.grey_rule) if net.grey_rule else None
     side = max(TEST_SIDE, block_rule(net)[1])
     if path is None:
-        grey, dtype = synthetic(1, 512).samples[0].image, np.uint8
+        grey, scaling = synthetic(1, 512).samples[0].image, GreyScaling.of(rule)
         image = np.repeat(grey.reshape(*grey.shape[:2], -1)[:, :, :1], net.in_channels, axis=2)
     else:
-        stack = images.open_image(path)
-        dtype = np.uint8 if stack.stored == np.uint8 else np.uint16
+        stack = images.open_image(path, rule or GreyRule())
+        scaling = GreyScaling.of(rule, np.uint8 if stack.stored.kind == "b" else stack.stored)
         image = images.with_channels(stack[0], net.in_channels, path)
     top, left = ((length - side) // 2 for length in image.shape[:2])
     part = tiling.gather(image, top, left, side, side)  # (side, side, C) in 0..1
-    return np.rint(part * np.iinfo(dtype).max).astype(dtype).transpose(2, 0, 1)[None]  # (1, C, side, side)
+    return scaling, scaling.stored(part).transpose(2, 0, 1)[None]  # (1, C, side, side)
 
 
 def block_rule(net):
@@ -119,18 +122,13 @@ def block_rule(net):
     return halo, 2 * halo + 4 * grid, grid
 
 
-def run(net, picture) -> np.ndarray:
+def run(net, picture, scaling) -> np.ndarray:
     """(1, C, H, W) as in the file -> what the ONNX file is to compute from it, by npunet: (1, K, H, W) float32."""
-    pixels = np.moveaxis(picture[0], 0, -1)  # (H, W, C)
-    if picture.dtype == np.uint8:
-        low, high = 0, 255
-    else:
-        low, high = np.percentile(pixels, [images.LOW_PERCENTILE, images.HIGH_PERCENTILE])
-    scaled = np.clip((pixels - low) / ((high - low) or 1), 0, 1).astype(np.float32)
+    scaled = scaling.scaled(np.moveaxis(picture[0], 0, -1))  # (H, W, C)
     if net.tanh:
         found = to_cpu(net.forward(to_device(scaled[None].astype(net.dtype), net.device)))[0]
     else:  # in one tile
-        tile = geometry.input_size_for(max(pixels.shape[:2]), net.depth, net.options.padding)
+        tile = geometry.input_size_for(max(scaled.shape[:2]), net.depth, net.options.padding)
         found = tiling.predict(net, scaled, tile)
     return np.ascontiguousarray(np.moveaxis(found, -1, 0)[None], np.float32)
 
@@ -144,7 +142,7 @@ def with_rounded_weights(net):
     return twin
 
 
-def description_of(net, name, description, picture, expected, model) -> dict:
+def description_of(net, name, description, scaling, picture, expected, model) -> dict:
     """The content of rdf.yaml."""
     output = onnx_unet.PICTURE if net.tanh else onnx_unet.PROBABILITIES
     return {
@@ -163,7 +161,7 @@ def description_of(net, name, description, picture, expected, model) -> dict:
                 "axes": [{"type": "batch"}, channel_axis(net.in_channels, "channel"), *input_axes(net)],
                 "data": {"type": picture.dtype.name},
                 "test_tensor": {"source": "test_input.npy"},
-                "preprocessing": preprocessing(picture.dtype),
+                "preprocessing": scaling.steps(),
             }
         ],
         "outputs": [
@@ -199,17 +197,7 @@ def output_axes(net):
     return [{"type": "space", "id": axis, "size": size, "halo": halo} for axis, size in sizes.items()]
 
 
-def preprocessing(dtype):
-    """The scaling rule of `files.images` in the words of the specification; centring is part of the ONNX file."""
-    as_float32 = {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}}  # without it the type of the input comes back
-    if dtype == np.uint8:
-        return [{"id": "scale_linear", "kwargs": {"gain": 1 / 255, "offset": 0.0}}, as_float32]
-    percentiles = {"min_percentile": images.LOW_PERCENTILE, "max_percentile": images.HIGH_PERCENTILE}
-    stretch = {"id": "scale_range", "kwargs": {"axes": ["channel", "y", "x"], **percentiles}}
-    return [stretch, {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}, as_float32]
-
-
-def documentation(net, name, description, dtype, scale):
+def documentation(net, name, description, scaling, scale):
     halo, smallest, step = block_rule(net)
     border = "zeros" if net.options.padding else "the mirrored image"
     sizes = (
@@ -218,7 +206,6 @@ def documentation(net, name, description, dtype, scale):
     )
     if scale != 1:
         sizes += f"\nIt was trained on pictures at {scale:g} of their size; make yours smaller alike."
-    scaling = "8-bit values divided by 255" if dtype == np.uint8 else "values stretched between two percentiles"
     output = "a picture" if net.tanh else f"probabilities of {net.n_labels} classes"
     if net.mask_values:
         output += f", in the masks of training {net.mask_values}"
@@ -247,9 +234,9 @@ def npy_bytes(array):
     return buffer.getvalue()
 
 
-def cover(picture, expected) -> bytes:
-    """A PNG, twice as wide as high: the picture, and beside it the probability of class 1 (or the picture made)."""
-    left = picture[0, 0] / np.iinfo(picture.dtype).max
+def cover(scaled, expected) -> bytes:
+    """A PNG, twice as wide as high: the picture in 0..1, and beside it class 1 (or the picture made)."""
+    left = scaled[0, 0]
     right = expected[0, min(1, expected.shape[1] - 1)]
     halves = [centre(half) for half in (left, (right + 1) / 2 if right.min() < 0 else right)]
     with tempfile.TemporaryDirectory() as folder:
