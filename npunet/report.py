@@ -2,10 +2,11 @@
 
     python -m npunet.report runs/mine --title "Nuclei of the second plate"
 
-It scores the network of the run's last step on the images that the run held out, and writes RUN/report.html: how the
-network was trained, scores, counts of true, found, merged, split, missed and invented cells where masks number them,
-the curves, the worst images and the best one with the cells in colours, a line for each image, and the commands that
-repeat it. Pictures are inside the file. Cells are cut as npunet.predict cuts them.
+It scores the network of the run's last step, newest.npz, on the images that the run held out (best.npz was chosen by
+its score on them, which is a little too good), and writes RUN/report.html: how the network was trained, scores, counts
+of true, found, merged, split, missed and invented cells where masks number them, the curves, the worst images and the
+best one with the cells in colours, a line for each image, and the commands that repeat it. Pictures are inside the
+file. Cells are cut as npunet.predict cuts them.
 """
 
 import argparse
@@ -44,6 +45,7 @@ def main(arguments=None):
             f"{figure.title}: {number(figure.score, outcome.mean[figure.score])}" for figure in experiment.figures
         )
     )
+    print(f"scored: {CHECKPOINT}, which was not chosen by the held-out images, as best.npz was")
     print(f"report: {path}")
 
 
@@ -93,7 +95,8 @@ def how_trained(outcome, options):
         f"{taken['depth']} poolings, variant {taken['variant']}), trained for {outcome.steps} steps of tile "
         f"{taken['tile']} on {outcome.training} images of {running.name_of(taken['data'])}: "
         f"{outcome.training_seconds / 60:.1f} minutes. The network of the last step ({CHECKPOINT}) is scored on "
-        f"{len(outcome.samples)} images that it has not seen{augmented}. {machine(outcome.device)}; npunet {version()}."
+        f"{len(outcome.samples)} images that it has not seen{augmented}; best.npz was chosen by its score on them, "
+        f"which is a little too good. {machine(outcome.device)}; npunet {version()}."
     )
 
 
@@ -112,7 +115,7 @@ def commands(outcome, options):
     run = f"runs/{Path(options.run).name}"  # not the name alone: the data may be called alike
     return [
         "python -m npunet.train " + " ".join(words) + f" --out {run}",
-        f"python -m npunet.predict --model {run}/best.npz --input IMAGES --output RESULTS",
+        f"python -m npunet.predict --model {run}/{CHECKPOINT} --input IMAGES --output RESULTS",
         f"python -m npunet.report {run}",
     ]
 

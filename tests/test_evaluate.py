@@ -204,6 +204,14 @@ def test_command_writes_table_and_json(folder, capsys, held_out, names):
     text = capsys.readouterr().out
     assert f"{report['mean']['v_rand']:.4f}" in text and report["images"] in text
     assert [path.name for path in (folder / "new").iterdir()] == ["scores.json"]
+    assert (evaluate.CHOSEN in text) == (held_out == "run")
+
+
+def test_the_network_of_the_last_step_was_not_chosen_by_the_held_out_images(folder, capsys):
+    (folder / "run" / "best.npz").rename(folder / "run" / "newest.npz")
+    evaluate.main(["--model", str(folder / "run" / "newest.npz"), "--data", str(folder / "data"), "--tile", "44"])
+    text = capsys.readouterr().out
+    assert "2 of 3 images, those held out" in text and "chosen" not in text
 
 
 def test_auto_tile_covers_the_images(folder):

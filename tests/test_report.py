@@ -69,11 +69,14 @@ def test_one_file_with_everything(tmp_path, numbered, capsys):
         "worst first",
         "--out runs/run",
         "(newest.npz)",
+        "best.npz was chosen by its score on them",
+        "--model runs/run/newest.npz",
     )
     for word in words + (("SEG", "AP at IoU 0.5", "merged", "true cells", "cut by") if numbered else ("mean IoU",)):
         assert word in text, word
     assert str(tmp_path) not in text and 'src="http' not in text  # no paths of the machine, nothing to fetch
-    assert str(run / "report.html") in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert str(run / "report.html") in said and "scored: newest.npz" in said
 
 
 def test_no_pictures_of_the_data(tmp_path):

@@ -81,7 +81,6 @@ def conv2d(
     check(x, weight, bias, padding, algorithm)
     if algorithm == "auto":
         algorithm = best(x, weight, padding)
-    weight = array_module(weight).ascontiguousarray(weight)  # NumPy before 2.3 multiplies strided matrices without BLAS
     y = KNOWN[algorithm].forward(x, weight, bias, padding, relu)
     return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
 

@@ -34,6 +34,7 @@ def forward(x, weight, bias, padding, relu):
     kh, kw, c, k = weight.shape
     y = empty(output_shape(x.shape, weight.shape, padding), x.dtype, xp)
     x = xp.ascontiguousarray(crop_or_pad(x, padding, padding))
+    weight = xp.ascontiguousarray(weight)  # NumPy before 2.3 multiplies strided matrices without BLAS
     width = x.shape[2]
 
     def one_block(block):

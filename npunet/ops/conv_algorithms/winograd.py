@@ -78,6 +78,7 @@ class Winograd:
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
         y = empty(output_shape(x.shape, weight.shape, padding), x.dtype, array_module(x))
         grid = TileGrid(y.shape, self.m)
+        weight = array_module(weight).ascontiguousarray(weight)  # NumPy before 2.3: strided matrices without BLAS
         forward = self._forward_by_channels if by_channels(grid, *weight.shape[2:]) else self._forward_by_tiles
         forward(x, weight, bias, padding, relu, grid, y)
         return y
