@@ -30,7 +30,7 @@ def test_the_view_shows_image_and_mask(tmp_path, monkeypatch, channels, values):
     image, mask = rng.random((30, 40, channels)), rng.integers(0, values, (30, 40)).astype(np.uint8)
     assert window.show("a title", image, mask, tmp_path / "view.png") == tmp_path / "view.png"
     monkeypatch.undo()
-    left, right = shown[0].axes
+    left, right = shown[-1].axes  # Matplotlib 3.9 closes all others first
     np.testing.assert_array_equal(left.images[0].get_array(), image[..., 0] if channels == 1 else image)
     np.testing.assert_array_equal(right.images[0].get_array(), mask)
     assert left.images[0].get_clim() == (0, 1) or channels == 3
