@@ -160,6 +160,19 @@ def test_what_killed_runs_left_is_removed(tmp_path):
         assert mine.exists() and other.exists() and not gone.exists()
 
 
+def test_where_no_process_can_be_asked_only_ones_own_files_stay(tmp_path, monkeypatch):
+    """CPython for WebAssembly has no os.kill."""
+    own, other = (
+        tmp_path / f".newest.{whole_file._MACHINE}-{process}-123456.part.npz"
+        for process in (os.getpid(), os.getpid() + 1)
+    )
+    own.touch(), other.touch()
+    monkeypatch.delattr(os, "kill")
+    UNet(base_channels=2, depth=1).save(tmp_path / "newest.npz")
+    assert own.exists() and not other.exists()
+    UNet.load(tmp_path / "newest.npz")
+
+
 def test_a_resumed_run_has_the_same_images_and_masks(folder):
     run(folder)
     sample = synthetic(n_sections=4, size=48, seed=2).samples[1]

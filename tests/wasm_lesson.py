@@ -14,8 +14,8 @@ from npunet.optimizers import Adam
 from npunet.weight_map import class_balance
 
 
-def train(steps):
-    """Energies of the first `steps` steps of lesson 1."""
+def train(steps, kept=None):
+    """Energies of the first `steps` steps of lesson 1. kept: the file in which the network is kept after each step."""
     dataset = datasets.synthetic(n_sections=4, size=256, seed=0)
     learning, _ = dataset.split(held_out=1)
     net = UNet(base_channels=8, depth=3, dropout=0.0, seed=0)
@@ -27,6 +27,8 @@ def train(steps):
     for step, batch in zip(range(steps), batches):
         optimizer.learning_rate = training.learning_rate(recipe, step)
         energies.append(float(training.training_step(net, optimizer, *batch, clip=1.0)[0]))
+        if kept:
+            net.save(kept)
     return energies
 
 
