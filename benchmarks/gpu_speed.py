@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from benchmarks.convolution import arrays, layers
-from benchmarks.gpu_correct import can_do
+from benchmarks.gpu_correct import can_do, feature_map
 from benchmarks.gpu_profile import where_time_goes
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, datasets, ops, optimizers, tiling, training
@@ -176,7 +176,7 @@ def layer_by_layer(device, options):
 
 def one_layer(device, size, channels, outputs, kernel):
     """One row: {"layer": ..., "gflop": ..., "ms": {variant: [forward, forward and backward] or an error}}."""
-    x, weight, bias, dy = (device.xp.asarray(array) for array in arrays(size, channels, outputs, kernel))
+    x_float, weight, bias, dy_float = (device.xp.asarray(array) for array in arrays(size, channels, outputs, kernel))
     gflop = 2e-9 * (size - kernel + 1) ** 2 * kernel**2 * channels * outputs
     row = dict(layer=[size, channels, outputs, kernel], gflop=gflop, ms={})
     near = tensor_cores.NEAR
@@ -185,6 +185,7 @@ def one_layer(device, size, channels, outputs, kernel):
             continue
         tensor_cores.NEAR = tensor_cores_near
         device.precision(precision)
+        x, dy = feature_map(x_float), feature_map(dy_float)
 
         def forward():
             return ops.conv2d(x, weight, bias, relu=True, algorithm=name)

@@ -23,6 +23,7 @@ import numpy as np
 
 from npunet import geometry, tiling
 from npunet.files import formats, images
+from npunet.gpu import sixteen_bits
 from npunet.layers import (
     BatchNorm,
     Convolution,
@@ -182,6 +183,7 @@ class UNet:
         check_images(x, self.in_channels)
         for size in x.shape[1:3]:
             self.output_size(size)  # raises InputError, with the nearest valid sizes
+        sixteen_bits.check_network(self)
         x = (x.astype(self.dtype, copy=False) - self.input_mean) / self.input_std
         skips = []
         for level in range(self.depth):
@@ -243,8 +245,8 @@ class UNet:
 
         def recorded(name, direction, method):
             def record(*arguments):
-                maps[name] = method(*arguments)
-                return maps[name]
+                maps[name] = sixteen_bits.as_floats(y := method(*arguments))
+                return y
 
             return record
 

@@ -121,23 +121,23 @@ template <typename T> static T __shfl_down_sync(unsigned mask, T value, unsigned
 // cp.async: 16 bytes on their way from global to shared memory, or zeros. Both addresses must be multiples of 16. Nothing is there before the
 // thread that sent for it has waited for the group that it belongs to; so the copy is made as late as it may be, when the wait is over.
 namespace on_cpu {
-struct Copy { float* shared; const float* global; bool inside; unsigned group; };
+struct Copy { void* shared; const void* global; bool inside; unsigned group; };
 static std::vector<Copy> on_their_way[1024];   // of each thread
 static unsigned groups[1024];                  // how many each thread has closed
 }
-template <bool again> static void copy_four(float* shared, const float* global, bool inside) {
+template <bool again> static void copy_16_bytes(void* shared, const void* global, bool inside) {
     if ((unsigned long long)shared % 16 || (unsigned long long)global % 16) refuse("a copy of 16 bytes that is not aligned");
     on_cpu::on_their_way[on_cpu::current].push_back({shared, global, inside, on_cpu::groups[on_cpu::current]});
-    for (int i = 0; i < 4; ++i) shared[i] = NAN;                              // neither the old numbers nor the new ones
+    std::memset(shared, 0xff, 16);                                            // NaN: neither the old numbers nor the new ones
 }
 static inline void end_of_group() { ++on_cpu::groups[on_cpu::current]; }
 template <int pending> static void wait_for_groups() {
     auto& copies = on_cpu::on_their_way[on_cpu::current];
     std::vector<on_cpu::Copy> later;
     for (auto& copy : copies)
-        if (copy.group + pending < on_cpu::groups[on_cpu::current])
-            for (int i = 0; i < 4; ++i) copy.shared[i] = copy.inside ? copy.global[i] : 0;
-        else later.push_back(copy);
+        if (copy.group + pending >= on_cpu::groups[on_cpu::current]) later.push_back(copy);
+        else if (copy.inside) std::memcpy(copy.shared, copy.global, 16);
+        else std::memset(copy.shared, 0, 16);
     copies.swap(later);
 }
 
@@ -178,4 +178,11 @@ static inline unsigned on_cpu_bf16(float value) {                             //
 static inline unsigned two_bf16(float low, float high) { return on_cpu_bf16(low) | on_cpu_bf16(high) << 16; }
 namespace on_cpu { static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } } }
 struct float2 { float x, y; };
+static inline float __uint_as_float(unsigned bits) { return on_cpu_float(bits); }
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {  // four bytes of the eight, by number, the lowest first
+    unsigned long long both = (unsigned long long)y << 32 | x;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) result |= (unsigned)(both >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
+    return result;
+}
 static inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }

@@ -171,6 +171,7 @@ class EmulatedModule:
         dtypes = {
             "float": np.float32,
             "double": np.float64,
+            "bf16": cuda.MAP_16,  # feature maps in 16 bits
             "int": np.int32,
             "unsigned char": np.uint8,
             "long long": np.int64,

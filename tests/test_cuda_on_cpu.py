@@ -11,9 +11,9 @@ PROBES = """
 #define COPIES 1
 extern "C" __global__ void copied(const float* x, float* y, int offset, int waits) {
     __shared__ __align__(16) float slab[2][128 + 4];
-    copy_four<false>(slab[0] + 4 * threadIdx.x + offset, x + 4 * threadIdx.x, true);
+    copy_16_bytes<false>(slab[0] + 4 * threadIdx.x + offset, x + 4 * threadIdx.x, true);
     end_of_group();
-    copy_four<false>(slab[1] + 4 * threadIdx.x, x, false);
+    copy_16_bytes<false>(slab[1] + 4 * threadIdx.x, x, false);
     if (waits != 1) end_of_group();
     if (waits) wait_for_groups<1>();
     __syncthreads();

@@ -15,7 +15,7 @@ from npunet.gpu.cublas import PRECISIONS, use_precision
 from npunet.machine import backend, ranks
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
-PRECISION_HELP = "GPU: how products are rounded; tf32 is --tf32, bf16 keeps 7 bits of mantissa; sums are float32"
+PRECISION_HELP = "GPU: how products are rounded; tf32 is --tf32, bf16 keeps feature maps in 16 bits; sums are float32"
 LET_RANK_0_SPEAK = 2.0  # seconds
 LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"

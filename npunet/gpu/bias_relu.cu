@@ -26,7 +26,7 @@ extern "C" __global__ void relu_only(REAL* y, int count) {
 // Sums of blocks go to partial (blocks, K), and `add_up` below puts them together in a fixed order: the same bits every time, which
 // atomicAdd would not give. With y == dz's source unmasked (relu = 0), dz is not written: it would be dy again.
 // __restrict__ says that what is stored to dz is not read again as dy or y: so four pixels are on their way at a time.
-extern "C" __global__ void mask_and_sum(const REAL* __restrict__ dy, const REAL* __restrict__ y, REAL* __restrict__ dz, REAL* __restrict__ partial,
+extern "C" __global__ void mask_and_sum(const MAP* __restrict__ dy, const MAP* __restrict__ y, MAP* __restrict__ dz, REAL* __restrict__ partial,
                                         int pixels, int channels, int rows, int relu) {
     int first = blockIdx.x * rows, last = min(first + rows, pixels);
     int lanes = channels < (int)blockDim.x ? blockDim.x / channels : 1;        // few channels: several pixels at a time
@@ -41,7 +41,7 @@ extern "C" __global__ void mask_and_sum(const REAL* __restrict__ dy, const REAL*
                 int i = pixel * channels + k;
                 REAL value = dy[i];
                 if (relu) {
-                    value = y[i] > 0 ? value : 0;
+                    value = y[i] > 0 ? value : REAL(0);
                     dz[i] = value;
                 }
                 sum += value;

@@ -20,17 +20,32 @@ __device__ __forceinline__ double block_sum(double value) {
 // adding to the bits would turn NaN into 0. What 10 bits hold stays as it is, and errors are no larger than with cvt.rna: 3e-4 of the value.
 __device__ __forceinline__ unsigned to_tf32(float value) { return __float_as_uint(value * (1 + 0.72f / 2048)); }
 
-// What kernels say that know both precisions (tensor_cores.cu): the tensor core multiplies DEPTH numbers deep at once. An operand is one
-// register: a number in TF32, or in bfloat16 two, which lie `next` apart.
-#if BF16
-#define DEPTH 16
-__device__ __forceinline__ unsigned operand(const float* at, int next) { return two_bf16(at[0], at[next]); }
-__device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned* b) { mma_bf16(d, a, b); }
-#else
-#define DEPTH 8
-__device__ __forceinline__ unsigned operand(const float* at, int) { return to_tf32(at[0]); }
-__device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned* b) { mma_tf32(d, a, b); }
+// A feature map's number in 16 bits, the upper half of a float (sixteen_bits.py). It is read as a float and computed with as one; to store
+// a float rounds it, to nearest. In the kernels MAP is what a feature map is stored in, this or REAL, and REAL is what is computed with.
+struct bf16 {
+    unsigned short bits;
+    bf16() = default;
+    __device__ __forceinline__ bf16(float value) : bits(two_bf16(value, 0) & 0xffff) {}
+    __device__ __forceinline__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
+template <typename Number> __device__ __forceinline__ void store_two(Number* at, float first, float second) { *(float2*)at = {first, second}; }
+__device__ __forceinline__ void store_two(bf16* at, float first, float second) { *(unsigned*)at = two_bf16(first, second); }
+
+#ifndef MAP
+#define MAP REAL
 #endif
+
+// What the tensor core kernels say in both precisions. An operand is a register: one number in TF32, rounded here, or two neighbours in
+// bfloat16, as they lie in memory; there the tensor core multiplies 16 numbers deep at once, and not 8.
+#define IN_REGISTER (4 / (int)sizeof(MAP))                     // numbers
+#define IN_COPY (16 / (int)sizeof(MAP))                        // numbers that one copy in the background moves
+#define DEPTH (8 * IN_REGISTER)
+__device__ __forceinline__ unsigned operand(const float* at) { return to_tf32(*at); }
+__device__ __forceinline__ unsigned operand(const bf16* at) { return *(const unsigned*)at; }
+__device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned* b) {
+    if (sizeof(MAP) == 2) mma_bf16(d, a, b);
+    else mma_tf32(d, a, b);
+}
 
 // All groups of copies but the newest `pending` are in shared memory: those of this thread after the wait, everybody's after the barrier.
 template <int pending> __device__ __forceinline__ void arrived() {

@@ -131,9 +131,9 @@ extern "C" __global__ void __launch_bounds__(256) ladder_overlap(const float* x,
     int p = threadIdx.x / 16, column = threadIdx.x % 16 * 4, k = blockIdx.y * 64 + column;                   // ... and of B
     auto fetch = [&](int slab) {
         bool inside = pixel < pixels;
-        copy_four<false>(a[slab % 2] + row * A_ROW + c, inside ? window(x, pixel, 16 * slab + c, width, channels) : x, inside);
+        copy_16_bytes<false>(a[slab % 2] + row * A_ROW + c, inside ? window(x, pixel, 16 * slab + c, width, channels) : x, inside);
         inside = k < outputs;
-        copy_four<false>(b[slab % 2] + p * B_ROW + column, weight + (inside ? (16 * slab + p) * outputs + k : 0), inside);
+        copy_16_bytes<false>(b[slab % 2] + p * B_ROW + column, weight + (inside ? (16 * slab + p) * outputs + k : 0), inside);
         end_of_group();
     };
     float sum[4][4] = {};

@@ -9,6 +9,7 @@ bytes. What a GPU needs besides is enough work at a time. For dU = V^T dM few re
 the tiles are shared out over several products, which run side by side and are added up in a fixed order afterwards.
 """
 
+from npunet.errors import InputError
 from npunet.gpu import cublas, cuda, kernels, tensor_cores
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine.backend import array_module
@@ -135,6 +136,13 @@ def choose(x_shape, weight_shape, padding, dtype="float32"):
     kh, kw, c, k = weight_shape
     if gpu_few_channels.supports(kh, kw) and gpu_few_channels.fits(c, k):
         return "few_channels_cuda"
+    if dtype == cuda.MAP_16:
+        if (kh, kw) == (3, 3) and tensor_cores.fits(c, k, dtype):
+            return "tensor_cores"
+        raise InputError(
+            f"conv2d: found a {kh}x{kw} kernel, {c} -> {k} channels, for feature maps in 16 bits; expected 3x3 and "
+            "multiples of 32, or at most 7 channels on one side; give --precision tf32"
+        )
     if c < 8 or kh * kw == 1:  # cols is small, or x itself
         return "im2col"
     if (kh, kw) != (3, 3):

@@ -15,9 +15,10 @@ def use_precision(name):
 
     float32    as they are
     tf32       on the tensor cores: 8 bits of exponent as before, 10 of mantissa instead of 23
-    bf16       likewise, with 7 bits of mantissa; products that only cuBLAS does are in TF32
-    Sums, weights and feature maps are float32 in all three. CuPy reads CUPY_TF32 only for products of two matrices, and
-    once; here it is said to CuPy and, in `batched_matmul`, to cuBLAS. Raises InputError on a GPU older than compute
+    bf16       feature maps and their gradients are stored with 7 bits of mantissa, in 16 bits (sixteen_bits.py), and
+               multiplied so; products of float32 are in TF32
+    Sums, weights and their gradients are float32 in all three. CuPy reads CUPY_TF32 only for products of two matrices,
+    and once; here it is said to CuPy and, in `batched_matmul`, to cuBLAS. Raises InputError on a GPU older than compute
     capability 8.0, which has no such units.
     """
     global _precision

@@ -3,9 +3,10 @@
     kernels = CudaFile("loss")                         # npunet/gpu/loss.cu
     kernels.launch("cross_entropy", pixels, logits, labels, ...)
 
-A file is compiled when one of its kernels is first launched, once for float and once for double: in the .cu files REAL
-stands for either. Some files want other numbers too that the compiler must know, so that it can unroll loops. The
-compiler is NVRTC, which comes with CuPy; CuPy keeps what it compiled on disk.
+A file is compiled when one of its kernels is first launched, once for each kind of numbers: in the .cu files REAL,
+float or double, is what they compute with, and MAP what feature maps are stored in, REAL or 16 bits (sixteen_bits.py).
+Some files want other numbers too that the compiler must know, so that it can unroll loops. The compiler is NVRTC, which
+comes with CuPy; CuPy keeps what it compiled on disk.
 
 Kernels are an addition, not a second implementation of the program: every operation also has its array expression, and
 tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
@@ -24,6 +25,7 @@ SHARED = [Path(__file__).with_name(f"{name}.cuh") for name in ("instructions", "
 THREADS = 256  # of a block, unless a kernel asks for another number
 LARGEST = 2**31 - 1  # kernels count elements in 32-bit integers
 REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
+MAP_16 = np.dtype("uint16")  # of a feature map in 16 bits, see sixteen_bits.py
 
 
 def on_gpu(x):
@@ -32,6 +34,16 @@ def on_gpu(x):
     Yes for CuPy arrays of float32 or float64 with no more elements than an int can count.
     """
     return backend.is_cupy(x) and x.dtype in REAL and x.size <= LARGEST
+
+
+def is_map(x):
+    """True if x is a feature map in 16 bits (sixteen_bits.py)."""
+    return backend.is_cupy(x) and x.dtype == MAP_16 and x.size <= LARGEST
+
+
+def real(dtype):
+    """The dtype of sums over such arrays: float32 for feature maps in 16 bits."""
+    return np.dtype("float32") if dtype == MAP_16 else dtype
 
 
 def check_on_gpu(x, algorithm):
@@ -58,8 +70,10 @@ def nccl():
 
 @functools.cache
 def options(dtype, **numbers):
-    """What the compiler is told besides the architecture: what REAL is, and some numbers by name."""
-    return "--std=c++17", f"-DREAL={REAL[np.dtype(dtype)]}", *(f"-D{name}={number}" for name, number in numbers.items())
+    """What the compiler is told besides the architecture: what REAL and MAP are, and some numbers by name."""
+    kind = REAL[np.dtype(real(dtype))]
+    numbers = dict(REAL=kind, MAP="bf16" if dtype == MAP_16 else kind) | numbers
+    return "--std=c++17", *(f"-D{name}={number}" for name, number in numbers.items())
 
 
 class CudaFile:
@@ -78,7 +92,8 @@ class CudaFile:
         asynchronously.
 
         Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. `dtype`
-        decides what REAL is; by default the dtype of the first array; other keywords are `numbers` for the compiler.
+        decides what REAL and MAP are, by default the dtype of the first array; other keywords are `numbers` for the
+        compiler.
         """
         dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
         grid = grid or (-(-count // threads),)

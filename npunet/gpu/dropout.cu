@@ -25,7 +25,7 @@ __device__ __forceinline__ void philox(Word key, Word counter, Word* w) {
     }
 }
 
-extern "C" __global__ void dropout(const REAL* x, REAL* y, int count, unsigned long long first,
+extern "C" __global__ void dropout(const MAP* x, MAP* y, int count, unsigned long long first,
                                    const unsigned long long* key, unsigned int threshold, double scale) {
     // x[0] is element number `first` of the big batch: 0 unless several processes share it. My block of eight numbers:
     Word block = first / 8 + blockIdx.x * blockDim.x + threadIdx.x;

@@ -12,7 +12,8 @@
 //     narrow      many -> FEW    each lane multiplies its channels, then the lanes add up
 //     tap_sums    dweight        each lane keeps the sums of its channel and walks along the pixels
 //
-// The input gradient of the one is the other with the flipped kernel.
+// The input gradient of the one is the other with the flipped kernel. The wide side is a feature map, MAP; the narrow side, the image or the
+// logits, is REAL.
 
 #ifndef FEW
 #define FEW 3
@@ -39,13 +40,14 @@ struct Pixel {
 };
 
 // Channels of pixel (row, column) of image n in x (N, height, width, channels), or a null pointer outside, where x counts as zero.
-__device__ __forceinline__ const REAL* at(const REAL* x, int n, int row, int column, int height, int width, int channels) {
+template <typename Number>
+__device__ __forceinline__ const Number* at(const Number* x, int n, int row, int column, int height, int width, int channels) {
     bool inside = row >= 0 && row < height && column >= 0 && column < width;
     return inside ? x + (((long long)n * height + row) * width + column) * channels : nullptr;
 }
 
 // y (N, H', W', K) from x (N, H, W, FEW) and weight (SIDE, SIDE, FEW, K), with bias and ReLU. Each warp does `run` pixels.
-extern "C" __global__ void __launch_bounds__(256) widen(const REAL* x, const REAL* weight, const REAL* bias, REAL* y, int pixels, int height, int width,
+extern "C" __global__ void __launch_bounds__(256) widen(const REAL* x, const REAL* weight, const REAL* bias, MAP* y, int pixels, int height, int width,
                                                         int out_height, int out_width, int outputs, int padding, int run, int has_bias, int relu) {
     int warp = blockIdx.x * WARPS + threadIdx.x / 32, k = blockIdx.y * 32 + threadIdx.x % 32;
     if (k >= outputs) return;
@@ -64,14 +66,14 @@ extern "C" __global__ void __launch_bounds__(256) widen(const REAL* x, const REA
 }
 
 // y (N, H', W', FEW) from x (N, H, W, C) and weight (SIDE, SIDE, C, FEW), with bias and ReLU. A warp for each pixel.
-extern "C" __global__ void __launch_bounds__(256) narrow(const REAL* x, const REAL* weight, const REAL* bias, REAL* y, int pixels, int height, int width,
+extern "C" __global__ void __launch_bounds__(256) narrow(const MAP* x, const REAL* weight, const REAL* bias, REAL* y, int pixels, int height, int width,
                                                          int out_height, int out_width, int channels, int padding, int has_bias, int relu) {
     int pixel = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (pixel >= pixels) return;                               // the whole warp
     Pixel p(pixel, out_height, out_width);
     REAL sum[FEW] = {};
     UNROLL for (int tap = 0; tap < SIDE * SIDE; ++tap)
-        if (const REAL* source = at(x, p.n, p.row + tap / SIDE - padding, p.column + tap % SIDE - padding, height, width, channels))
+        if (const MAP* source = at(x, p.n, p.row + tap / SIDE - padding, p.column + tap % SIDE - padding, height, width, channels))
             for (int c = lane; c < channels; c += 32) {
                 const REAL* w = weight + (tap * channels + c) * FEW;
                 UNROLL for (int f = 0; f < FEW; ++f) sum[f] += source[c] * w[f];
@@ -92,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(256) narrow(const REAL* x, const RE
 // gate: y of the forward pass; wide counts only where it is positive, the ReLU's gradient. Each block's sums go to partial
 // (blocks, SUMS + 1, M), to be added up in order afterwards: the same bits every time. The 1 in
 // the launch bounds lets one block fill a multiprocessor. Without it the compiler planned for more blocks and moved sums of RGB images into memory.
-extern "C" __global__ void __launch_bounds__(256, 1) tap_sums(const REAL* wide, const REAL* gate, const REAL* narrow, REAL* partial, int pixels,
+extern "C" __global__ void __launch_bounds__(256, 1) tap_sums(const MAP* wide, const MAP* gate, const REAL* narrow, REAL* partial, int pixels,
                                                            int wide_height, int wide_width, int channels, int height, int width, int padding, int run,
                                                            int gated, int backwards) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, m = blockIdx.y * 32 + lane;
@@ -101,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) tap_sums(const REAL* wide, 
     Pixel p(first, wide_height, wide_width);
     for (int pixel = first; pixel < last; ++pixel) {
         long long i = (long long)pixel * channels + m;
-        REAL value = !gated || gate[i] > 0 ? wide[i] : REAL(0);
+        REAL value = !gated || gate[i] > 0 ? REAL(wide[i]) : REAL(0);
         UNROLL for (int tap = 0; tap < SIDE * SIDE; ++tap) {
             int down = tap / SIDE - padding, across = tap % SIDE - padding;
             if (const REAL* other = at(narrow, p.n, backwards ? p.row - down : p.row + down, backwards ? p.column - across : p.column + across,

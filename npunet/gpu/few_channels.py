@@ -16,7 +16,8 @@ pixels out. Not measured on a GPU yet.
 
 from npunet.errors import InputError
 from npunet.gpu import kernels
-from npunet.gpu.cuda import CudaFile, on_gpu
+from npunet.gpu.cuda import CudaFile, is_map, on_gpu, real
+from npunet.gpu.sixteen_bits import map_dtype
 from npunet.machine.backend import array_module
 from npunet.machine.shapes import flipped, output_shape
 
@@ -37,14 +38,14 @@ def fits(c, k):
 def forward(x, weight, bias, padding, relu):
     """y (N, H', W', K) from x (N, H, W, C), weight (kh, kw, C, K), bias (K,) or None."""
     c, k = weight.shape[2:]
-    if not on_gpu(x):
+    if not (on_gpu(x) or is_map(x)):
         raise InputError("conv2d: algorithm 'few_channels_cuda' works on CuPy arrays; take algorithm='auto'")
     if not fits(c, k):
         raise InputError(
             f"conv2d: algorithm 'few_channels_cuda' found {c} -> {k} channels; expected at most {MOST} on one side; "
             f"take algorithm='auto'"
         )
-    return _convolve(x, weight, bias, padding, relu)
+    return _convolve(x, weight, bias, padding, relu, map_dtype(x.dtype, k) if c <= MOST else real(x.dtype))
 
 
 def backward(dy, x, y, weight, padding, relu, need_dx):
@@ -55,21 +56,21 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
         sums = _tap_sums(dy, y if relu else None, x, kh, padding, backwards=False)
         if need_dx:
             dz = kernels.mask_and_sum(dy, y)[0] if relu else dy
-            dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False)
+            dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False, x.dtype)
         return dx, sums[:-1].reshape(weight.shape), sums[-1]
     dz, dbias = kernels.mask_and_sum(dy, y if relu else None)
     sums = _tap_sums(x, None, dz, kh, padding, backwards=True)[:-1].reshape(kh, kh, k, c)
     if need_dx:
-        dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False)
+        dx = _convolve(dz, flipped(weight), None, kh - 1 - padding, False, x.dtype)
     return dx, array_module(x).ascontiguousarray(sums.swapaxes(2, 3)), dbias
 
 
-def _convolve(x, weight, bias, padding, relu):
-    """By `widen` where x is the narrow side, otherwise by `narrow`."""
+def _convolve(x, weight, bias, padding, relu, dtype):
+    """y of `dtype`, by `widen` where x is the narrow side, otherwise by `narrow`."""
     xp = array_module(x)
     x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
     _, height, width, c = x.shape
-    y = xp.empty(output_shape(x.shape, weight.shape, padding), dtype=x.dtype)
+    y = xp.empty(output_shape(x.shape, weight.shape, padding), dtype=dtype)
     k, pixels = y.shape[3], y.size // y.shape[3]
     if c <= MOST:
         name, few, many, run, grid = "widen", c, k, (RUN,), (-(-pixels // (WARPS * RUN)), -(-k // LANES))
@@ -91,6 +92,7 @@ def _convolve(x, weight, bias, padding, relu):
         *run,
         int(bias is not None),
         int(relu),
+        dtype=y.dtype if name == "widen" else x.dtype,  # of the wide side
         grid=grid,
         FEW=few,
         SIDE=len(weight),
@@ -109,7 +111,8 @@ def _tap_sums(wide, gate, narrow, side, padding, backwards):
     pixels, across = wide.size // channels, -(-channels // LANES)
     run = -(-pixels // (WARPS * max(1, kernels.BLOCKS // across)))
     blocks, sums = -(-pixels // (WARPS * run)), side * side * few + 1
-    partial, total = xp.empty((blocks, sums, channels), dtype=wide.dtype), xp.empty((sums, channels), dtype=wide.dtype)
+    shapes, dtype = ((blocks, sums, channels), (sums, channels)), real(wide.dtype)
+    partial, total = (xp.empty(shape, dtype=dtype) for shape in shapes)
     KERNELS.launch(
         "tap_sums",
         0,

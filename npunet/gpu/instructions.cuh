@@ -28,9 +28,9 @@ __device__ __forceinline__ unsigned two_bf16(float low, float high) {
     return both;
 }
 
-// Four floats from global to shared memory, or zeros, in the background. `again`: others of this multiprocessor read the same numbers soon,
+// 16 bytes from global to shared memory, or zeros, in the background. `again`: others of this multiprocessor read the same numbers soon,
 // so they are kept in its cache; else they pass it by.
-template <bool again> __device__ __forceinline__ void copy_four(float* shared, const float* global, bool inside) {
+template <bool again> __device__ __forceinline__ void copy_16_bytes(void* shared, const void* global, bool inside) {
 #if __CUDA_ARCH__ >= 800
     unsigned address = (unsigned)__cvta_generic_to_shared(shared);
     if (again) asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(inside ? 16 : 0));

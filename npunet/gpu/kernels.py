@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npunet.gpu.cuda import CudaFile
+from npunet.gpu.cuda import CudaFile, real
 from npunet.gpu.step_numbers import recording, step_numbers
 from npunet.machine.backend import array_module
 from npunet.machine.philox import NUMBERS, Mask
@@ -42,7 +42,7 @@ def mask_and_sum(dy, y):
     rows = -(-pixels // BLOCKS)
     blocks = -(-pixels // rows)
     dz = dy if y is None else xp.empty(dy.shape, dtype=dy.dtype)
-    partial, dbias = xp.empty((blocks, channels), dtype=dy.dtype), xp.empty((channels,), dtype=dy.dtype)
+    partial, dbias = (xp.empty(shape, dtype=real(dy.dtype)) for shape in ((blocks, channels), (channels,)))
     BIAS_RELU.launch(
         "mask_and_sum",
         0,

@@ -5,42 +5,57 @@
 // sums go to partial (splits, taps, C, K), to be added up afterwards. The larger the tile, the fewer times x and dz are read, from memory
 // and from shared memory. With few channels a large tile would be half empty; there a block does the three taps of one row of the kernel
 // (TAPS), so that dz is fetched and rounded once for three products.
+//
+// In 16 bits an operand holds two numbers that the sum runs over, here two pixels, but neighbours in memory are two channels. So a thread reads
+// two channels of two pixels, two words, and changes halves between them: two operands, of one channel each. Its channels are
+// then 2 group and 2 group + 1, where in TF32 they are group and group + 8; the result's channels follow.
 
-#define SLAB 16
+#define SLAB (64 / (int)sizeof(MAP))                           // pixels
+
+// Operands of two channels, from `at` on: of one pixel in TF32; of it and the next, `row` numbers further on, in 16 bits.
+__device__ __forceinline__ void two_operands(const float* at, int, unsigned& one, unsigned& other) {
+    one = to_tf32(at[0]);
+    other = to_tf32(at[8]);
+}
+__device__ __forceinline__ void two_operands(const bf16* at, int row, unsigned& one, unsigned& other) {
+    unsigned pixel = *(const unsigned*)at, next = *(const unsigned*)(at + row);
+    one = __byte_perm(pixel, next, 0x5410);                    // the lower halves
+    other = __byte_perm(pixel, next, 0x7632);                  // the upper halves
+}
 
 // UP: of the 2x2 up-convolution. There it is dz that a tap shifts, (2 row + tap / 2, 2 column + tap % 2), and x stays.
 // rows, columns: of the pixels that are summed over; height, width: of the array that is shifted.
 template <int TILE, int TAPS, bool UP>
-__device__ __forceinline__ void tap_gradients(const float* x, const float* dz, float* partial, int pixels, int share, int height, int width,
+__device__ __forceinline__ void tap_gradients(const MAP* x, const MAP* dz, float* partial, int pixels, int share, int height, int width,
                                               int channels, int rows, int columns, int outputs, int padding) {
-    constexpr int ROW = TILE + 8, QUADS = TILE / 4, LOADS = SLAB * QUADS / 256, TILES_M = TILE / 64, TILES_N = TILE / 16;
-    __shared__ __align__(16) float a_slab[2][TAPS][SLAB * ROW];        // 16 pixels x TILE channels of x, for each tap
-    __shared__ __align__(16) float b_slab[2][SLAB * ROW];              // 16 pixels x TILE channels of dz
+    constexpr int ROW = TILE + 8, COPIES = TILE / IN_COPY, LOADS = SLAB * COPIES / 256, TILES_M = TILE / 64, TILES_N = TILE / 16;
+    __shared__ __align__(16) MAP a_slab[2][TAPS][SLAB * ROW];          // SLAB pixels x TILE channels of x, for each tap
+    __shared__ __align__(16) MAP b_slab[2][SLAB * ROW];                // SLAB pixels x TILE channels of dz
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
     int groups = UP ? 4 : 9 / TAPS, first_tap = blockIdx.z % groups * TAPS, split = blockIdx.z / groups;
     int first_c = blockIdx.x * TILE, first_k = blockIdx.y * TILE;
     int first = split * share, last = min(first + share, pixels), slabs = (last - first + SLAB - 1) / SLAB;
 
-    // What this thread gathers of each slab: four channels of LOADS pixels. Where these are; a slab further on, 16 pixels further on.
-    int load_c = threadIdx.x % QUADS * 4, pixel[LOADS], column[LOADS], row[LOADS], image[LOADS];
+    // What this thread gathers of each slab: 16 bytes of LOADS pixels. Where these are; a slab further on, SLAB pixels further on.
+    int load_c = threadIdx.x % COPIES * IN_COPY, pixel[LOADS], column[LOADS], row[LOADS], image[LOADS];
     UNROLL for (int l = 0; l < LOADS; ++l) {
-        pixel[l] = first + threadIdx.x / QUADS + l * (256 / QUADS);
+        pixel[l] = first + threadIdx.x / COPIES + l * (256 / COPIES);
         column[l] = pixel[l] % columns;
         row[l] = pixel[l] / columns % rows;
         image[l] = pixel[l] / columns / rows;
     }
     auto gather = [&](int slab) {                              // slabs come in order, so that no pixel needs a division
         UNROLL for (int l = 0; l < LOADS; ++l) {
-            int at = (threadIdx.x / QUADS + l * (256 / QUADS)) * ROW + load_c;
+            int at = (threadIdx.x / COPIES + l * (256 / COPIES)) * ROW + load_c;
             bool known = pixel[l] < last, inside_x = known && first_c + load_c < channels, inside_dz = known && first_k + load_c < outputs;
             UNROLL for (int t = 0; t < TAPS; ++t) {
                 int tap = first_tap + t, down = row[l] + tap / 3 - padding, across = column[l] + tap % 3 - padding;
                 bool inside = UP ? inside_x : inside_x && down >= 0 && down < height && across >= 0 && across < width;
                 long long place = UP ? pixel[l] : ((long long)image[l] * height + down) * width + across;
-                copy_four<false>(a_slab[slab % 2][t] + at, x + (inside ? place * channels + first_c + load_c : 0), inside);
+                copy_16_bytes<false>(a_slab[slab % 2][t] + at, x + (inside ? place * channels + first_c + load_c : 0), inside);
             }
             long long place = UP ? ((long long)image[l] * height + 2 * row[l] + first_tap / 2) * width + 2 * column[l] + first_tap % 2 : pixel[l];
-            copy_four<false>(b_slab[slab % 2] + at, dz + (inside_dz ? place * outputs + first_k + load_c : 0), inside_dz);
+            copy_16_bytes<false>(b_slab[slab % 2] + at, dz + (inside_dz ? place * outputs + first_k + load_c : 0), inside_dz);
             pixel[l] += SLAB;
             for (column[l] += SLAB; column[l] >= columns; column[l] -= columns)
                 if (++row[l] == rows) {
@@ -60,18 +75,21 @@ __device__ __forceinline__ void tap_gradients(const float* x, const float* dz, f
         } else {
             arrived<0>();
         }
-        const float* b = b_slab[slab % 2] + member * ROW + warp_column + group;
+        int mine = IN_REGISTER * member * ROW + IN_REGISTER * group;
+        const MAP* b = b_slab[slab % 2] + mine + warp_column;
         UNROLL for (int step = 0; step < SLAB; step += DEPTH) {
-            unsigned of_a[TAPS][TILES_M][4], of_b[2];
+            unsigned of_a[TAPS][TILES_M][4], of_b[2][2];
             UNROLL for (int tap = 0; tap < TAPS; ++tap) {
-                const float* a = a_slab[slab % 2][tap] + member * ROW + warp_row + group;
+                const MAP* a = a_slab[slab % 2][tap] + mine + warp_row;
                 UNROLL for (int m = 0; m < TILES_M; ++m)
-                    UNROLL for (int i = 0; i < 4; ++i) of_a[tap][m][i] = operand(a + (step + 4 * (i / 2)) * ROW + 16 * m + 8 * (i % 2), 8 * ROW);
+                    UNROLL for (int i = 0; i < 4; i += 2)
+                        two_operands(a + (step + DEPTH / 4 * i) * ROW + 16 * m, ROW, of_a[tap][m][i], of_a[tap][m][i + 1]);
             }
-            UNROLL for (int t = 0; t < TILES_N; ++t) {
-                UNROLL for (int i = 0; i < 2; ++i) of_b[i] = operand(b + (step + 4 * i) * ROW + 8 * t, 8 * ROW);
+            UNROLL for (int t = 0; t < TILES_N; t += 2) {
+                UNROLL for (int i = 0; i < 2; ++i) two_operands(b + (step + DEPTH / 2 * i) * ROW + 8 * t, ROW, of_b[0][i], of_b[1][i]);
                 UNROLL for (int tap = 0; tap < TAPS; ++tap)
-                    UNROLL for (int m = 0; m < TILES_M; ++m) mma(sum[tap][m][t], of_a[tap][m], of_b);
+                    UNROLL for (int m = 0; m < TILES_M; ++m)
+                        UNROLL for (int u = 0; u < 2; ++u) mma(sum[tap][m][t + u], of_a[tap][m], of_b[u]);
             }
         }
         __syncthreads();                                       // all have read this slab; the next gather may overwrite it
@@ -79,17 +97,21 @@ __device__ __forceinline__ void tap_gradients(const float* x, const float* dz, f
     int taps = groups * TAPS;
     UNROLL for (int tap = 0; tap < TAPS; ++tap)
         UNROLL for (int m = 0; m < TILES_M; ++m)
-            UNROLL for (int t = 0; t < TILES_N; ++t)
-                UNROLL for (int half = 0; half < 2; ++half) {
-                    int c = first_c + warp_row + 16 * m + group + 8 * half, k = first_k + warp_column + 8 * t + 2 * member;
-                    float2 value = {sum[tap][m][t][2 * half], sum[tap][m][t][2 * half + 1]};
-                    if (c < channels && k < outputs)
-                        *(float2*)(partial + ((long long)(split * taps + first_tap + tap) * channels + c) * outputs + k) = value;
-                }
+            UNROLL for (int t = 0; t < TILES_N; t += 2)
+                UNROLL for (int half = 0; half < 2; ++half)
+                    UNROLL for (int u = 0; u < 2; ++u) {       // two neighbouring channels of dz
+                        bool pairs = IN_REGISTER == 2;
+                        int c = first_c + warp_row + 16 * m + (pairs ? 2 * group + half : group + 8 * half);
+                        int k = first_k + warp_column + 8 * t + (pairs ? 4 * member + 2 * u : 2 * member + 8 * u);
+                        const float *one = sum[tap][m][t], *other = sum[tap][m][t + 1], *one_tile = u ? other : one;
+                        if (c < channels && k < outputs)
+                            store_two(partial + ((long long)(split * taps + first_tap + tap) * channels + c) * outputs + k,
+                                      pairs ? one[2 * half + u] : one_tile[2 * half], pairs ? other[2 * half + u] : one_tile[2 * half + 1]);
+                    }
 }
 
 #define GRADIENT(name, TILE, TAPS, UP)                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256) name(const float* x, const float* dz, float* partial, int pixels, int share, int height, \
+    extern "C" __global__ void __launch_bounds__(256) name(const MAP* x, const MAP* dz, float* partial, int pixels, int share, int height,     \
             int width, int channels, int rows, int columns, int outputs, int padding) {                                                        \
         tap_gradients<TILE, TAPS, UP>(x, dz, partial, pixels, share, height, width, channels, rows, columns, outputs, padding);                \
     }

@@ -17,11 +17,13 @@
 //     D: rows group and group + 8, columns 2 member and 2 member + 1
 // Rows in shared memory are 20 (or BN + 8) numbers long, not 16 (or BN): so the 32 threads of a warp read from 32 different banks.
 //
-// Two precisions, chosen when the file is compiled; sums are float32 in both, and so is everything in memory:
-//     TF32       8 bits of exponent, 10 of mantissa
-//     bfloat16   8 bits of exponent, 7 of mantissa (BF16): (16, 16) by (16, 8) at once, two numbers in a register
-// In bfloat16 a thread joins what TF32 takes in two steps, column c and column c + 8. The manual joins columns 2 member and 2 member + 1,
-// but a sum does not mind its order, as long as A and B have the same.
+// Two precisions, by what feature maps are stored in (MAP); sums are float32 in both:
+//     float      multiplied as TF32: 8 bits of exponent, 10 of mantissa
+//     bf16       8 bits of exponent, 7 of mantissa: two neighbours in a register, (16, 16) by (16, 8) at once. A slab has 32 channels then, as
+//                many bytes as 16 floats, and everything above counts pairs. Operands lie in shared memory as the tensor core wants
+//                them, so nothing is rounded in this loop, and half as much is read for each product.
+// Two neighbours of B are two channels of one output. For FLIPPED and DOWN they are neighbours in memory; for the others the weights are turned
+// while they are rounded (sixteen_bits.cu), once a step.
 //
 // Four products are of this form. They differ in where A lies, in how B lies, and in where the result goes:
 //     CONVOLVE   3x3 convolution
@@ -31,27 +33,27 @@
 //     DOWN       its input gradient: a 2x2 convolution in steps of two pixels
 
 #define BM 128
-#define SLAB 16
-#define A_ROW 20
+#define SLAB (64 / (int)sizeof(MAP))                           // channels
+#define A_ROW (SLAB + IN_COPY)
 enum Kind { CONVOLVE, FLIPPED, UP, DOWN };
 
 // y (pixels of (rows, columns), outputs) = A (pixels, taps * channels) @ B. One share of the taps, that of blockIdx.z: all of them where there
-// are enough blocks without. Shares go to y (shares, pixels, outputs), without bias and ReLU, to be added up by add_shares.
+// are enough blocks without. Shares go to partial (shares, pixels, outputs), without bias and ReLU, to be added up by add_shares.
 template <int BN, Kind KIND>
-__device__ __forceinline__ void multiply(const float* x, const float* weight, const float* bias, float* y, int pixels, int height, int width,
-                                         int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {
+__device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial, int pixels, int height,
+                                         int width, int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {
     constexpr int SIDE = KIND == UP ? 1 : KIND == DOWN ? 2 : 3, STRIDE = KIND == DOWN ? 2 : 1;
-    constexpr bool BY_CHANNEL = KIND == FLIPPED || KIND == DOWN, AGAIN = NEAR && SIDE == 3;
+    constexpr bool BY_CHANNEL = KIND == FLIPPED || KIND == DOWN || sizeof(MAP) == 2, AGAIN = NEAR && SIDE == 3;
     constexpr int TILES = BN / 16;                             // 8x8 tiles of B for each warp, whose part is 32 x BN / 2
     constexpr int B_ROW = BY_CHANNEL ? A_ROW : BN + 8;         // B is there as it lies in memory: (16, BN), or (BN, 16)
-    constexpr int LOADS = SLAB * BN / 4 / 256;
-    __shared__ __align__(16) float a_slab[2][BM * A_ROW];
-    __shared__ __align__(16) float b_slab[2][(BY_CHANNEL ? BN : SLAB) * B_ROW];
+    constexpr int LOADS = SLAB * BN / IN_COPY / 256;
+    __shared__ __align__(16) MAP a_slab[2][BM * A_ROW];
+    __shared__ __align__(16) MAP b_slab[2][(BY_CHANNEL ? BN : SLAB) * B_ROW];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
     int first_pixel = blockIdx.x * BM, first_k = blockIdx.y * BN;
 
-    // What this thread gathers of A: four channels of two pixels, `load_row` and 64 further on. Where their windows begin:
-    int load_row = threadIdx.x / 4, load_c = threadIdx.x % 4 * 4, top[2], left[2], image[2];
+    // What this thread gathers of A: 16 bytes of two pixels, `load_row` and 64 further on. Where their windows begin:
+    int load_row = threadIdx.x / 4, load_c = threadIdx.x % 4 * IN_COPY, top[2], left[2], image[2];
     UNROLL for (int r = 0; r < 2; ++r) {
         int pixel = first_pixel + load_row + 64 * r, rest = pixel / columns;
         left[r] = pixel % columns * STRIDE - padding;
@@ -61,23 +63,24 @@ __device__ __forceinline__ void multiply(const float* x, const float* weight, co
     int taps = KIND == UP ? 1 : SIDE * SIDE / gridDim.z, first_tap = KIND == UP ? 0 : blockIdx.z * taps, tap = first_tap, c0 = 0;
     int slabs = taps * (channels / SLAB);
     if (KIND == UP) weight += (long long)blockIdx.z * channels * outputs;
-    else y += (long long)blockIdx.z * pixels * outputs;
+    bool whole = KIND == UP || gridDim.z == 1;
+    partial += (long long)blockIdx.z * pixels * outputs;
     auto gather = [&](int slab) {                              // slabs come in order, so that tap and c0 need no division
-        float *a = a_slab[slab % 2], *b = b_slab[slab % 2];
+        MAP *a = a_slab[slab % 2], *b = b_slab[slab % 2];
         UNROLL for (int r = 0; r < 2; ++r) {
             int row = top[r] + tap / SIDE, column = left[r] + tap % SIDE;
             bool inside = row >= 0 && row < height && column >= 0 && column < width;
             long long at = inside ? ((long long)(image[r] * height + row) * width + column) * channels + c0 + load_c : 0;
-            copy_four<AGAIN>(a + (load_row + 64 * r) * A_ROW + load_c, x + at, inside);
+            copy_16_bytes<AGAIN>(a + (load_row + 64 * r) * A_ROW + load_c, x + at, inside);
         }
         UNROLL for (int l = 0; l < LOADS; ++l) {               // so many rounds of all threads: no loop is left of it
             int i = threadIdx.x + 256 * l;
-            int k = BY_CHANNEL ? i / (SLAB / 4) : i % (BN / 4) * 4, c = BY_CHANNEL ? i % (SLAB / 4) * 4 : i / (BN / 4);
+            int k = BY_CHANNEL ? i / 4 : i % (BN / IN_COPY) * IN_COPY, c = BY_CHANNEL ? i % 4 * IN_COPY : i / (BN / IN_COPY);
             bool inside = first_k + k < outputs;
             int which = KIND == FLIPPED ? 8 - tap : tap;
             long long at = BY_CHANNEL ? (long long)(which * outputs + first_k + k) * channels + c0 + c
                                       : (long long)(which * channels + c0 + c) * outputs + first_k + k;
-            copy_four<false>(b + (BY_CHANNEL ? k * B_ROW + c : c * B_ROW + k), weight + (inside ? at : 0), inside);
+            copy_16_bytes<false>(b + (BY_CHANNEL ? k * B_ROW + c : c * B_ROW + k), weight + (inside ? at : 0), inside);
         }
         end_of_group();
         if (NEAR) {
@@ -98,15 +101,16 @@ __device__ __forceinline__ void multiply(const float* x, const float* weight, co
         } else {
             arrived<0>();
         }
-        const float* a = a_slab[slab % 2] + (warp_row + group) * A_ROW + member;
-        const float* b = b_slab[slab % 2] + (BY_CHANNEL ? (warp_column + group) * B_ROW + member : member * B_ROW + warp_column + group);
+        int mine = IN_REGISTER * member;
+        const MAP* a = a_slab[slab % 2] + (warp_row + group) * A_ROW + mine;
+        const MAP* b = b_slab[slab % 2] + (BY_CHANNEL ? (warp_column + group) * B_ROW + mine : member * B_ROW + warp_column + group);
         constexpr int NEXT_B = BY_CHANNEL ? 1 : B_ROW, ACROSS = BY_CHANNEL ? B_ROW : 1;      // from channel to channel, from output to output
         UNROLL for (int step = 0; step < SLAB; step += DEPTH) {
             unsigned of_a[2][4], of_b[TILES][2];
             UNROLL for (int m = 0; m < 2; ++m)
-                UNROLL for (int i = 0; i < 4; ++i) of_a[m][i] = operand(a + (16 * m + 8 * (i % 2)) * A_ROW + step + 4 * (i / 2), 8);
+                UNROLL for (int i = 0; i < 4; ++i) of_a[m][i] = operand(a + (16 * m + 8 * (i % 2)) * A_ROW + step + DEPTH / 2 * (i / 2));
             UNROLL for (int t = 0; t < TILES; ++t)
-                UNROLL for (int i = 0; i < 2; ++i) of_b[t][i] = operand(b + 8 * t * ACROSS + (step + 4 * i) * NEXT_B, 8 * NEXT_B);
+                UNROLL for (int i = 0; i < 2; ++i) of_b[t][i] = operand(b + 8 * t * ACROSS + (step + DEPTH / 2 * i) * NEXT_B);
             UNROLL for (int m = 0; m < 2; ++m)
                 UNROLL for (int t = 0; t < TILES; ++t) mma(sum[m][t], of_a[m], of_b[t]);
         }
@@ -119,21 +123,24 @@ __device__ __forceinline__ void multiply(const float* x, const float* weight, co
             long long place = pixel;
             if (KIND == UP)                                    // (row, column) of x goes to (2 row + z / 2, 2 column + z % 2) of y
                 place = (2LL * (pixel / columns) + blockIdx.z / 2) * 2 * columns + 2 * (pixel % columns) + blockIdx.z % 2;
-            UNROLL for (int t = 0; t < TILES; ++t) {           // two neighbouring channels of a pixel: one store of 8 bytes
+            UNROLL for (int t = 0; t < TILES; ++t) {           // two neighbouring channels of a pixel: one store
                 int k = first_k + warp_column + 8 * t + 2 * member;
                 if (k >= outputs) continue;
-                float2 value = {sum[m][t][2 * half] + (has_bias ? bias[k] : 0), sum[m][t][2 * half + 1] + (has_bias ? bias[k + 1] : 0)};
-                if (relu && value.x < 0) value.x = 0;
-                if (relu && value.y < 0) value.y = 0;
-                *(float2*)(y + place * outputs + k) = value;
+                float first = sum[m][t][2 * half], second = sum[m][t][2 * half + 1];
+                if (!whole) {
+                    store_two(partial + place * outputs + k, first, second);
+                    continue;
+                }
+                if (has_bias) { first += bias[k]; second += bias[k + 1]; }
+                store_two(y + place * outputs + k, relu && first < 0 ? 0 : first, relu && second < 0 ? 0 : second);
             }
         }
 }
 
 #define PRODUCT(name, BN, KIND)                                                                                                               \
-    extern "C" __global__ void __launch_bounds__(256) name(const float* x, const float* weight, const float* bias, float* y, int pixels,      \
-            int height, int width, int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {                   \
-        multiply<BN, KIND>(x, weight, bias, y, pixels, height, width, channels, rows, columns, outputs, padding, has_bias, relu);             \
+    extern "C" __global__ void __launch_bounds__(256) name(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial,        \
+            int pixels, int height, int width, int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {       \
+        multiply<BN, KIND>(x, weight, bias, y, partial, pixels, height, width, channels, rows, columns, outputs, padding, has_bias, relu);    \
     }
 PRODUCT(convolve_128, 128, CONVOLVE)
 PRODUCT(convolve_64, 64, CONVOLVE)
@@ -145,7 +152,7 @@ PRODUCT(down_128, 128, DOWN)
 PRODUCT(down_64, 64, DOWN)
 
 // y = the sum of the shares of `multiply`, in their order, + bias, then max(0, y) with relu.
-extern "C" __global__ void add_shares(const float* partial, const float* bias, float* y, int count, int outputs, int shares, int has_bias, int relu) {
+extern "C" __global__ void add_shares(const float* partial, const float* bias, MAP* y, int count, int outputs, int shares, int has_bias, int relu) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     float value = partial[i];

@@ -1,20 +1,20 @@
 """Convolutions and up-convolutions on the tensor cores, without a matrix of windows and without cuBLAS.
 
-tensor_cores.cu has the products and explains them, tap_gradients.cu the weight gradients. The precision is
-`cublas.precision()`: TF32, or bfloat16 after --precision bf16.
+tensor_cores.cu has the products and explains them, tap_gradients.cu the weight gradients. Feature maps decide the
+precision: those of float32 are multiplied in TF32, those in 16 bits (sixteen_bits.py) as they are.
 """
 
 from typing import NamedTuple
 
 from npunet.errors import InputError
-from npunet.gpu import cublas, cuda, kernels
+from npunet.gpu import cublas, cuda, kernels, sixteen_bits
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import ceil_div
 
 PRODUCTS, GRADIENTS = cuda.CudaFile("tensor_cores"), cuda.CudaFile("tap_gradients")
 BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
-SLAB, PIXELS = 16, 128  # channels of a slab, pixels of a block
+SLAB, PIXELS = 16, 128  # channels of a slab of float32, pixels of a block
 LEAST_PIXELS = 2048  # that a block of a weight gradient adds up
 NEAR = 1  # 1: the taps of 16 channels follow each other, and the cache is used; 0: the channels of a tap do
 
@@ -31,19 +31,22 @@ CONVOLVE, FLIPPED = Kind("convolve", 9, 3), Kind("flipped", 9, 2)
 UP, DOWN = Kind("up", 4, 3), Kind("down", 4, 2)
 
 
-def fits(c, k):
-    """True if the kernels can do C -> K channels."""
-    return c % SLAB == k % SLAB == 0
+def fits(c, k, dtype="float32"):
+    """True if the kernels can do C -> K channels, with feature maps of `dtype`."""
+    slab = sixteen_bits.CHANNELS if dtype == cuda.MAP_16 else SLAB
+    return c % slab == k % slab == 0
 
 
 def at_work(x, weight):
     """True if an up-convolution of x by weight (2, 2, C, K) belongs here: rounding is asked for, and the shape fits."""
+    if cuda.is_map(x):
+        return True  # nobody else can
     return cublas.tf32() and cuda.on_gpu(x) and x.dtype == weight.dtype == "float32" and fits(*weight.shape[2:])
 
 
 class TensorCores:
-    """The algorithm "tensor_cores":
-    float32 CuPy arrays, channels in multiples of 16, a GPU of compute capability 8.0 or higher.
+    """The algorithm "tensor_cores": CuPy arrays of float32, channels in multiples of 16, or feature maps in 16 bits,
+    channels in multiples of 32; a GPU of compute capability 8.0 or higher.
     """
 
     fits = staticmethod(fits)
@@ -54,17 +57,18 @@ class TensorCores:
 
     def forward(self, x, weight, bias, padding, relu):
         """y (N, H', W', K) from x (N, H, W, C), weight (3, 3, C, K), bias (K,) or None."""
-        cuda.check_on_gpu(x, "tensor_cores")
+        if not cuda.is_map(x):
+            cuda.check_on_gpu(x, "tensor_cores")
         if cuda.compute_capability() < 80:
             raise InputError(
                 f"conv2d: algorithm 'tensor_cores' found a GPU of compute capability {cuda.compute_capability() / 10}; "
                 "expected 8.0 or higher, older ones have no TF32; take algorithm='auto'"
             )
         c, k = weight.shape[2:]
-        if not fits(c, k) or x.dtype != "float32":
+        if not fits(c, k, x.dtype) or x.dtype == "float64":
             raise InputError(
                 f"conv2d: algorithm 'tensor_cores' found {x.dtype} and {c} -> {k} channels; expected float32 and "
-                f"multiples of {SLAB}; "
+                f"multiples of {SLAB}, or feature maps in 16 bits and multiples of {sixteen_bits.CHANNELS}; "
                 "take algorithm='auto'"
             )
         return multiply(CONVOLVE, x, weight, bias, _convolved(x, padding, k), padding, relu)
@@ -107,7 +111,7 @@ def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
     132 multiprocessors.
     """
     xp = array_module(x)
-    x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
+    x, operands = xp.ascontiguousarray(x), _operands(kind, weight, x.dtype)
     y = xp.empty(shape, dtype=x.dtype)
     outputs = shape[3]
     each_pixel = x.shape if kind is UP else shape  # every pixel of x gives four of y
@@ -118,32 +122,38 @@ def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
     shares = 1
     if kind is not UP:
         shares = shares_of_taps(down * across, BLOCKS_AT_ONCE[block], x.shape[3], kind.taps)
-    partial = y if shares == 1 else xp.empty((shares, *shape), dtype=x.dtype)
-    offset, last = weight if bias is None else bias, (int(bias is not None), int(relu))
+    bias_or_not, last = bias if bias is not None else xp.empty((1,), "float32"), (int(bias is not None), int(relu))
+    partial = xp.empty((shares, *shape) if shares > 1 else (1,), dtype="float32")
     PRODUCTS.launch(
         f"{kind.name}_{block}",
         0,
         x,
-        weight,
-        offset,
+        operands,
+        bias_or_not,
+        y,
         partial,
         pixels,
         *x.shape[1:],
         *each_pixel[1:3],
         outputs,
         padding,
-        *(last if shares == 1 else (0, 0)),
+        *last,
         grid=(down, across, kind.taps if kind is UP else shares),
-        **_numbers(NEAR=NEAR),
+        NEAR=NEAR,
     )
     if shares > 1:
-        PRODUCTS.launch("add_shares", y.size, partial, offset, y, y.size, outputs, shares, *last, **_numbers(NEAR=NEAR))
+        numbers = (y.size, outputs, shares, *last)
+        PRODUCTS.launch("add_shares", y.size, partial, bias_or_not, y, *numbers, dtype=x.dtype, NEAR=NEAR)
     return y
 
 
-def _numbers(**more):
-    """What the compiler is told: the precision, and more."""
-    return dict(BF16=int(cublas.precision() == "bf16"), **more)
+def _operands(kind, weight, dtype):
+    """The weights as a kernel wants them for feature maps of `dtype`: as they are, or rounded to 16 bits, and turned
+    where it sums over their third axis.
+    """
+    if dtype != cuda.MAP_16:
+        return array_module(weight).ascontiguousarray(weight)
+    return sixteen_bits.turned(weight) if kind.outputs == 3 else sixteen_bits.rounded(weight)
 
 
 def shares_of_taps(blocks, at_once, channels, taps=9):
@@ -180,7 +190,7 @@ def weight_gradient(x, dz, shape, padding):
     down, across = ceil_div(c, block), ceil_div(k, block)
     blocks = taps // at_once * down * across
     splits = max(1, min(ceil_div(2 * WANTED_BLOCKS, blocks), pixels // LEAST_PIXELS))
-    partial = xp.empty((splits, *shape), dtype=x.dtype)
+    partial = xp.empty((splits, *shape), dtype="float32")
     GRADIENTS.launch(
         name,
         0,
@@ -195,6 +205,5 @@ def weight_gradient(x, dz, shape, padding):
         k,
         padding,
         grid=(down, across, taps // at_once * splits),
-        **_numbers(),
     )
     return partial[0] if splits == 1 else partial.sum(axis=0)

@@ -27,7 +27,7 @@ How the sums are computed is the choice of an algorithm in conv_algorithms/; all
 from typing import Any, NamedTuple
 
 from npunet.errors import InputError
-from npunet.gpu import by_device
+from npunet.gpu import by_device, cuda
 from npunet.gpu import convolution as gpu_convolution
 from npunet.machine.backend import Array, array_module
 from npunet.machine.shapes import check_arrays, check_gradient, output_shape
@@ -50,6 +50,7 @@ class ConvolutionContext(NamedTuple):
     relu: bool
     has_bias: bool
     output_shape: tuple
+    output_dtype: Any
     algorithm: str
 
 
@@ -82,7 +83,8 @@ def conv2d(
     if algorithm == "auto":
         algorithm = best(x, weight, padding)
     y = KNOWN[algorithm].forward(x, weight, bias, padding, relu)
-    return y, ConvolutionContext(x, y if relu else None, weight, padding, relu, bias is not None, y.shape, algorithm)
+    kept = x, y if relu else None, weight, padding, relu, bias is not None
+    return y, ConvolutionContext(*kept, y.shape, y.dtype, algorithm)
 
 
 def conv2d_backward(
@@ -94,7 +96,7 @@ def conv2d_backward(
     dx is None if not `need_dx` (the first layer of a network), dbias is None if there was no bias.
     Raises InputError if dy has not the shape and dtype of y.
     """
-    check_gradient("conv2d_backward", dy, ctx.output_shape, ctx.x.dtype)
+    check_gradient("conv2d_backward", dy, ctx.output_shape, ctx.output_dtype)
     algorithm = KNOWN[ctx.algorithm]
     dx, dweight, dbias = algorithm.backward(dy, ctx.x, ctx.y, ctx.weight, ctx.padding, ctx.relu, need_dx)
     return dx, dweight, dbias if ctx.has_bias else None
@@ -118,9 +120,11 @@ def check(x: Array, weight: Array, bias: Array | None, padding: int, algorithm: 
         raise InputError(
             f"conv2d: bias has shape {bias.shape}; expected ({outputs},), one number for each output channel"
         )
-    if x.dtype.name not in ("float32", "float64"):
+    in_16_bits = cuda.is_map(x)
+    if x.dtype.name not in ("float32", "float64") and not in_16_bits:
         raise InputError(f"conv2d: x is {x.dtype}; expected float32 or float64, convert with x.astype('float32')")
-    if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
+    dtype = "float32" if in_16_bits else x.dtype
+    if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):
         found = f"weight {weight.dtype}" + ("" if bias is None else f", bias {bias.dtype}")
         raise InputError(f"conv2d: x is {x.dtype} but {found}; all must have one dtype, convert with astype")
     if array_module(weight) is not array_module(x) or (bias is not None and array_module(bias) is not array_module(x)):
