@@ -305,12 +305,22 @@ def test_ctrl_c_keeps_every_step_that_was_done(command, gpu, folder, tmp_path, m
     assert len(losses(tmp_path / "run")) == 4 and "stopped after step 4" in capsys.readouterr().out
 
 
-def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch):
-    class OutOfMemoryError(MemoryError):  # as cupy.cuda.memory's is
-        pass
+class OutOfMemoryError(MemoryError):  # as cupy.cuda.memory's is
+    pass
 
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("Out of memory allocating 1 bytes"),
+        RuntimeError("cudaErrorMemoryAllocation: out of memory"),  # what CUDA itself says: its driver, and cuBLAS
+        RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(command, folder, tmp_path, monkeypatch, error):
     def full(self, *arguments, **keywords):
-        raise OutOfMemoryError("Out of memory allocating 1 bytes")
+        raise error
 
     monkeypatch.setattr(cuda.CudaFile, "launch", full)
     with pytest.raises(InputError, match="^out of memory at tile 36 with 8 base channels; .* should fit$"):

@@ -12,6 +12,7 @@ from npunet.commands.rows import CONCATS, POOL, UP, UPSAMPLE, rows
 from npunet.errors import InputError
 from npunet.gpu import convolution as gpu_convolution
 from npunet.layers import Convolution
+from npunet.machine import gpu_check
 from npunet.machine.backend import free_memory, memory_in_all
 from npunet.ops.conv_algorithms import scratch_bytes
 from npunet.unet import UNet
@@ -48,7 +49,9 @@ def out_of_memory(net, tile, batch=None, covering=None):
     """
     try:
         yield
-    except MemoryError:
+    except Exception as error:
+        if not gpu_check.out_of_memory(error):
+            raise
         if covering is not None:
             tile = min(tile, geometry.input_size_for(max(1, round(covering)), net.depth, net.options.padding))
         memory = MEMORY_SHARE * min(needed(net, tile, batch), memory_in_all(net.device) or float("inf"))

@@ -7,6 +7,7 @@ import contextlib
 
 LEAST, LEAST_CUDA_13 = 70, 75  # compute capability: of npunet's kernels, and of CUDA 13's compilers
 OTHERS = 2e9  # bytes in use that are worth a word: a GPU that nobody else uses has about half a GB in use
+FULL = "MemoryAllocation", "OUT_OF_MEMORY", "ALLOC_FAILED"  # CUDA's, its driver's and cuBLAS's words for it
 GPU_INSTALL = 'pip install "cupy-cuda12x[ctk]" (CUDA 12 driver) or "cupy-cuda13x[ctk]" (CUDA 13 driver)'
 
 
@@ -55,9 +56,14 @@ def in_words(runtime, error):
         return (
             "another program has the GPU to itself; end it, or choose another GPU with CUDA_VISIBLE_DEVICES=1, or 2 ..."
         )
-    if isinstance(error, MemoryError) or "MemoryAllocation" in text:
+    if out_of_memory(error):
         return "the GPU's memory is full before anything has begun; end other programs (nvidia-smi lists them)"
     return f"CuPy is installed but cannot use a GPU ({one_line(error)}); for a matching one: {GPU_INSTALL}"
+
+
+def out_of_memory(error):
+    """True if an error says that no memory was left: Python's and CuPy's own, and those that CUDA's parts have."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in FULL)
 
 
 def version(number):
