@@ -29,7 +29,8 @@ from npunet.style import Generator, generator_step
 from npunet.style import memory_needs as style_memory_needs
 from npunet.style.finish import finished
 from npunet.style.options import GRID, check_same_files, complete, parser, resumed
-from npunet.style.pictures import fitted, random_square, read_picture
+from npunet.style.photographs import Photographs
+from npunet.style.pictures import fitted, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.scales import coarse_to_fine, stages
 from npunet.style.setting import Pair, look_at_style, objective_of
@@ -71,7 +72,7 @@ def train(given):
         check_same_files(config, file_sizes(options, paths), resume)
     # 2. The generator, and VGG, whose view of its pictures is the loss.
     generator = new_generator(options)
-    shown = fitted(read_picture(paths[0]), options.size, GRID, options.square)
+    shown = fitted(read_picture(paths[0]), options.photo_size or options.size, GRID, options.square)
     objective = objective_of(options, generator.net.device)
     size = (options.size, options.size) if Path(options.content).is_dir() else shown.shape[:2]
     with style_memory_needs.enough_memory(objective, size, generator.net, options.batch):
@@ -106,10 +107,12 @@ def begin(folder, config, options, generator, optimizer, paths):
 
 def content_pictures(options):
     """The files of --content. Raises InputError for a batch of one picture."""
-    if options.batch > 1 and not Path(options.content).is_dir():
-        raise InputError(
-            f"--batch {options.batch} needs a folder of pictures as --content; {options.content} is one picture"
-        )
+    for name, given in (("batch", options.batch > 1), ("photo_size", options.photo_size is not None)):
+        if given and not Path(options.content).is_dir():
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(options, name)} needs a folder of pictures as --content; "
+                f"{options.content} is one picture"
+            )
     return find_inputs([options.content])
 
 
@@ -119,6 +122,7 @@ def new_generator(options):
         options.base_channels,
         colours=options.colours,
         bilinear=not options.up_convolutions,
+        instance_norm=options.norm == "instance",
         initial_weights=options.initial_weights,
         device=options.device,
         seed=options.seed,
@@ -131,6 +135,7 @@ def new_generator(options):
 def train_steps(options, paths, objective, run):
     """The steps of a run from where it stands, until all are done or a signal asks for the end."""
     generator, many = run.generator, Path(options.content).is_dir()
+    photographs = Photographs(paths, options.size, options.photo_size or options.size)
     recipe = Recipe(
         steps=options.steps,
         learning_rate=options.learning_rate,
@@ -143,21 +148,10 @@ def train_steps(options, paths, objective, run):
     for step in range(run.done, options.steps):
         run.optimizer.learning_rate = learning_rate(recipe, step)
         if many:
-            content = to_device(drawn(paths, options, step), generator.net.device)
+            content = to_device(photographs.batch(options.batch, options.seed, step), generator.net.device)
         terms = generator_step(generator, objective, run.optimizer, content, targets)
         if run.report(step + 1, terms, lambda: generator.paint(shown)):
             break
-
-
-def drawn(paths, options, step):
-    """The batch of one step: random squares of random pictures, (N, size, size, 3).
-
-    Each step has random numbers of its own.
-    """
-    rng = np.random.default_rng([options.seed, step])
-    return np.stack(
-        [random_square(read_picture(paths[rng.integers(len(paths))]), options.size, rng) for _ in range(options.batch)]
-    )
 
 
 def optimize_one(given):

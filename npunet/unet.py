@@ -25,7 +25,7 @@ from npunet import geometry, tiling
 from npunet.files import formats, images
 from npunet.gpu import sixteen_bits
 from npunet.layers import (
-    BatchNorm,
+    NORMS,
     Convolution,
     CropConcat,
     Dropout,
@@ -53,14 +53,14 @@ class DoubleConvolution(Layer):
     """
 
     def __init__(
-        self, channels: int, out_channels: int, middle: int, *, batch_norm: bool, recompute: bool, **options: Any
+        self, channels: int, out_channels: int, middle: int, *, norm: str, recompute: bool, **options: Any
     ) -> None:
         """middle: channels between the two convolutions. options: padding, rng and dtype of both."""
-        options |= dict(bias=not batch_norm, relu=not batch_norm)
+        options |= dict(bias=not norm, relu=not norm)
         self.conv1 = Convolution(channels, middle, 3, **options)
-        self.norm1 = BatchNorm(middle, dtype=options["dtype"]) if batch_norm else None
+        self.norm1 = NORMS[norm](middle, dtype=options["dtype"]) if norm else None
         self.conv2 = Convolution(middle, out_channels, 3, **options)
-        self.norm2 = BatchNorm(out_channels, dtype=options["dtype"]) if batch_norm else None
+        self.norm2 = NORMS[norm](out_channels, dtype=options["dtype"]) if norm else None
         self.recompute = recompute
 
     @property
@@ -96,7 +96,7 @@ class UNet:
     base_channels   channels of the first level; 64 in the paper
     depth           number of poolings; 4 in the paper
     variant         a row of npunet.variants.VARIANTS; "paper" is Fig. 1
-    bilinear        upsampling without parameters, for variants "pytorch-unet" and "style"
+    bilinear        upsampling without parameters, for variants "pytorch-unet", "style" and "painter"
     dropout         rate of the drop-out layers at the end of the contracting path, at least 0 and below 1
     device          "cpu", "gpu" or "auto"
     dtype           "float32" or "float64", of weights and feature maps
@@ -143,7 +143,7 @@ class UNet:
     def _build(self, base_channels, dropout):
         """The layers of Fig. 1. Their initial weights are drawn in this order."""
         options, make = self.options, dict(rng=self.rng, dtype=self.dtype)
-        block = make | dict(padding=options.padding, batch_norm=options.batch_norm, recompute=self.recompute)
+        block = make | dict(padding=options.padding, norm=options.norm, recompute=self.recompute)
         # "At each downsampling step we double the number of feature channels" (§2).
         widths = [base_channels * 2**level for level in range(self.depth + 1)]  # 64, 128, 256, 512, 1024
         # An up-convolution halves the channels. Interpolation cannot, so the convolutions before it do.

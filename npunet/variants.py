@@ -36,7 +36,7 @@ class Variant:
     """What differs between the networks that are called U-Net; each is a row of options, not a subclass."""
 
     padding: int = 0  # 1: 3x3 convolutions keep the size, with zeros around
-    batch_norm: bool = False  # after each 3x3 convolution, which then has no bias
+    norm: str = ""  # "batch" or "instance": normalisation after each 3x3 convolution, which then has no bias
     relu_after_up: bool = False  # ReLU after each up-convolution
     last_up_keeps_channels: bool = False  # the topmost up-convolution maps 128 to 128 channels instead of 64
     pads_upsampled: bool = False  # [skip, upsampled with zeros around] instead of [upsampled, cropped skip]
@@ -53,9 +53,11 @@ VARIANTS = {
     # `npunet.experiments`.
     "padded": Variant(padding=1, dropout_levels=1),
     # github.com/milesial/Pytorch-UNet, and what most people mean today.
-    "pytorch-unet": Variant(padding=1, batch_norm=True, pads_upsampled=True, may_be_bilinear=True),
+    "pytorch-unet": Variant(padding=1, norm="batch", pads_upsampled=True, may_be_bilinear=True),
     # From picture to picture, for style transfer.
     "style": Variant(padding=1, may_be_bilinear=True, tanh=True),
+    # The same with instance normalisation, which learns a style in fewer steps.
+    "painter": Variant(padding=1, norm="instance", may_be_bilinear=True, tanh=True),
 }
 
 

@@ -52,6 +52,7 @@ RANGES = {
     "tile": PIXELS,
     "size": PIXELS,
     "style_size": PIXELS,
+    "photo_size": PIXELS,
     "sizes": Range(1, 20),
     "strength": Range(0, 1),
     "preview_every": LONG,

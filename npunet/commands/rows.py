@@ -10,7 +10,11 @@ from npunet import layers
 
 POOL, UP, UPSAMPLE = "max-pool 2x2", "up-conv 2x2", "upsample 2x2"
 CONCATS = {layers.CropConcat: "crop, concatenate", layers.PadConcat: "pad, concatenate"}
-IN_PLACE = {layers.BatchNorm: "batch norm, ReLU", layers.Tanh: "tanh"}  # neither size nor channels change
+IN_PLACE = {  # neither size nor channels change
+    layers.BatchNorm: "batch norm, ReLU",
+    layers.InstanceNorm: "instance norm, ReLU",
+    layers.Tanh: "tanh",
+}
 
 
 @dataclass(frozen=True)

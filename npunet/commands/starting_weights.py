@@ -22,7 +22,7 @@ def new_network(options, dataset, training, loaded=None):
         raise InputError(
             f"--classes {n_classes}, but the masks hold {dataset.n_classes} classes; give --classes {dataset.n_classes}"
         )
-    mean, std = (0.0, 1.0) if VARIANTS[options["variant"]].batch_norm else grey_statistics(training.samples)
+    mean, std = (0.0, 1.0) if VARIANTS[options["variant"]].norm else grey_statistics(training.samples)
     if loaded and loaded.in_channels == dataset.in_channels:
         mean, std = loaded.input_mean, loaded.input_std
     net = UNet(

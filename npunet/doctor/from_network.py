@@ -4,7 +4,7 @@ import numpy as np
 
 from npunet import metrics, tiling
 from npunet.datasets.finding import HIGH, MIDDLE, Finding
-from npunet.layers import BatchNorm, Convolution
+from npunet.layers import BatchNorm, Convolution, InstanceNorm
 from npunet.machine.backend import to_cpu
 from npunet.training import energy_of
 
@@ -76,7 +76,7 @@ def dead_layers(net, sample, tile):
     maps = net.feature_maps(first_tile(net, sample, tile))
     dead = {}
     for name, layer in net.layers.items():
-        if isinstance(layer, Convolution) and layer.relu or isinstance(layer, BatchNorm):
+        if isinstance(layer, Convolution) and layer.relu or isinstance(layer, (BatchNorm, InstanceNorm)):
             values = to_cpu(maps[name])
             dead[name] = float((values.reshape(-1, values.shape[-1]).max(axis=0) <= 0).mean())
     worst = {name: share for name, share in dead.items() if share > 0.75}

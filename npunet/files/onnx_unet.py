@@ -167,7 +167,7 @@ def add_block(graph, place, x, block, weights):
     for number, (convolution, norm) in enumerate(((block.conv1, block.norm1), (block.conv2, block.norm2)), start=1):
         x = add_convolution(graph, f"{place}.conv{number}", x, convolution, weights)
         if norm:
-            x = add_batch_norm(graph, f"{place}.norm{number}", x, norm)
+            x = add_norm(graph, f"{place}.norm{number}", x, norm)
     return x
 
 
@@ -182,12 +182,16 @@ def add_convolution(graph, name, x, layer, weights, place=None):
     return graph.node("Relu", name, y) if layer.relu else y
 
 
-def add_batch_norm(graph, name, x, layer):
-    # in ONNX's order
-    arrays = dict(scale=layer.scale, shift=layer.shift, mean=layer.running_mean, variance=layer.running_variance)
+def add_norm(graph, name, x, layer):
+    """Batch normalisation; instance normalisation if the layer has no running statistics."""
+    arrays, kind = dict(scale=layer.scale, shift=layer.shift), "InstanceNormalization"
+    if layer.statistics:
+        # in ONNX's order
+        arrays |= dict(mean=layer.running_mean, variance=layer.running_variance)
+        kind = "BatchNormalization"
     tensors = [graph.constant(f"{name}.{key}", float32(array)) for key, array in arrays.items()]
     linear = f"{name}.linear" if layer.relu else name
-    y = graph.node("BatchNormalization", linear, x, *tensors, epsilon=float(layer.eps))
+    y = graph.node(kind, linear, x, *tensors, epsilon=float(layer.eps))
     return graph.node("Relu", name, y) if layer.relu else y
 
 

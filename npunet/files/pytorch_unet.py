@@ -144,7 +144,7 @@ def save(net, path):
 
     Raises InputError for other variants, which have no counterpart there, and a path that cannot be written.
     """
-    if not net.options.batch_norm:
+    if net.options.norm != "batch":
         raise InputError(
             f"{path}: only variant 'pytorch-unet' has a layout that PyTorch programs know; "
             f"save the {net.config['variant']!r} network as .npz"

@@ -13,6 +13,7 @@ from npunet.ops.batch_norm import batch_norm, batch_norm_backward
 from npunet.ops.convolution import conv2d, conv2d_backward
 from npunet.ops.crop_concat import crop_concat, crop_concat_backward
 from npunet.ops.dropout import dropout, dropout_backward
+from npunet.ops.instance_norm import instance_norm, instance_norm_backward
 from npunet.ops.max_pooling import max_pool2d, max_pool2d_backward
 from npunet.ops.pad_concat import pad_concat, pad_concat_backward
 from npunet.ops.relu import relu, relu_backward
@@ -38,6 +39,8 @@ __all__ = [
     "crop_concat_backward",
     "dropout",
     "dropout_backward",
+    "instance_norm",
+    "instance_norm_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "pad_concat",

@@ -23,6 +23,7 @@ In words: of the gradient, the part that would shift the channel and the part th
 because normalisation undoes both. Hence dx sums to 0 over the pixels, and so does dx u.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from npunet.machine import memory, ranks
@@ -82,7 +83,7 @@ def batch_norm(
     xp = array_module(x)
     n, height, width, channels = x.shape
     if mean is None or variance is None:
-        mean, variance = ranks.moments(*_moments(x))
+        mean, variance = ranks.moments(*moments(x))
     factor = scale / xp.sqrt(variance + eps)  # (C,): y = factor x + offset
     factor, offset = _rows(factor, width, x.dtype), _rows(shift - factor * mean, width, x.dtype)
     y = memory.empty(x.shape, x.dtype, xp)
@@ -100,13 +101,18 @@ def batch_norm(
 
 def batch_norm_backward(dy: Array, ctx: BatchNormContext) -> tuple[Array, Array, Array]:
     """dy (N, H, W, C) -> dx like x, dscale (C,), dshift (C,)."""
+    check_gradient("batch_norm_backward", dy, ctx.x.shape, ctx.x.dtype)
+    return backward(dy, ctx, ranks.mean)  # m and v depend on the pixels of all ranks
+
+
+def backward(dy: Array, ctx: BatchNormContext, over_ranks: Callable) -> tuple[Array, Array, Array]:
+    """`batch_norm_backward`; over_ranks makes sums over this rank's pixels to means over the ranks."""
     x, y, scale, mean, variance, eps = ctx
-    check_gradient("batch_norm_backward", dy, x.shape, x.dtype)
     dshift, dscale, g = _gradient_sums(dy, x, y, mean)
     pixels, inverse = x.size // x.shape[3], 1 / array_module(dy).sqrt(variance + eps)
     dscale = dscale * inverse
     own = dscale.astype(x.dtype), dshift.astype(x.dtype)
-    dscale, dshift = ranks.mean(dscale), ranks.mean(dshift)  # m and v depend on the pixels of all ranks
+    dscale, dshift = over_ranks(dscale), over_ranks(dshift)
     # dx = scale r (g - dshift / M - (x - m) r dscale / M), sorted by g, x and constants:
     factor_g = scale * inverse
     factor_x = -factor_g * inverse * dscale / pixels
@@ -155,7 +161,7 @@ def _sum_of_lines(g, x, factor_g, factor_x, offset):
     return g
 
 
-def _moments(x):
+def moments(x):
     """Mean and variance over all pixels: two (C,) float64, from one reading of x.
 
     Each band, while it is in the cache, gives its own mean and its squared deviations from that (no difference of large

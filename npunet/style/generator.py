@@ -56,6 +56,7 @@ class Generator:
         *,
         colours="full",
         bilinear=True,
+        instance_norm=True,
         initial_weights="gaussian",
         device="cpu",
         dtype="float32",
@@ -70,9 +71,8 @@ class Generator:
             )
         self.net, self.colours, self.info = net, colours, {}
         if net is None:
-            self.net = UNet(
-                3, 3, base_channels, depth, variant="style", bilinear=bilinear, device=device, dtype=dtype, seed=seed
-            )
+            how = dict(variant="painter" if instance_norm else "style", bilinear=bilinear, dtype=dtype)
+            self.net = UNet(3, 3, base_channels, depth, device=device, seed=seed, **how)
             if initial_weights == "pytorch":
                 start_as_pytorch(self.net, seed)
             elif colours == "full":
@@ -81,7 +81,8 @@ class Generator:
     @classmethod
     def faithful(cls, base_channels=64, **options):
         """The notes' demo: up-convolutions, tanh in normalised units, PyTorch's default weights."""
-        return cls(base_channels, colours="normalised", bilinear=False, initial_weights="pytorch", **options)
+        how = dict(colours="normalised", bilinear=False, instance_norm=False, initial_weights="pytorch")
+        return cls(base_channels, **how, **options)
 
     def _constants(self, xp, values):
         return (xp.asarray(np.array(value, self.net.dtype)) for value in values)
@@ -142,7 +143,8 @@ def start_as_pytorch(net: UNet, seed: int) -> None:
             continue
         kh, kw, c_in, c_out = weight.value.shape
         fan_in = kh * kw * (c_out if ".up." in name else c_in)
-        for parameter in (weight, net.parameters[name.removesuffix("weight") + "bias"]):
+        bias = net.parameters.get(name.removesuffix("weight") + "bias")  # none before a normalisation
+        for parameter in (weight, bias) if bias else (weight,):
             drawn = initialization.uniform(parameter.value.shape, fan_in, rng, net.dtype)
             parameter.value[...] = to_device(drawn, net.device)
 

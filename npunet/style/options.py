@@ -18,6 +18,7 @@ FAITHFUL = dict(
     base_channels=64,
     colours="normalised",
     up_convolutions=True,
+    norm="none",
     initial_weights="pytorch",
     schedule="constant",
     **{name: value if isinstance(value, float) else ",".join(value) for name, value in losses.DEMO.items()},
@@ -28,6 +29,7 @@ BETTER = dict(
     base_channels=32,
     colours="full",
     up_convolutions=False,
+    norm="instance",
     initial_weights="gaussian",
     schedule="cosine",
 )
@@ -49,12 +51,13 @@ SHARED = dict(
     threads=None,
 )
 DEFAULTS = {
-    "train": SHARED | BETTER | dict(steps=500, learning_rate=1e-3, batch=1, faithful=False),
+    "train": SHARED | BETTER | dict(steps=500, learning_rate=1e-3, batch=1, photo_size=None, faithful=False),
     "optimize": SHARED
     | dict(size=512, sizes=2, steps=200, learning_rate=2e-2, method="lbfgs", start="content")
     | dict(strength=1.0, keep_colours=False),
 }
 FIRST_RELEASE = "conv3_4,conv4_4"  # what content_layers None meant in config.json of version 0.1.0
+BEFORE = dict(norm="none")  # what a config.json means that does not say it
 CHANGEABLE_ON_RESUME = (
     "content",
     "style",
@@ -101,7 +104,7 @@ def resumed(path, config, given):
         )
     if not isinstance(config.get("options"), dict):
         raise InputError(f"--resume {path}: config.json is damaged: it holds no options")
-    stored = config["options"]
+    stored = BEFORE | config["options"]
     if "content_layers" in stored and stored["content_layers"] is None:
         stored = stored | {"content_layers": FIRST_RELEASE}
     ranges.check_stored(stored, DEFAULTS["train"], f"{path}/config.json")
@@ -198,7 +201,7 @@ def add_painting(parse, command):
         "shorter side of the content in pixels" + (", or side of squares from a folder" if training else ""),
         type=int,
     )
-    option("style-size", "shorter side of the style picture: smaller is finer texture (default as --size)", type=int)
+    option("style-size", "shorter side of the style picture: smaller is finer texture (default as the content)", type=int)
     option("steps", "steps of gradient descent", type=int)
     option("learning-rate", "of Adam", type=float)
     option("content-layers", "compared with the content; or none", metavar="NAMES")
@@ -230,6 +233,7 @@ def _add_option(parse, command, name, help, **keywords):
 def add_generator(option):
     """The options of train alone."""
     option("batch", "squares a step, from a folder", type=int)
+    option("photo-size", "shorter side, about, that a folder's photographs have (default as --size)", type=int)
     option("base-channels", "of the generator's first level", type=int)
     option(
         "colours",
@@ -242,6 +246,7 @@ def add_generator(option):
         action="store_const",
         const=True,
     )
+    option("norm", "after each convolution: instance normalisation, or none", choices=["instance", "none"])
     option(
         "initial-weights",
         "the paper's Gaussian, or PyTorch's default: uniform and weaker",
@@ -252,7 +257,7 @@ def add_generator(option):
     option(
         "faithful",
         "the setting of the notes' demo: --size 512 --square --base-channels 64 --colours normalised "
-        "--up-convolutions --initial-weights pytorch --schedule constant --content-layers conv3_4,conv4_4 "
+        "--up-convolutions --norm none --initial-weights pytorch --schedule constant --content-layers conv3_4,conv4_4 "
         "--style-layers conv1_2,conv2_2 --style-weight 1e6",
         action="store_true",
     )

@@ -1,4 +1,4 @@
-"""Pictures for style transfer: read, made to size, cut at random, and laid out on contact sheets.
+"""Pictures for style transfer: read, made to size, and laid out on contact sheets.
 
 Drawn without a screen.
 """
@@ -42,8 +42,8 @@ def fitted(picture, size, multiple=1, square=False):
     """Scaled so that the shorter side has `size` pixels, both sides rounded to a `multiple`, which changes the
     proportions a little.
 
-    The shorter side, because squares are cut from pictures of that size when a generator learns on a folder
-    (`random_square`): then strokes have one size in training, painting and direct optimisation. It is also what
+    The shorter side, because squares are cut from pictures of about that size when a generator learns on a folder
+    (`photographs`): then strokes have one size in training, painting and direct optimisation. It is also what
     torchvision's Resize means by a size.
 
     square: both sides get `size` pixels whatever the proportions, by bilinear interpolation, as the notes' demo does.
@@ -53,18 +53,6 @@ def fitted(picture, size, multiple=1, square=False):
     factor = size / min(picture.shape[:2])
     height, width = (max(1, round(factor * side / multiple)) * multiple for side in picture.shape[:2])
     return np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
-
-
-def random_square(picture, size, rng):
-    """A square of `size` pixels from somewhere in the picture, whose shorter side is scaled to it, mirrored half of
-    the time.
-    """
-    factor = size / min(picture.shape[:2])
-    height, width = (max(size, round(factor * side)) for side in picture.shape[:2])
-    picture = np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
-    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-    picture = picture[top : top + size, left : left + size]
-    return picture[:, ::-1] if rng.random() < 0.5 else picture
 
 
 def contact_sheet(path, named, columns=5):

@@ -36,8 +36,9 @@ def objective_of(options, device):
 
 def look_at_style(options, objective):
     """The style picture at its size, (H, W, 3), after the objective has seen it."""
-    style = fitted(read_picture(options.style), options.style_size or options.size, square=options.square)
-    if options.style_size:
+    size = options.style_size or options.photo_size
+    style = fitted(read_picture(options.style), size or options.size, square=options.square)
+    if size:
         memory_needs.check(objective, style.shape[:2], option="style-size")
     objective.set_style(to_device(style[None], objective.vgg.device))
     return style

@@ -3,74 +3,38 @@
     y  = layer.forward(x, train)      keeps the context if train is true
     dx = layer.backward(dy)           uses it once, and fills the .grad of the layer's parameters
 
-The mathematics is in `npunet.ops`; nothing is computed here.
+The mathematics is in `npunet.ops`; nothing is computed here. base.py has what all layers share, normalisation.py the
+layers that normalise.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from npunet import initialization, ops
-from npunet.errors import InputError
-from npunet.machine import ranks
+from npunet.layers.base import Layer, Parameter, Statistic, watched
+from npunet.layers.normalisation import NORMS, BatchNorm, InstanceNorm
 from npunet.machine.backend import Array
 from npunet.machine.philox import Mask
 
-
-class Parameter:
-    """A weight or bias: `value`, and after a backward pass `grad`, arrays of the same shape, dtype and device."""
-
-    def __init__(self, value: Array) -> None:
-        self.value = value
-        self.grad: Array | None = None
-
-
-class Statistic:
-    """An array that belongs to a network and is saved with it, but comes from averaging and not from gradients."""
-
-    def __init__(self, value: Array) -> None:
-        self.value = value
-
-
-class Layer:
-    """Holds one context between forward and backward."""
-
-    context: Any = None
-    forward: Callable[..., Array]  # (x, train) -> y
-    backward: Callable[..., Any]  # dy -> dx
-
-    def keep(self, ctx: Any, train: bool) -> None:
-        self.context = ctx if train else None
-
-    def forget(self) -> None:
-        """Drop the context, which frees its memory; `forward_again` computes it a second time."""
-        self.context = None
-
-    def forward_again(self, x: Array) -> Array:
-        """What forward(x, train=True) did before `forget`, to the same bits."""
-        return self.forward(x, True)
-
-    def go_back(self, backward: Callable, dy: Array, *others: Any) -> Any:
-        """backward(dy, context, *others). The context serves once, but is kept if the operation refuses dy."""
-        if self.context is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward: no forward pass to go back through; "
-                "call forward(x, train=True) once before each backward"
-            )
-        gradients = backward(dy, self.context, *others)
-        self.context = None
-        return gradients
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
-
-    @property
-    def statistics(self) -> dict[str, Statistic]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Statistic)}
+__all__ = [
+    "NORMS",
+    "BatchNorm",
+    "Convolution",
+    "CropConcat",
+    "Dropout",
+    "InstanceNorm",
+    "Layer",
+    "MaxPooling",
+    "PadConcat",
+    "Parameter",
+    "Statistic",
+    "Tanh",
+    "UpConvolution",
+    "Upsampling",
+    "watched",
+]
 
 
 class Convolution(Layer):
@@ -115,61 +79,6 @@ class Convolution(Layer):
         if self.bias:
             self.bias.grad = dbias
         return dx
-
-
-class BatchNorm(Layer):
-    """Batch normalisation and the ReLU that follows it: (N, H, W, C) -> the same. Keeps running averages.
-
-    Training normalises by mean and variance of the batch; otherwise the running averages are used, which start at 0 and
-    1 and move a tenth of the way towards each batch's mean and its unbiased variance (sum of squares / (M - 1)), as in
-    PyTorch.
-    """
-
-    momentum, eps = 0.1, 1e-5
-
-    def __init__(self, channels: int, *, relu: bool = True, dtype: DTypeLike) -> None:
-        self.scale = Parameter(initialization.ones(channels, dtype))
-        self.shift = Parameter(initialization.zeros(channels, dtype))
-        self.running_mean = Statistic(initialization.zeros(channels, dtype))
-        self.running_variance = Statistic(initialization.ones(channels, dtype))
-        self.batches = Statistic(initialization.zeros((), "int64"))
-        self.relu = relu
-
-    def forward(self, x: Array, train: bool) -> Array:
-        if not train:
-            self.keep(None, train)
-            return self._normalise(x, self.running_mean.value, self.running_variance.value)[0]
-        pixels = x.size // x.shape[3] * ranks.size()
-        if pixels == 1:
-            raise InputError(
-                "batch normalisation met a feature map of one pixel, whose variance says nothing; give a larger tile "
-                "or batch"
-            )
-        y, ctx = self._normalise(x)
-        self._average(self.running_mean, ctx.mean)
-        self._average(self.running_variance, ctx.variance * (pixels / (pixels - 1)))
-        self.batches.value = self.batches.value + 1
-        self.keep(ctx, train)
-        return y
-
-    def forget(self) -> None:
-        self.of_batch = self.context.mean, self.context.variance  # two short vectors, worth keeping
-        super().forget()
-
-    def forward_again(self, x: Array) -> Array:
-        """As the first time, but the statistics are known already and do not enter the running averages twice."""
-        y, self.context = self._normalise(x, *self.of_batch)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        dx, self.scale.grad, self.shift.grad = self.go_back(ops.batch_norm_backward, dy)
-        return dx
-
-    def _normalise(self, x, mean=None, variance=None):
-        return ops.batch_norm(x, self.scale.value, self.shift.value, mean, variance, eps=self.eps, relu=self.relu)
-
-    def _average(self, running, of_batch):
-        running.value = ((1 - self.momentum) * running.value + self.momentum * of_batch).astype(running.value.dtype)
 
 
 class UpConvolution(Layer):
@@ -281,19 +190,3 @@ class Dropout(Layer):
 
     def backward(self, dy: Array) -> Array:
         return self.go_back(lambda dy, ctx: dy if ctx is self.nothing_dropped else ops.dropout_backward(dy, ctx), dy)
-
-
-@contextlib.contextmanager
-def watched(layers: dict[str, Layer], around: Callable[[str, str, Callable], Callable]) -> Iterator[None]:
-    """Within, each layer's forward and backward are what around(name, direction, method) makes of them.
-
-    layers: {name: Layer}; direction: "forward" or "backward". For looking inside a network that is at work.
-    """
-    for name, layer in layers.items():
-        layer.forward = around(name, "forward", layer.forward)
-        layer.backward = around(name, "backward", layer.backward)
-    try:
-        yield
-    finally:
-        for layer in layers.values():
-            del layer.forward, layer.backward  # the methods of the class are seen again
