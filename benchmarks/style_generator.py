@@ -1,7 +1,7 @@
 """A style generator beside direct optimisation, on photographs that it has not been trained on.
 
     python -m benchmarks.style_generator --model DIR/model.npz --style PICTURE --weights FILE --out FILE.jsonl PHOTOS...
-    [--size 256] [--steps 200]
+    [--size 256] [--style-size 256] [--steps 200]
 
 For each photograph, at the same size and with the same losses: the loss of what the generator paints in one pass, the
 loss of direct optimisation after `--steps` steps of L-BFGS, and that of the photograph itself, the worst that a painter
@@ -34,7 +34,7 @@ def main(arguments=None):
         info["content_weight"],
         info["style_weight"],
         info["variation_weight"],
-    ).set_style(fitted(read_picture(options.style), options.size)[None])
+    ).set_style(fitted(read_picture(options.style), options.style_size or options.size)[None])
     out = Path(options.out)
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {(line["photograph"], line["size"], line["steps"]): line for line in lines}
@@ -83,6 +83,7 @@ def parser():
     parse.add_argument("--style", required=True, help="the style picture that it was trained for", metavar="S")
     parse.add_argument("--weights", required=True, help="VGG19's", metavar="FILE")
     parse.add_argument("--size", type=int, default=256, help="shorter side in pixels (default 256)")
+    parse.add_argument("--style-size", type=int, help="of the style picture (default as --size)")
     parse.add_argument("--steps", type=int, default=200, help="of direct optimisation (default 200)")
     parse.add_argument("--out", required=True, help="one line of JSON for each photograph", metavar="FILE")
     return parse

@@ -77,11 +77,13 @@ def torch_generator(generator, form=torch.contiguous_format):
 
     def double(x, place):
         for name in ("conv1", "conv2"):
-            x = functional.relu(
-                functional.conv2d(
-                    x, parameters[f"{place}.{name}.weight"], parameters[f"{place}.{name}.bias"], padding=1
-                )
-            )
+            weight, bias = (parameters.get(f"{place}.{name}.{what}") for what in ("weight", "bias"))
+            x = functional.conv2d(x, weight, bias, padding=1)
+            norm = f"{place}.{name.replace('conv', 'norm')}"
+            if f"{norm}.scale" in parameters:
+                scale, shift = parameters[f"{norm}.scale"], parameters[f"{norm}.shift"]
+                x = functional.instance_norm(x, weight=scale, bias=shift)
+            x = functional.relu(x)
         return x
 
     def network(x):

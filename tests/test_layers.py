@@ -10,6 +10,7 @@ from npunet.layers import (
     Convolution,
     CropConcat,
     Dropout,
+    InstanceNorm,
     MaxPooling,
     PadConcat,
     Parameter,
@@ -27,6 +28,7 @@ def layers_and_inputs():
         "Convolution": (Convolution(2, 3, 3, **make), [rng.standard_normal((1, 5, 6, 2))]),
         "Convolution without bias": (Convolution(2, 3, 3, bias=False, **make), [rng.standard_normal((1, 5, 6, 2))]),
         "BatchNorm": (BatchNorm(2, dtype="float64"), [rng.standard_normal((1, 5, 6, 2))]),
+        "InstanceNorm": (InstanceNorm(2, dtype="float64"), [rng.standard_normal((2, 5, 6, 2))]),
         "Upsampling": (Upsampling(), [rng.standard_normal((1, 3, 4, 2))]),
         "PadConcat": (PadConcat(), [rng.standard_normal((1, 2, 3, 2)), rng.standard_normal((1, 6, 7, 3))]),
         "Tanh": (Tanh(), [rng.standard_normal((1, 3, 4, 2))]),
@@ -161,3 +163,13 @@ def test_batch_norm_goes_on_from_where_it_forgot(rng):
     np.testing.assert_array_equal(again.backward(dy), expected)
     for name, value in running.items():
         np.testing.assert_array_equal(again.statistics[name].value, value)
+
+
+def test_instance_norm_takes_statistics_of_a_whole_picture(rng):
+    """Tiles normalised by what the whole picture had are parts of the whole picture's result."""
+    layer, x = InstanceNorm(3, dtype="float64"), rng.standard_normal((1, 6, 8, 3))
+    whole = layer.forward(x, False)
+    layer.fixed = layer.seen
+    np.testing.assert_allclose(layer.forward(x[:, :, :5], False), whole[:, :, :5], rtol=1e-12, atol=1e-14)
+    layer.fixed = None
+    assert np.abs(layer.forward(x[:, :, :5], False) - whole[:, :, :5]).max() > 0.01

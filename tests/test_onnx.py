@@ -25,6 +25,7 @@ CASES = {
     "pytorch-unet, bilinear": dict(n_classes=2, variant="pytorch-unet", bilinear=True),
     "style": dict(n_classes=3, variant="style", in_channels=3),
     "style, bilinear": dict(n_classes=3, variant="style", in_channels=3, bilinear=True),
+    "painter": dict(n_classes=3, variant="painter", in_channels=3, bilinear=True),
 }
 TOLERANCE = 1e-5  # of the largest output; float32 through Winograd's transforms is the larger part of it
 

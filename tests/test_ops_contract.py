@@ -16,6 +16,7 @@ from npunet.ops.batch_norm import batch_norm_definition
 from npunet.ops.convolution import conv2d_definition
 from npunet.ops.crop_concat import crop_concat_definition
 from npunet.ops.dropout import Mask, dropout_definition
+from npunet.ops.instance_norm import instance_norm_definition
 from npunet.ops.max_pooling import max_pool2d_definition
 from npunet.ops.pad_concat import pad_concat_definition
 from npunet.ops.relu import relu_definition
@@ -71,6 +72,15 @@ CASES = {
         ops.batch_norm_backward,
         lambda *arrays: relu_definition(batch_norm_definition(*arrays)),
         [(1, 6, 3, 2), (2,), (2,)],
+    ),
+    "instance_norm": Case(
+        ops.instance_norm, ops.instance_norm_backward, instance_norm_definition, [(2, 4, 5, 3), (3,), (3,)]
+    ),
+    "instance_norm relu": Case(
+        lambda x, scale, shift: ops.instance_norm(x, scale, shift, relu=True),
+        ops.instance_norm_backward,
+        lambda *arrays: relu_definition(instance_norm_definition(*arrays)),
+        [(3, 6, 3, 2), (2,), (2,)],
     ),
     "pad_concat": Case(ops.pad_concat, ops.pad_concat_backward, pad_concat_definition, [(2, 4, 6, 2), (2, 7, 7, 3)], 2),
     "pad_concat same size": Case(

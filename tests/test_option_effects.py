@@ -9,6 +9,7 @@ from npunet import UNet, evaluate, predict, stylize, train, training
 from npunet.commands import run_pictures, scaling, train_options
 from npunet.datasets import Sample
 from npunet.files import checkpoint, images
+from npunet.style import Generator
 from npunet.style import options as style_options
 
 SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 2 --steps 4 --evaluate-every 2 --threads 1".split()
@@ -261,6 +262,7 @@ STYLE = {
     "base_channels": "--base-channels 3",
     "colours": "--colours normalised",
     "up_convolutions": "--up-convolutions",
+    "norm": "--norm none",
     "initial_weights": "--initial-weights pytorch",
     "square": "--square",
     "schedule": "--schedule constant",
@@ -282,15 +284,22 @@ OPTIMIZE = {
     "strength": "--strength 0.5",
     "keep_colours": "--keep-colours",
 }
+APPLY = {
+    "size": "--size 32",
+    "strength": "--strength 0.5",
+    "keep_colours": "--keep-colours",
+    "tile": "--tile 208",
+}
 STYLE_ELSEWHERE = {  # test_stylize, test_style_finish, test_style_faithful, test_cuda_style
-    "train": {"content", "style", "weights", "out", "resume", "batch", "faithful", "preview_every"},
+    "train": {"content", "style", "weights", "out", "resume", "batch", "faithful", "preview_every", "photo_size"},
     "optimize": {"content", "style", "weights", "out", "preview_every"},
+    "apply": {"model", "input", "output"},
 }
 
 
 def test_every_option_of_stylize_is_here():
     commands = style_options.parser()._subparsers._group_actions[0].choices
-    for name, table in (("train", STYLE), ("optimize", OPTIMIZE)):
+    for name, table in (("train", STYLE), ("optimize", OPTIMIZE), ("apply", APPLY)):
         found = {action.dest for action in commands[name]._actions} - {"help", "device", "tf32", "threads"}
         assert found == table.keys() | STYLE_ELSEWHERE[name]
 
@@ -331,3 +340,31 @@ def test_option_of_stylize_optimize(folder, tmp_path, undrawn, name):
         return (painted(folder, "optimize", tmp_path / out, *beside, *more) / "picture.png").read_bytes()
 
     assert picture("without") != picture("with", *OPTIMIZE[name].split())
+
+
+@pytest.mark.parametrize("name", APPLY)
+def test_option_of_stylize_apply(tmp_path, name):
+    """On a picture that needs tiles of 208 pixels; that two of them meet is seen in bits, not by eye."""
+    Generator(2, seed=1).save(tmp_path / "model.npz")
+    images.write_image(tmp_path / "wide.png", np.random.default_rng(1).random((40, 240, 3)))
+
+    def picture(out, *more):
+        words = ["--model", tmp_path / "model.npz", "--input", tmp_path / "wide.png", "--output", tmp_path / out, *more]
+        stylize.main(["apply", *map(str, words)])
+        return (tmp_path / out / "wide.png").read_bytes()
+
+    assert picture("without") != picture("with", *APPLY[name].split())
+
+
+def test_the_size_of_photographs_decides_what_squares_show(folder, tmp_path, undrawn):
+    (tmp_path / "many").mkdir()
+    images.write_image(tmp_path / "many" / "one.png", np.random.default_rng(1).random((60, 90, 3)))
+
+    def parameters(out, *more):
+        pictures = ["--content", tmp_path / "many", "--style", folder / "style.png", "--style-size", 40]
+        sizes = ["--size", 32, "--base-channels", 2, "--steps", 2]
+        stylize.main([str(word) for word in ["train", *pictures, *sizes, "--out", tmp_path / out, *more]])
+        entries = checkpoint.load(tmp_path / out / "newest.npz")
+        return {name: array.tobytes() for name, array in entries.items() if name.startswith("parameter/")}
+
+    assert parameters("without") != parameters("with", "--photo-size", "64")

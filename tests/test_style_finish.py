@@ -11,6 +11,8 @@ from PIL import Image
 from style_helpers import small_vgg
 
 from npunet import stylize
+from npunet.commands.inputs import find_inputs
+from npunet.errors import InputError
 from npunet.files import images
 from npunet.style import Generator, Objective, finish
 from npunet.style import run as style_run
@@ -96,6 +98,31 @@ def test_a_photograph_is_turned_as_its_camera_says(tmp_path):
     Image.fromarray(np.rot90(upright)).save(tmp_path / "phone.jpg", exif=exif, quality=95)
     found = read_picture(tmp_path / "phone.jpg")
     assert found.shape == (40, 24, 3) and found[:15].min() > 0.9 and found[25:].max() < 0.1
+
+
+def test_a_photograph_in_heif_is_read_as_any_other(tmp_path):
+    """With the camera's turn and a transparent stripe; its compression loses little of flat areas."""
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed; Pillow reads no HEIF without it")
+    pixels = np.full((64, 48, 4), 255, np.uint8)
+    pixels[32:, :, :3] = 0
+    pixels[:, 40:, 3] = 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.ascontiguousarray(np.rot90(pixels)))
+    heif.from_pillow(picture).save(tmp_path / "phone.HEIC", quality=95, exif=exif.tobytes())
+    found = read_picture(tmp_path / "phone.HEIC")
+    assert found.shape == (64, 48, 3) and found.dtype == np.float32
+    assert found[:24, :32].min() > 0.9 and found[40:, :32].max() < 0.1 and found[:, 44:].min() > 0.9
+    assert find_inputs([tmp_path]) == [tmp_path / "phone.HEIC"]
+
+
+def test_without_pillow_heif_one_line_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    (tmp_path / "phone.heic").write_bytes(b"....ftypheic")
+    with pytest.raises(InputError) as found:
+        read_picture(tmp_path / "phone.heic")
+    assert "phone.heic: a photograph in HEIF" in str(found.value) and "pip install pillow-heif" in str(found.value)
+    assert "\n" not in str(found.value)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

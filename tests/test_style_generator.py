@@ -15,7 +15,15 @@ from npunet.style.pictures import fitted, read_picture
 from npunet.training import Recipe, learning_rate
 
 LAYERS = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"))
-SETTINGS = [dict(colours="full", bilinear=True), dict(colours="normalised", bilinear=False)]
+SETTINGS = [
+    dict(colours="full", bilinear=True),
+    dict(colours="full", bilinear=True, instance_norm=False),
+    dict(colours="normalised", bilinear=False, instance_norm=False),
+]
+
+
+def described(options):
+    return f"{options['colours']}{'' if options.get('instance_norm', True) else ', no norm'}"
 
 
 def test_the_network_of_the_issue():
@@ -28,7 +36,9 @@ def test_the_network_of_the_issue():
     down = sum(9 * a * b + b + 9 * b * b + b for a, b in zip(channels, channels[1:]))
     up = sum(4 * 2 * b * b + b + 9 * 2 * b * b + b + 9 * b * b + b for b in channels[1:5])
     assert net.n_parameters == down + up + 16 * 3 + 3
-    assert Generator(16).net.n_parameters < 0.6 * net.n_parameters
+    painter = Generator(16).net
+    assert painter.config["variant"] == "painter" and painter.n_parameters < 0.6 * net.n_parameters
+    assert Generator(16, instance_norm=False).net.config["variant"] == "style"
     assert Generator.faithful(2).forward(np.zeros((1, 48, 70, 3), np.float32)).shape == (1, 48, 64, 3)
 
 
@@ -45,7 +55,7 @@ def test_ranges(rng):
             assert np.allclose(generator.forward(rng.random((1, 16, 16, 3), np.float32)), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", SETTINGS, ids=lambda options: options["colours"])
+@pytest.mark.parametrize("options", SETTINGS, ids=described)
 def test_gradient_by_finite_differences(options, xp, monkeypatch, rng):
     """Through the losses, VGG and the U-Net to all of its parameters."""
     eye = small_vgg(monkeypatch, xp=xp)
@@ -96,7 +106,7 @@ def ten_steps(eye, generator, content, style, style_weight, rate=lambda step: 1e
     return np.array(ours), np.array(theirs)
 
 
-@pytest.mark.parametrize("options", SETTINGS, ids=lambda options: options["colours"])
+@pytest.mark.parametrize("options", SETTINGS, ids=described)
 def test_ten_steps_follow_pytorch(options, monkeypatch, rng):
     """In float64, where rounding does not grow:
     Adam's first steps are the signs of gradients, and ReLUs and maxima have kinks.
@@ -104,7 +114,8 @@ def test_ten_steps_follow_pytorch(options, monkeypatch, rng):
     pytest.importorskip("torch")
     content, style = rng.random((1, 48, 32, 3)), rng.random((1, 32, 48, 3))
     generator = Generator(4, seed=3, dtype="float64", **options)
-    ours, theirs = ten_steps(small_vgg(monkeypatch), generator, content, style, 1e2)
+    rate = 3e-3 if options.get("instance_norm", True) else 1e-3  # normalised layers take larger steps
+    ours, theirs = ten_steps(small_vgg(monkeypatch), generator, content, style, 1e2, lambda step: rate)
     assert np.allclose(ours, theirs, rtol=1e-6)
     assert ours[-1].sum() < 0.97 * ours[0].sum(), "it learns, so that agreement says something"
 
@@ -122,13 +133,13 @@ def test_ten_steps_on_real_pictures_follow_pytorch_in_single_precision():
     )
     recipe = Recipe(steps=500, learning_rate=1e-3, warmup=20)
     ours, theirs = ten_steps(
-        real_vgg(), Generator(8, seed=3, **SETTINGS[1]), content, style, 1e6, lambda step: learning_rate(recipe, step)
+        real_vgg(), Generator(8, seed=3, **SETTINGS[2]), content, style, 1e6, lambda step: learning_rate(recipe, step)
     )
     assert np.allclose(ours.sum(axis=1), theirs.sum(axis=1), rtol=1e-3)
     assert ours[-1].sum() < 0.9 * ours[0].sum()
 
 
-@pytest.mark.parametrize("options", SETTINGS, ids=lambda options: options["colours"])
+@pytest.mark.parametrize("options", SETTINGS, ids=described)
 @pytest.mark.parametrize("shape", [(48, 32), (61, 75), (1, 3), (17, 200)])
 def test_pictures_of_any_size(options, shape, rng):
     generator = Generator(2, **options)
@@ -146,8 +157,29 @@ def test_tiles_of_a_large_picture_meet_without_a_seam(rng):
     assert relative_error(generator.paint(content, tile=240), generator.paint(content)) < 1e-5
 
 
+def test_tiles_are_normalised_as_the_whole_picture(rng):
+    """What a normalisation does in a tile is what it does in the small whole picture; afterwards all is as before."""
+    generator = Generator(2, 2)
+    rows = np.linspace(0, 1, 300, dtype=np.float32)[:, None, None]  # dark above, bright below
+    content = np.clip(rows + 0.1 * rng.standard_normal((300, 40, 3)), 0, 1).astype(np.float32)
+    norm = generator.net.layers["contracting.0.norm1"]
+    seen = []
+    forward = norm.forward
+    norm.forward = lambda x, train: seen.append(norm.fixed) or forward(x, train)
+    before = generator.paint(content[:100])
+    tiled = generator.paint(content, tile=152)
+    assert seen[:2] == [None, None], "a picture in one tile, and the whole picture made small"
+    means = [mean for mean, _ in seen[2:]]
+    assert len(means) > 2 and all(np.array_equal(mean, means[0]) for mean in means)
+    assert norm.fixed is None and np.array_equal(generator.paint(content[:100]), before)
+    jump = np.abs(np.diff(tiled, axis=0)).mean((1, 2))
+    assert jump.max() < 3 * np.median(jump), "no seam"
+
+
 def test_save_and_load(tmp_path, rng):
     generator = Generator(2, colours="normalised", bilinear=False, seed=4)
+    for name in ("contracting.0.norm1.scale", "expansive.0.norm2.shift"):
+        generator.net.parameters[name].value += rng.random(2, np.float32)
     generator.info = {"size": 128}
     generator.save(tmp_path / "model.npz")
     loaded = Generator.load(tmp_path / "model.npz")

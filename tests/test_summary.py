@@ -92,7 +92,8 @@ def test_rows_are_what_a_forward_pass_makes(variant, depth, tile):
 
 @pytest.mark.parametrize(
     "options",
-    [dict(variant="pytorch-unet"), dict(variant="pytorch-unet", bilinear=True), dict(variant="style")],
+    [dict(variant="pytorch-unet"), dict(variant="pytorch-unet", bilinear=True), dict(variant="style")]
+    + [dict(variant="painter")],
     ids=str,
 )
 @pytest.mark.parametrize("tile", [32, 37])
@@ -107,6 +108,7 @@ def test_rows_of_padded_networks(options, tile):
     assert ("batch norm, ReLU" in text) == (options["variant"] == "pytorch-unet") and (
         "none of them" in text
     ) == net.bilinear
+    assert ("instance norm, ReLU" in text) == (options["variant"] == "painter")
 
 
 def test_parameters_of_pytorch_unet():

@@ -92,7 +92,12 @@ def test_the_whole_network_along_a_random_direction(variant, depth, dropout):
     assert problem.error_along_a_random_direction() < 1e-6
 
 
-PADDED = [dict(variant="pytorch-unet"), dict(variant="pytorch-unet", bilinear=True), dict(variant="style")]
+PADDED = [
+    dict(variant="pytorch-unet"),
+    dict(variant="pytorch-unet", bilinear=True),
+    dict(variant="style"),
+    dict(variant="painter", bilinear=True),
+]
 
 
 @pytest.mark.parametrize("options", PADDED, ids=str)

@@ -41,7 +41,7 @@ def find_inputs(paths):
 
 
 def _is_picture(path):
-    return path.is_file() and path.suffix.lower() in images.EXTENSIONS
+    return path.is_file() and path.suffix.lower() in (*images.EXTENSIONS, *images.HEIF)
 
 
 def check_outputs(inputs, output):

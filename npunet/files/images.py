@@ -22,10 +22,11 @@ import numpy as np
 from npunet.errors import InputError
 from npunet.files.chunked import ChunkedPixels
 from npunet.files.image_writing import EXTENSIONS, TIFF, write_image, write_labels, write_mask, write_pages
-from npunet.files.stored_pixels import open_pixels
+from npunet.files.stored_pixels import HEIF, open_pixels
 
 __all__ = [
     "EXTENSIONS",
+    "HEIF",
     "TIFF",
     "GreyRule",
     "ImageStack",

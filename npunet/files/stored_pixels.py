@@ -1,4 +1,5 @@
-"""What the pixels of a picture file are, as they are stored, before any scaling: PNG, TIFF, JPEG, GIF, BMP, OME-Zarr.
+"""What the pixels of a picture file are, as they are stored, before any scaling: PNG, TIFF, JPEG, GIF, BMP, HEIF,
+OME-Zarr.
 
 A file is asked what it declares before anything is allocated, and what is missing in it is an error: rows of a PNG,
 tiles of a TIFF. Otherwise the decoders would fill it with black in silence. A JPEG that its camera says to turn
@@ -18,6 +19,7 @@ from npunet.files.image_writing import TIFF
 from npunet.files.ome_zarr import is_zarr, open_zarr
 from npunet.files.tiff_tiles import open_tiles, slide_series
 
+HEIF = (".heic", ".heif")  # what phones write
 MAX_IN_MEMORY = 2**28  # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
 LARGEST_EXPANSION = 1100  # bytes that DEFLATE can make of one; more is declared by no honest file
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples of a pixel, by PNG's colour type
@@ -40,6 +42,8 @@ def open_pixels(path, for_labels):
     try:
         if path.suffix.lower() in TIFF:
             return _open_tiff(path, for_labels)
+        if path.suffix.lower() in HEIF:
+            _learn_heif(path)
         with Image.open(path) as picture:
             if picture.format == "PNG":
                 _check_png(path)
@@ -53,6 +57,18 @@ def open_pixels(path, for_labels):
         raise InputError(
             f"{path}: cannot be read as an image ({reason}); is it cut short or of another kind?"
         ) from error
+
+
+def _learn_heif(path):
+    """Teach Pillow to read HEIF, which it does with the package pillow-heif."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise InputError(
+            f"{path}: a photograph in HEIF, which needs the package pillow-heif (pip install pillow-heif); or save it "
+            "as JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
 
 
 def _from_pillow(path, picture, for_labels):

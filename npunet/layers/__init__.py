@@ -7,8 +7,6 @@ The mathematics is in `npunet.ops`; nothing is computed here. base.py has what a
 layers that normalise.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 

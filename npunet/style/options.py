@@ -201,7 +201,9 @@ def add_painting(parse, command):
         "shorter side of the content in pixels" + (", or side of squares from a folder" if training else ""),
         type=int,
     )
-    option("style-size", "shorter side of the style picture: smaller is finer texture (default as the content)", type=int)
+    option(
+        "style-size", "shorter side of the style picture: smaller is finer texture (default as the content)", type=int
+    )
     option("steps", "steps of gradient descent", type=int)
     option("learning-rate", "of Adam", type=float)
     option("content-layers", "compared with the content; or none", metavar="NAMES")
