@@ -25,7 +25,7 @@ CASES = {
     "pytorch-unet, bilinear": dict(n_classes=2, variant="pytorch-unet", bilinear=True),
     "style": dict(n_classes=3, variant="style", in_channels=3),
     "style, bilinear": dict(n_classes=3, variant="style", in_channels=3, bilinear=True),
-    "painter": dict(n_classes=3, variant="painter", in_channels=3, bilinear=True),
+    "painter": dict(n_classes=3, variant="painter", in_channels=3, bilinear=True, depth=2),
 }
 TOLERANCE = 1e-5  # of the largest output; float32 through Winograd's transforms is the larger part of it
 
@@ -43,6 +43,14 @@ def network(name, **options):
         elif name.endswith("running_variance"):
             statistic.value = rng.uniform(0.2, 1.0, statistic.value.shape).astype(np.float32)
     return net
+
+
+def in_float64(net):
+    """The same network, computing in float64."""
+    twin = UNet(**net.config | {"dtype": "float64"})
+    for name, parameter in net.parameters.items():
+        twin.parameters[name].value = parameter.value.astype("float64")
+    return twin
 
 
 def sizes(net):
@@ -75,9 +83,11 @@ def test_onnx_runtime_computes_what_the_network_computes_at_three_sizes(name, tm
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    # Instance normalisation of small maps enlarges what Winograd's transforms round: there the file meets float64.
+    expected = in_float64(net) if net.options.norm == "instance" else net
     for height, width in sizes(net):
         x = pictures(net, height, width)
-        assert_same(run(tmp_path / "model.onnx", x), net.forward(x))
+        assert_same(run(tmp_path / "model.onnx", x), expected.forward(x))
 
 
 @pytest.mark.parametrize("name", ["paper", "paper, one logit", "release", "pytorch-unet"])

@@ -300,7 +300,7 @@ STYLE_ELSEWHERE = {  # test_stylize, test_style_finish, test_style_faithful, tes
 def test_every_option_of_stylize_is_here():
     commands = style_options.parser()._subparsers._group_actions[0].choices
     for name, table in (("train", STYLE), ("optimize", OPTIMIZE), ("apply", APPLY)):
-        found = {action.dest for action in commands[name]._actions} - {"help", "device", "tf32", "threads"}
+        found = {action.dest for action in commands[name]._actions} - {"help", "device", "tf32", "threads", "precision"}
         assert found == table.keys() | STYLE_ELSEWHERE[name]
 
 

@@ -172,7 +172,7 @@ def test_tiles_are_normalised_as_the_whole_picture(rng):
     means = [mean for mean, _ in seen[2:]]
     assert len(means) > 2 and all(np.array_equal(mean, means[0]) for mean in means)
     assert norm.fixed is None and np.array_equal(generator.paint(content[:100]), before)
-    jump = np.abs(np.diff(tiled, axis=0)).mean((1, 2))
+    jump = np.abs(np.diff(tiled, axis=0)).mean((1, 2))[8:-8]  # the picture's own border has zeros around it
     assert jump.max() < 3 * np.median(jump), "no seam"
 
 
