@@ -150,7 +150,7 @@ def scored(options, net, samples, of_cells):
     longest = round(options.scale * max(max(sample.labels.shape) for sample in samples))
     if options.tile == "auto":
         options.tile = memory_needs.tile_for_inference(net, longest)
-    with cli.progress_bar(total=len(samples), unit="image", leave=False) as bar:
+    with cli.progress_bar(total=len(samples), unit="image") as bar:
 
         def predicted(done, total):
             bar.update()

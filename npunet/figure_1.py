@@ -211,7 +211,7 @@ def _skip(ax, source, target):
                 fill=False,
                 edgecolor=OUTLINE,
                 linewidth=0.7,
-                linestyle=(0, (3, 2)),
+                linestyle="dashed",
                 zorder=3.5,
             )
         )

@@ -138,7 +138,7 @@ def _scale(before, energy, norm, clip):
     """The factor for all gradients: 0 stays 0; see `Optimizer.scale`."""
     if before == 0 or not np.isfinite(energy + norm):
         return 0.0
-    return clip / norm if clip and norm > clip else 1.0
+    return clip / max(norm, clip) if clip else 1.0
 
 
 update = by_device(update, gpu_optimizers.update)

@@ -172,7 +172,7 @@ def predict_one(options, net, path, output, wanted, title):
     longest = options.scale * max(stack.shape[1:3])
     if strange := stranger(net, stack):
         tqdm.write(strange, file=sys.stderr)
-    with cli.progress_bar(desc=title, unit="tile", leave=False) as bar:
+    with cli.progress_bar(desc=title, unit="tile") as bar:
 
         def progress(done, total):
             bar.total = total

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from npunet.commands import cli, memory_needs, ranges
 from npunet.commands.inputs import check_outputs, find_inputs
@@ -213,7 +212,7 @@ def apply(given):
     check_outputs(inputs, output)
     generator = Generator.load(options.model, device=options.device)
     cli.set_tf32(options.tf32, options.device, generator.net.device)
-    for path in tqdm(inputs, unit="picture", dynamic_ncols=True, leave=False):
+    for path in cli.progress_bar(iterable=inputs, unit="picture"):
         content = read_picture(path)
         content = fitted(content, options.size) if options.size else content
         with memory_needs.out_of_memory(generator.net, options.tile, covering=max(content.shape[:2])):

@@ -1,13 +1,16 @@
 """Bands: every row once, sizes from the arrays that are touched, sums in a fixed order, scratch arrays in turns."""
 
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
 
+from npunet import ops
 from npunet.machine import bands, memory, threads
 from npunet.machine.backend import to_cpu
-from npunet.ops.conv_algorithms import choose, scratch_bytes
+from npunet.ops import up_convolution
+from npunet.ops.conv_algorithms import choose, scratch_bytes, winograd
 from npunet.ops.convolution import conv2d, conv2d_backward
 
 
@@ -115,3 +118,25 @@ def test_scratch_bytes_is_what_a_convolution_takes(shape, outputs, kernel, rng, 
     stays = y.nbytes + dweight.nbytes + (0 if dx is None else y.nbytes + dx.nbytes)  # also dy before the ReLU
     algorithm = choose(shape, weight.shape, 0)
     assert 0.8 * peak <= stays + predicted <= 1.25 * peak, (algorithm, stays, predicted, peak)
+
+
+@pytest.mark.parametrize("down, across", [(100, 100), (20, 300), (3, 40), (64, 7)])
+@pytest.mark.parametrize("c, k", [(8, 8), (64, 64)])
+def test_small_bands_of_winograd_are_wider_than_high(down, across, c, k):
+    """Rows of tiles lie side by side in memory, so a band is about four times as wide as high where there is room."""
+    rows, columns = winograd.band_shape(types.SimpleNamespace(down=down, across=across, batch=1), c, k)
+    assert 1 <= rows <= down and 1 <= columns <= across and rows * columns <= winograd.BAND_TILES
+    assert columns >= min(2 * rows, across)
+
+
+@pytest.mark.parametrize("shape, parts", [((3, 12, 14, 4), 3 * 4), ((1, 24, 24, 4), 2 * 4), ((1, 4, 150, 4), 2 * 4)])
+def test_an_up_convolution_shares_rows_among_threads_where_there_are_many_pixels(shape, parts, monkeypatch):
+    """Up to 512 pixels only the four taps are shared; above, the rows of each image too."""
+    before, counted = threads.get_num_threads(), []
+    threads.set_num_threads(2)
+    monkeypatch.setattr(up_convolution, "each", lambda task, items, array: counted.append(len(items)))
+    try:
+        ops.up_conv2d(np.zeros(shape), np.zeros((2, 2, shape[3], 2)))
+    finally:
+        threads.set_num_threads(before)
+    assert counted == [parts]

@@ -1,10 +1,13 @@
 """--tf32: asked for once, by every command alike; refused without a GPU."""
 
+import io
+
 import pytest
 from style_helpers import small_vgg
 
 from npunet import InputError, UNet, evaluate, predict, stylize, train
 from npunet.commands import cli
+from npunet.commands.interrupt import Interruptible
 from npunet.files import images
 from npunet.style import Generator
 
@@ -68,3 +71,16 @@ def test_it_is_set_on_a_gpu_only(monkeypatch):
         cli.set_tf32(True, "gpu", "gpu", "bf16"),
     )
     assert found == ["tf32", "float32", "bf16", "bf16"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_goes_away_unless_it_is_told_to_stay(monkeypatch, terminal):
+    """The bar of a training run stays, that of the images of a command makes room for what the command prints."""
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with cli.progress_bar(total=2) as bar, cli.progress_bar(total=2, leave=True) as staying:
+        assert not bar.leave and staying.leave
+    run = Interruptible()
+    run.listen(3, 1)
+    run.stop_listening()
+    assert run.bar.leave and (run.bar.total, run.bar.n, run.bar.unit) == (3, 1, "step")

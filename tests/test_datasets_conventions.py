@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from npunet import InputError
+from npunet.datasets import conventions
 from npunet.datasets.labels import interpret
 
 PLACES = [(row, column) for row in (1, 9, 17, 25, 33) for column in (1, 9, 17, 25)]
@@ -76,3 +77,15 @@ def test_healthy_folders_are_left_alone():
     assert interpret([("a", squares([127, 255] * 10)), ("b", BINARY)])[3] == (0, 127, 255)
     pages = [(f"stack.tif[{number}]", mask) for number, mask in enumerate([CELLS, squares([9], PLACES[3:]), 0 * CELLS])]
     assert interpret(pages)[2] == "instances"
+
+
+def test_many_classes_far_apart_are_no_jpeg():
+    assert interpret([("a", squares([50, 100, 150, 200, 250] * 4))])[2:] == ("classes", (0, 50, 100, 150, 200, 250))
+    neighbours = squares([10, 11, 12, 13, 14] * 4)  # close together, but as many of each: nothing was blurred
+    assert interpret([("a", neighbours)])[2] == "classes"
+
+
+@pytest.mark.parametrize("mask, soft", [(SOFT, True), (BINARY, False), (CELLS, False), (CLASSES, False)])
+def test_whether_a_mask_was_blurred(mask, soft):
+    (file,) = conventions.files_of([("a", mask)])
+    assert bool(conventions.is_soft(file)) is soft

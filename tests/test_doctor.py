@@ -8,8 +8,9 @@ import pytest
 from test_inspect import healthy
 
 from npunet import UNet, tiling, train
+from npunet.datasets import Sample
 from npunet.doctor import __main__ as doctor
-from npunet.doctor import by_heart
+from npunet.doctor import by_heart, from_network
 from npunet.files import checkpoint, images
 from npunet.training import Recipe
 
@@ -234,3 +235,25 @@ def test_healthy_runs_have_no_finding(trained, tmp_path, capsys, kind):
     new = tmp_path / "new.png"
     images.write_image(new, healthy(8, bright=kind != "dark").samples[7].image)
     assert diagnose(run, "--image", new, capsys=capsys) == (0, f"0 findings about {run}\n")
+
+
+def one_class(share, p_object, p_else, pixels=200):
+    """Findings about one row of pixels, `share` of them objects; p of class 1: numbers, or arrays of pixels."""
+    truth = (np.arange(pixels) < share * pixels).astype(int)[None]
+    p = np.where(truth, p_object, p_else)
+    sample = Sample("row", np.zeros((1, pixels, 1)), truth, truth.astype(np.int32))
+    return list(from_network.one_class([sample], [np.stack([1 - p, p], axis=-1)]))
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
+def test_the_threshold_that_parts_the_classes_is_found(threshold):
+    (finding,) = one_class(0.3, threshold + 0.004, threshold - 0.004)
+    assert finding.kind == "threshold" and f"at --threshold {threshold:g} the IoU is 1.000" in str(finding)
+
+
+@pytest.mark.parametrize("found, kind", [(65, "threshold"), (50, "black")])
+def test_with_objects_in_half_of_the_pixels_a_threshold_must_beat_all_of_them(found, kind):
+    """Everything called object has an IoU of 0.5; 0.65 is clearly better, and 0.5 is not."""
+    p = np.where(np.arange(200) < found, 0.45, 0.001)
+    (finding,) = one_class(0.5, p, 0.001)
+    assert finding.kind == kind

@@ -1,7 +1,10 @@
 """Boundaries, words and pictures that no other test looked at, as faults planted by tests/mutants.py showed."""
 
+import dataclasses
+import importlib
 import json
 import pickle
+import pkgutil
 import types
 
 import matplotlib.pyplot as plt
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import npunet
 from npunet import InputError, UNet, datasets, geometry, ops, predict, train
 from npunet.commands import choose_cutting, prediction, window
 from npunet.commands.interrupt import Interruptible
@@ -188,3 +192,21 @@ def test_integers_of_a_pickle_have_sixteen_bytes_at_most():
     assert unpickler.unpickle(pickle.dumps(1 << 120, 2), 0, {})[0] == 1 << 120
     with pytest.raises(InputError, match="an integer of 17 bytes"):
         unpickler.unpickle(pickle.dumps(1 << 130, 2), 0, {})
+
+
+CHANGEABLE = (
+    "Plateau CaffeLayer Sample Dataset Box Outcome Objective Found Joined".split()
+)  # these are filled step by step
+
+
+def test_records_cannot_be_changed():
+    """Shared by several owners, or keys of a dict: only the few that somebody fills may be written to."""
+    seen = set()
+    for module in pkgutil.walk_packages(npunet.__path__, "npunet."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, item in vars(importlib.import_module(module.name)).items():
+            if isinstance(item, type) and dataclasses.is_dataclass(item) and item.__module__ == module.name:
+                seen.add(item)
+                assert item.__dataclass_params__.frozen == (name not in CHANGEABLE), name
+    assert len(seen) > 30 and {item.__name__ for item in seen} >= set(CHANGEABLE)

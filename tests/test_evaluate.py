@@ -262,6 +262,15 @@ def test_bad_options(folder, options, words):
         run(folder, *options)
 
 
+def test_the_table_has_the_counts_of_cells_and_not_which_of_them_touch():
+    counts = dict(true=5, found=4, merged=1, split=0, missed=2, invented=1, touching=3)
+    text = evaluate.table(["a.png"], [{"iou": 0.5, "seg": 0.25, "ap50": 0.125} | counts], {"iou": 0.5})
+    head, row, line, mean = text.splitlines()
+    assert head.split() == "image iou seg ap50 true found merged split missed invented".split()
+    assert row.split() == ["a.png", "0.5000", "0.2500", "0.1250", "5", "4", "1", "0", "2", "1"]
+    assert mean.split() == ["mean", "0.5000"] and set(line) == {"-"}
+
+
 def test_nan_becomes_null(tmp_path):
     write_json(tmp_path / "a.json", {"mean": {"iou": float("nan")}, "rows": [{"x": 1.5}]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"mean": {"iou": None}, "rows": [{"x": 1.5}]}

@@ -108,3 +108,8 @@ def test_totals_count_all_cells_together(rng):
 def test_worst_first_puts_images_without_a_score_last():
     assert evaluation_report.worst_first([{"seg": 0.5}, {"seg": float("nan")}, {"seg": 0.1}]) == [2, 0, 1]
     assert evaluation_report.worst_first([{"mean_iou": 0.5}, {"mean_iou": 0.1}]) == [1, 0]
+
+
+def test_a_table_of_one_image(tmp_path):
+    evaluation_report.write_csv(tmp_path / "one.csv", ["a"], [{"iou": 0.5, "seg": float("nan")}], [0])
+    assert (tmp_path / "one.csv").read_text().splitlines() == ["image,iou,seg", "a,0.5,"]

@@ -228,6 +228,12 @@ def test_recipes_are_options_of_train():
         train_options.check(train_options.DEFAULTS | parsed)
 
 
+def test_the_paper_s_scores_are_shares():
+    figures = [figure for experiment in recipes.EXPERIMENTS.values() for figure in experiment.figures]
+    printed = [figure for figure in figures if figure.paper is not None]
+    assert len(printed) >= 6 and all(0 < figure.paper < 1 for figure in printed)
+
+
 def likely(instances, inside=0.95, between=None):
     """A probability that knows the cells; `between` in the pixels of a cell beside another one."""
     probability = np.where(instances > 0, inside, 0.02).astype(np.float32)

@@ -1,5 +1,6 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -76,6 +77,15 @@ def test_fig_1_of_the_paper():
     ]
     assert Counter(text for text in shown if text.isdecimal()) == Counter(map(str, channels))
     assert "31,030,658 parameters" in shown
+
+
+def test_what_is_copied_is_outlined_in_dashes():
+    """One outline in each level, as high as the map that it is joined to: 56, 104, 200 and 392 rows, drawn as roots."""
+    ax = figure_1.draw_unet(UNet(base_channels=2), 572)
+    dashed = [patch for patch in ax.patches if patch.get_linestyle() in ("--", "dashed")]
+    heights = [patch.get_height() for patch in dashed]
+    assert len(dashed) == 4 and not any(patch.get_fill() for patch in dashed)
+    np.testing.assert_allclose(heights, np.sqrt([56, 104, 200, 392]) * heights[-1] / np.sqrt(392), rtol=1e-6)
 
 
 @pytest.mark.parametrize("depth, base, tile", [(1, 2, 24), (2, 8, 60), (3, 16, 188), (4, 64, 188)])

@@ -1,5 +1,7 @@
 """Data-parallel training: n ranks take the steps of one process with the big batch. The engine here is the ring."""
 
+import types
+
 import numpy as np
 import parallel_tasks
 import pytest
@@ -8,6 +10,7 @@ from npunet import InputError, parallel
 from npunet.machine import ranks, threads
 from npunet.machine.philox import Mask
 from npunet.parallel import ring
+from npunet.parallel.mpi import MPI
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
@@ -58,3 +61,17 @@ def test_a_loss_that_is_no_mean_is_refused_from_two_processes_on(monkeypatch):
                 parallel.check_loss("cross-entropy+dice")
         else:
             parallel.check_loss("cross-entropy+dice")
+
+
+def test_mpi_hands_out_what_rank_0_has_when_all_have_come():
+    """MPI's library is not needed to see what is asked of it."""
+    asked = []
+    ready = iter((False, True))
+    world = types.SimpleNamespace(
+        Ibarrier=lambda: types.SimpleNamespace(Test=lambda: asked.append("waited") or next(ready)),
+        bcast=lambda thing: asked.append("handed out") or {"of rank 0": True},
+    )
+    engine = MPI.__new__(MPI)
+    engine.world = world
+    assert engine.from_first({"own": True}) == {"of rank 0": True}
+    assert asked == ["waited", "waited", "handed out"]

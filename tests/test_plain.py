@@ -1,6 +1,8 @@
 """npunet/plain.py, the first page, and the real network are one network: the same numbers in float64."""
 
 import inspect
+import math
+import types
 
 import numpy as np
 import pytest
@@ -43,6 +45,26 @@ def assert_close(found, expected):
 
 def test_initial_parameters_are_those_of_the_network():
     assert_close(plain.initial_parameters(seed=3, channels=2), values(UNet(base_channels=2, dtype="float64", seed=3)))
+
+
+class Undrawn:
+    """Stands for random numbers of a shape, of which none is needed."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def __rmul__(self, deviation):
+        return self
+
+
+def test_the_paper_s_network_begins_with_64_channels(monkeypatch):
+    """Fig. 1: 31,030,658 parameters, counted without drawing them."""
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: types.SimpleNamespace(standard_normal=Undrawn))
+    sizes = {name: array.shape for name, array in plain.initial_parameters().items()}
+    assert sizes["contracting.0.conv1.weight"] == (3, 3, 1, 64) and sizes["output.weight"] == (1, 1, 64, 2)
+    assert sum(map(math.prod, sizes.values())) == 31_030_658
 
 
 def test_logits_and_every_gradient_agree(network, tile):

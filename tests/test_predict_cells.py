@@ -1,6 +1,7 @@
 """npunet.predict on networks for cells: numbers, tables, outlines and pictures, the same whatever the tile is."""
 
 import csv
+import types
 import zipfile
 
 import numpy as np
@@ -110,19 +111,21 @@ def test_cells_are_the_same_whatever_the_tile(tmp_path, variant):
     assert tifffile.imread(tmp_path / str(tile) / "a_cells.tif").max() > 3
 
 
-def test_doubtful_pixels_are_asked_again(model):
+def test_doubtful_pixels_are_asked_again(model, monkeypatch):
     """Probabilities with noise as of rounding: the plain cells differ, the settled ones do not."""
     net, image = UNet.load(model), blobs(5)
     p, cutting = tiling.predict(net, image, 400), Cutting(0.45, 0.6, 3)
     edge = float(np.partition(p[..., 1].ravel(), 5000)[5000])  # a threshold that is somebody's probability
     cutting = Cutting(edge, max(edge, 0.6), 3)
-    everything, marks = (slice(0, 120), slice(0, 90)), []
+    everything, marks, asked, look = (slice(0, 120), slice(0, 90)), [], [], SettledMarks._probabilities_at
+    monkeypatch.setattr(SettledMarks, "_probabilities_at", lambda self, *at: asked.append(at) or look(self, *at))
     for seed in range(4):
         noise = np.random.default_rng(seed).uniform(-4e-6, 4e-6, p.shape[:2]).astype(np.float32)
         noisy = np.stack([1 - p[..., 1] - noise, p[..., 1] + noise], axis=-1)
         settled = SettledMarks(net, image, cutting)
+        asked.clear()
         marks.append(settled.of(*everything, noisy))
-        assert 0 < settled.asked_again < 200
+        assert 0 < len(asked) < 200
     assert all((one == marks[0]).all() for one in marks)
     assert any((cutting.marks(p + 4e-6 * s) != marks[0]).any() for s in (-1, 1))
 
@@ -252,6 +255,16 @@ def test_large_pages_have_a_smaller_overlay(model, tmp_path, monkeypatch):
     monkeypatch.setattr(cell_files, "LARGEST_OVERLAY", 50)
     run(model, tmp_path / "out", write(tmp_path / "a.png", 1))
     assert np.asarray(Image.open(tmp_path / "out" / "a_overlay.png")).shape == (40, 30, 3)
+
+
+def test_an_overlay_of_two_channels_shows_the_first():
+    """Channels that are no colours have no picture of their own: the first in grey, white where it is brightest."""
+    pages = np.random.default_rng(0).random((1, 20, 30, 2)).astype(np.float32)
+    pages[..., 1] = 1 - pages[..., 0]
+    stack = types.SimpleNamespace(shape=pages.shape, window=lambda p, y, x, h, w: pages[p, y : y + h, x : x + w])
+    picture = cell_files.overlay(stack, 0, np.zeros((20, 30), np.int32))
+    assert (picture == picture[..., :1]).all()
+    np.testing.assert_allclose(picture[..., 0] / 255, pages[0, ..., 0], atol=0.01)
 
 
 def test_an_overlay_of_strips_is_that_of_the_whole(model, tmp_path, monkeypatch):

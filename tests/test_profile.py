@@ -46,6 +46,13 @@ def test_a_slow_layer_stands_out(monkeypatch):
     assert times["bottleneck.conv2"] >= 0.03 and max(times, key=times.get) == "bottleneck.conv2"
 
 
+def test_a_network_of_one_logit_has_its_own_energy():
+    """The soft-max of a single logit is 1 whatever it is: nothing would be left for the backward pass to do."""
+    net = UNet(n_classes=1, base_channels=2, depth=1)
+    profile._step(net, 24, True, lambda name, way, function: function)()
+    assert np.abs(net.parameters["output.weight"].grad).max() > 0
+
+
 def test_the_network_is_as_before():
     net = UNet(base_channels=2, depth=1)
     before = {name: parameter.value.copy() for name, parameter in net.parameters.items()}

@@ -4,6 +4,7 @@ import base64
 import html.parser
 import io
 import re
+import types
 
 import numpy as np
 import pytest
@@ -77,6 +78,23 @@ def test_one_file_with_everything(tmp_path, numbered, capsys):
     assert str(tmp_path) not in text and 'src="http' not in text  # no paths of the machine, nothing to fetch
     said = capsys.readouterr().out
     assert str(run / "report.html") in said and "scored: newest.npz" in said
+
+
+def test_the_four_worst_images_are_shown_and_the_best(monkeypatch):
+    shown = []
+    for name in ("curves", "document"):
+        monkeypatch.setattr(report.html_report, name, lambda *parts: "")
+    monkeypatch.setattr(report.html_report, "sample", lambda folder, outcome, *rest: shown.append(rest) or "")
+    scores = (0.6, 0.1, 0.7, 0.3, 0.5, 0.2)
+    samples = [types.SimpleNamespace(name=str(number)) for number in range(6)]
+    rows = [dict.fromkeys(report.OF_PIXELS, score) for score in scores]
+    outcome = types.SimpleNamespace(rows=rows, mean=rows[0], samples=samples, cutting=None)
+    experiment = types.SimpleNamespace(cells=False, figures=report.figures_of(False), title="")
+    for name in ("how_trained", "commands"):
+        monkeypatch.setattr(report, name, lambda *about: "")
+    report.page(experiment, outcome, types.SimpleNamespace(no_pictures=False))
+    worst = [(number, "mean_iou", False) for number in (1, 5, 3, 4)]
+    assert shown == [*worst, (2, "mean_iou", True)]
 
 
 def test_no_pictures_of_the_data(tmp_path):

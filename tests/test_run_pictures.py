@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from npunet.commands import run_pictures
+from npunet.commands.cell_pictures import cells_panel
 from npunet.commands.records import Records
 from npunet.datasets import Sample
 
@@ -90,3 +91,22 @@ def test_a_long_run_remembers_some_of_its_steps_and_all_evaluations(drawn):
 def test_a_log_with_the_same_step_again_and_again_is_remembered_in_part():
     records = Records({"step": 0, "loss": 1.0} for _ in range(5000))
     assert 0 < len(records.steps) < 1000
+
+
+def test_marks_of_the_loss_axis_are_1_2_5(drawn):
+    run_pictures.loss_curve("loss.png", [{"step": step, "loss": 10.0**-step} for step in (1, 2, 3)], "cross-entropy")
+    axis = drawn[0].axes[0].yaxis
+    marks = axis.get_major_locator().tick_values(1e-3, 0.1)
+    shown = [axis.get_major_formatter()(mark, None) for mark in marks if 0.9e-3 < mark < 0.11]
+    assert shown == ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1"]
+    assert axis.get_minor_formatter()(0.03, None) == ""
+
+
+def test_three_pictures_of_cells_side_by_side(drawn):
+    cells = np.zeros((20, 20), np.int32)
+    cells[2:8, 3:9], cells[11:17, 10:18] = 1, 2
+    sample = Sample("a", np.random.default_rng(0).random((20, 20, 1)), (cells > 0).astype(int), cells)
+    cells_panel("cells.png", sample, cells)
+    # three squares of 400 pixels, and their titles
+    assert np.round(drawn[0].get_size_inches() * 100).tolist() == [1200, 460] and len(drawn[0].axes) == 3
+    assert [axes.axison for axes in drawn[0].axes] == [False] * 3

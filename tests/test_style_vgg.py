@@ -1,5 +1,7 @@
 """VGG: its chain against PyTorch's, its gradient against finite differences, other people's files."""
 
+import math
+
 import numpy as np
 import pytest
 from style_helpers import real_vgg, small_vgg
@@ -19,6 +21,13 @@ def test_chain_has_torchvisions_numbers():
     assert numbers["vgg19"] == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
     assert numbers["vgg16"] == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     assert [number for name, number in vgg.chain("vgg19") if name.startswith("pool")] == [4, 9, 18, 27, 36]
+
+
+@pytest.mark.parametrize("kind, parameters", [("vgg19", 20_024_384), ("vgg16", 14_714_688)])
+def test_parameters_of_torchvisions_features(kind, parameters):
+    """sum(p.numel() for p in vgg19().features.parameters()), and of vgg16()."""
+    shapes = [vgg.weight_shape(kind, name) for name, _ in vgg.chain(kind) if name.startswith("conv")]
+    assert sum(math.prod(shape) + shape[3] for shape in shapes) == parameters
 
 
 @pytest.mark.parametrize("kind, layers", [("vgg19", LAYERS), ("vgg16", ("conv1_1", "conv3_3", "conv5_3"))])

@@ -99,6 +99,14 @@ def test_the_contact_sheet_shows_the_way(folder, undrawn):
     assert list(undrawn) == ["content", "style", *(f"step {step}" for step in range(2, 17, 2))]
 
 
+def test_the_last_picture_is_painted_once(folder, undrawn, monkeypatch):
+    """Three steps, each on the sheet: three pictures, not a fourth of the last step when the run ends."""
+    painted, paint = [], Generator.paint
+    monkeypatch.setattr(Generator, "paint", lambda self, *rest: painted.append(self) or paint(self, *rest))
+    run(TRAIN, "--steps 3")
+    assert len(painted) == 3
+
+
 def test_train_on_a_folder_is_repeatable(folder, undrawn):
     for out in ("a", "b"):
         run(TRAIN.replace("content.png", "many"), f"--batch 2 --steps 3 --out {out}")

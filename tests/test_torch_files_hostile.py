@@ -145,8 +145,8 @@ PICKLES = [
     (tensor(offset=1), "does not fit its storage"),
     (tensor(strides=(2,)), "does not fit its storage"),
     (tensor(shape=(1 << 40,), strides=(0,)), "does not fit its storage"),  # 4 TB in 8 bytes
-    (tensor(shape=(1 << 62,), strides=(0,)), "not whole numbers of a possible size"),
-    (tensor(shape=(0, 1 << 40, 1 << 40), strides=(1, 1, 1)), "does not fit its storage"),
+    (tensor(shape=((1 << 40) + 1,), strides=(0,)), "not whole numbers of a possible size"),
+    (tensor(shape=(0, 1 << 40, 2), strides=(1, 1, 1)), "does not fit its storage"),
     (tensor(shape=(-1,)), "not whole numbers"),
     (tensor(strides=(-1,), offset=1), "not whole numbers"),
     (tensor(offset=True), "not whole numbers"),
@@ -165,6 +165,25 @@ PICKLES = [
 def test_tricks_in_the_pickle(tmp_path, value, message):
     path = weights_file(tmp_path, value)
     refused(path, message or "holds no named tensors")
+
+
+def nested(levels):
+    """Instructions that push dicts, each within the one before."""
+    return b"}X\x01\x00\x00\x00a" * levels + b"K\x01" + b"s" * levels
+
+
+def test_containers_lie_fifty_levels_deep_at_most(tmp_path):
+    beside = lambda levels: weights_file(tmp_path, tensor() + b"sX\x01\x00\x00\x00x" + nested(levels))
+    extra = load_tensors(beside(49))[1]["x"]
+    for _ in range(49):
+        extra = extra["a"]
+    assert extra == 1
+    refused(beside(50), "containers within containers, more than 50 levels")
+
+
+def test_an_empty_tensor_may_name_as_much_as_a_file_can_hold(tmp_path):
+    path = weights_file(tmp_path, tensor(shape=(0, 1 << 40, 1), strides=(1, 1, 1)))
+    assert load_tensors(path)[0]["w"].shape == (0, 1 << 40, 1)
 
 
 def test_a_stride_of_a_size_one_axis_means_nothing(tmp_path):

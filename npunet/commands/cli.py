@@ -78,7 +78,11 @@ def _end(line, status):
 
 
 def progress_bar(**options):
-    """A tqdm bar. In a log file it is a line every LOG_EVERY seconds instead of a bar drawn over and over."""
+    """A tqdm bar that goes away at its end, unless told leave=True.
+
+    In a log file it is a line every LOG_EVERY seconds instead of a bar drawn over and over.
+    """
+    options = {"leave": False} | options
     if sys.stderr.isatty():
         return tqdm(dynamic_ncols=True, **options)
     often = options | {"mininterval": LOG_EVERY, "maxinterval": LOG_EVERY, "delay": LOG_EVERY}

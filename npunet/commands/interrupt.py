@@ -26,8 +26,9 @@ class Interruptible:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self.request_stop)
         form = "{n}/{total} |{bar}| {elapsed}<{remaining}{postfix}"
-        only_first = dict(disable=ranks.rank() > 0)  # of several processes that train together
-        self.bar = progress_bar(total=total, initial=done, unit="step", mininterval=0.5, bar_format=form, **only_first)
+        # of several processes that train together the first alone shows it
+        how = dict(bar_format=form, mininterval=0.5, leave=True, disable=ranks.rank() > 0)
+        self.bar = progress_bar(total=total, initial=done, unit="step", **how)
 
     def stop_listening(self):
         """Close the bar, and give the signals back to whoever had them."""

@@ -24,7 +24,6 @@ class SettledMarks:
 
     def __init__(self, net, image, cutting, augment: bool = False):
         self.net, self.image, self.cutting, self.augment = net, image, cutting, augment
-        self.asked_again = 0
         self._plan, self._last = None, (None, None)
 
     def of(self, rows: slice, columns: slice, probabilities: np.ndarray) -> np.ndarray:
@@ -33,7 +32,6 @@ class SettledMarks:
         for y, x in self._by_tile(np.argwhere(self.cutting.doubtful(probabilities, TOLERANCE)), rows, columns):
             again = self._probabilities_at(rows.start + y, columns.start + x)  # (K,)
             marks[y, x] = self.cutting.marks(again[None, None])[0, 0]
-            self.asked_again += 1
         return marks
 
     def _by_tile(self, pixels, rows, columns) -> Iterator[tuple[int, int]]:

@@ -29,7 +29,7 @@ NOT_IN_COMMAND = (
 )  # where and how a run was made, not what it is
 
 
-def write_report(folder, experiment, outcome, command, *, symmetries=True, show_data=True):
+def write_report(folder, experiment, outcome, command, *, symmetries, show_data):
     """Write folder/report.md and its pictures; returns the path of the report. show_data=False:
     no pictures of the images, only curves.
     """

@@ -6,7 +6,7 @@ from npunet.commands import run_pictures
 from npunet.commands.cell_pictures import cells_panel
 
 
-def draw(folder, outcome, ranking, show_data=True):
+def draw(folder, outcome, ranking, show_data):
     """Write curves.png, and with show_data worst.png, best.png, and cells_worst.png, cells_best.png where there are
     cells; the list of names.
     """

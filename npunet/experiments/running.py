@@ -175,7 +175,7 @@ def score_outcome(outcome, net):
 
 
 def _predict(net, samples, tile, symmetries, what):
-    with cli.progress_bar(total=len(samples), desc=f"predicting {what}", unit="image", leave=False) as bar:
+    with cli.progress_bar(total=len(samples), desc=f"predicting {what}", unit="image") as bar:
         return scoring.predict_samples(net, samples, tile, symmetries, lambda done, total: bar.update())
 
 

@@ -72,7 +72,7 @@ class Work:
         names = ranks.from_first(names)
         waiting = [piece for piece in pieces if self.file(stage, piece.index).name not in names]
         done = len(pieces) - len(waiting)
-        bar = dict(total=len(pieces), initial=done, desc=what, unit="block", leave=False, disable=ranks.rank() > 0)
+        bar = dict(total=len(pieces), initial=done, desc=what, unit="block", disable=ranks.rank() > 0)
         with progress_bar(**bar) as shown:
             for piece in (piece for piece in waiting if _claimed(claims / str(piece.index))):
                 kept = task(piece)

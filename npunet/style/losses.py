@@ -60,7 +60,7 @@ def gram(features):
     n, height, width, channels = features.shape
     g = xp.empty((n, channels, channels), features.dtype)
     for image in range(n):
-        flat = features[image].reshape(-1, channels)  # (H*W, C)
+        flat = features[image].reshape(height * width, channels)  # (H*W, C)
         matmul(flat.T, flat, g[image])  # (C, H*W) @ (H*W, C)
     g /= height * width * channels
     return g, features
@@ -71,10 +71,10 @@ def gram_backward(dg, ctx):
     xp = array_module(dg)
     n, height, width, channels = ctx.shape
     both = (dg + dg.swapaxes(1, 2)) / (height * width * channels)  # (N, C, C)
-    df = memory.empty(ctx.shape, ctx.dtype, xp)
+    df = memory.empty((n, height * width, channels), ctx.dtype, xp)
     for image in range(n):
-        matmul(ctx[image].reshape(-1, channels), both[image], df[image].reshape(-1, channels))  # (H*W, C) @ (C, C)
-    return df
+        matmul(ctx[image].reshape(height * width, channels), both[image], df[image])  # (H*W, C) @ (C, C)
+    return df.reshape(ctx.shape)
 
 
 def mean_square(a, target):
