@@ -96,7 +96,8 @@ def test_scratch_arrays_take_turns():
 
 @pytest.mark.parametrize(
     "shape, outputs, kernel", [((1, 80, 80, 64), 64, 3), ((1, 40, 40, 128), 256, 3), ((1, 90, 90, 96), 128, 3),
-                               ((1, 12, 12, 64), 512, 3), ((1, 200, 200, 1), 64, 3), ((1, 60, 1000, 8), 16, 5)]
+                               ((1, 12, 12, 64), 512, 3), ((1, 200, 200, 1), 64, 3), ((1, 120, 1000, 8), 16, 5),
+                               ((1, 300, 300, 7), 2, 3)]
 )  # fmt: skip
 def test_scratch_bytes_is_what_a_convolution_takes(shape, outputs, kernel, rng, monkeypatch):
     """The peak that tracemalloc sees, with the pool out of use, less the arrays that stay."""

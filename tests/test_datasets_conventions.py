@@ -88,4 +88,4 @@ def test_many_classes_far_apart_are_no_jpeg():
 @pytest.mark.parametrize("mask, soft", [(SOFT, True), (BINARY, False), (CELLS, False), (CLASSES, False)])
 def test_whether_a_mask_was_blurred(mask, soft):
     (file,) = conventions.files_of([("a", mask)])
-    assert bool(conventions.is_soft(file)) is soft
+    assert conventions.is_soft(file) == soft
