@@ -34,7 +34,6 @@ def write_report(folder, experiment, outcome, command, *, symmetries, show_data)
     no pictures of the images, only curves.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     ranking = "seg" if experiment.cells else "v_rand"
     pictures = report_pictures.draw(folder, outcome, ranking, show_data)
     worst, best = report_pictures.extremes(outcome, ranking)
