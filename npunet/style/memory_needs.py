@@ -54,7 +54,8 @@ def needed(objective, shape, net=None, batch=1):
     """Predicted peak in bytes of a step on pictures of `shape` (H, W):
     of a generator's training, or without `net` of direct optimisation.
     """
-    pixels, longer = batch * shape[0] * shape[1], max(shape)
+    height, width = shape
+    pixels, longer = batch * height * width, max(height, width)
     weights = sum(array.nbytes for pair in objective.vgg.weights.values() for array in pair)
     maps, parameters = vgg_maps(objective, pixels), 0
     if net:
