@@ -81,7 +81,7 @@ def test_fig_1_of_the_paper():
 
 def test_what_is_copied_is_outlined_in_dashes():
     """One outline in each level, as high as the map that it is joined to: 56, 104, 200 and 392 rows, drawn as roots."""
-    ax = figure_1.draw_unet(UNet(base_channels=2), 572)
+    ax = figure_1.draw_unet(UNet(base_channels=2))  # the tile of 572 is the default
     dashed = [patch for patch in ax.patches if patch.get_linestyle() in ("--", "dashed")]
     heights = [patch.get_height() for patch in dashed]
     assert len(dashed) == 4 and not any(patch.get_fill() for patch in dashed)

@@ -60,6 +60,17 @@ def test_mask_of_one_picture(model, tmp_path, rng, shape, capsys):
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("scale, parts", [(1.0, 2 * 6), (0.5, 2)])
+def test_progress_counts_to_the_number_that_it_named(model, tmp_path, rng, scale, parts):
+    """Two pages of 3 x 2 tiles, 28 x 28 pixels of each are kept; at another scale a page is one part."""
+    tifffile.imwrite(tmp_path / "stack.tif", grey(rng, 2, 61, 45))
+    told, net = [], UNet.load(model)
+    prediction.predict_file(
+        net, tmp_path / "stack.tif", tmp_path / "out", 44, scale=scale, progress=lambda *at: told.append(at)
+    )
+    assert told == [(done, parts) for done in range(1, parts + 1)]
+
+
 @pytest.mark.parametrize("shape", [(4, 30, 37), (2, 1, 3), (3, 3, 1), (2, 5, 4)])
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
 def test_stack_in_stack_out(model, tmp_path, rng, shape, kind):
