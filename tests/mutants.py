@@ -292,6 +292,8 @@ def verdict(tree, mutant, tests, spent):
     text, column = around(source, start, end)
     row = {"file": name, "line": line, "text": text, "column": column}
     row |= {"old": source[start:end].decode(), "new": new, "tests": len(tests)}
+    kept = tree.parent / "planted.json"  # if this process is killed, the next one takes the fault out: `copied`
+    kept.write_text(json.dumps([name, source.decode()]))
     path.write_bytes(source[:start] + new.encode() + source[end:])
     for compiled in (path.parent / "__pycache__").glob(path.stem + ".*"):
         compiled.unlink()
@@ -304,6 +306,7 @@ def verdict(tree, mutant, tests, spent):
         by = answer.read()
     _, status = os.waitpid(child, 0)
     path.write_bytes(source)
+    kept.unlink()
     shutil.rmtree(tree / "left", ignore_errors=True)
     killed = "killed" if by else "survived" if status == 0 else "out of time"
     return row | {"verdict": killed, "by": by, "seconds": round(time.perf_counter() - began, 1)}
@@ -334,11 +337,16 @@ def child_of(tree, tests, spent, write):
 
 
 def copied(tree):
-    """A copy of the files that git knows, once."""
+    """A copy of the files that git knows, once; a fault that a killed process left in it is taken out."""
     if not tree.exists():
         for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")[:-1]:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
+    kept = tree.parent / "planted.json"
+    if kept.exists():
+        name, source = json.loads(kept.read_text())
+        (tree / "npunet" / name).write_text(source)
+        kept.unlink()
 
 
 def parser():

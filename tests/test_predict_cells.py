@@ -297,3 +297,10 @@ def test_a_damaged_cutting_is_named(tmp_path, cutting):
     with pytest.raises(InputError, match="says of its cells") as error:
         run(tmp_path / "model.npz", tmp_path / "out", write(tmp_path / "a.png", 1))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cutting", [Cutting(0.0, 0.0, 0), Cutting(1.0, 1.0, 0)])
+def test_thresholds_of_a_cutting_reach_from_0_to_1_and_may_be_equal(cutting):
+    net = UNet(base_channels=1, depth=1)
+    net.cutting = cutting.as_dict()
+    assert cutting_of(net) == cutting
