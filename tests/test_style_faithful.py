@@ -67,7 +67,7 @@ def test_the_start_is_pytorchs():
 def test_the_start_changes_the_first_picture_and_nothing_else():
     rng = np.random.default_rng(0)
     content = rng.random((1, 32, 32, 3), np.float32)
-    options = dict(colours="normalised", bilinear=False, seed=1)
+    options = dict(colours="normalised", bilinear=False, instance_norm=False, seed=1)
     gaussian, uniform = (Generator(8, initial_weights=start, **options) for start in ("gaussian", "pytorch"))
     assert gaussian.net.config == uniform.net.config
     first, second = gaussian.net.forward(content), uniform.net.forward(content)  # -1 .. 1
