@@ -73,6 +73,36 @@ def test_tiffs_with_missing_tiles_or_complex_numbers(tmp_path):
         images.read_image(tmp_path / "complex.tif")
 
 
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_tiff_with_more_tags_than_bytes_is_refused_at_once(tmp_path, big, page):
+    """tifffile would complain of each of 65,000 tags."""
+    path = tmp_path / "tags.tif"
+    tifffile.imwrite(path, np.zeros((2, 16, 16), np.uint16), bigtiff=big, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages[page].offset
+    content = bytearray(path.read_bytes())
+    assert images.read_image(path)
+    content[at : at + 2] = (0xFFF0).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="declares 65,520 tags, which the .* bytes of the file cannot hold"):
+        images.read_image(path)
+
+
+def test_a_tiff_whose_pages_go_in_a_circle_is_refused(tmp_path):
+    """tifffile follows a circle of two without end: tests/torture.py found one that took more than ten seconds."""
+    path = tmp_path / "circle.tif"
+    tifffile.imwrite(path, np.zeros((2, 16, 16), np.uint16), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        first, last = tiff.pages[0].offset, tiff.pages[1].offset
+    content = bytearray(path.read_bytes())
+    end = last + 2 + 12 * int.from_bytes(content[last : last + 2], "little")
+    content[end : end + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="comes again; the file is damaged"):
+        images.read_image(path)
+
+
 def test_a_jpeg_is_turned_as_its_camera_says(tmp_path):
     picture = Image.fromarray(np.tile(np.linspace(0, 255, 40).astype(np.uint8), (20, 1)))
     exif = Image.Exif()

@@ -272,8 +272,9 @@ def memory(root, words, minutes):
     os.kill(process, signal.SIGINT)
     code, said = end_of(process, root / "log")
     assert code == 130, said
-    first = np.median([size for at, size in held if at < 60 * max(1, minutes / 10)][-3:])
-    last, most = np.median([size for _, size in held][-3:]), max(size for at, size in held if at >= 60 * minutes / 10)
+    minute = 60 * min(1, minutes / 2)
+    first = np.median([size for at, size in held if at <= minute][-3:])
+    last, most = np.median([size for _, size in held][-3:]), max(size for at, size in held if at > minute)
     steps = json.loads((root / "long" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     return {"first minute": first, "at the end": last, "at most": most, "growth": last / first - 1, "steps": steps}
 

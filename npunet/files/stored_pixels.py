@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, ImageSequence
 from npunet.errors import InputError
 from npunet.files.image_writing import TIFF
 from npunet.files.ome_zarr import is_zarr, open_zarr
-from npunet.files.tiff_tiles import open_tiles, slide_series
+from npunet.files.tiff_tiles import check_directories, open_tiles, slide_series
 
 HEIF = (".heic", ".heif")  # what phones write
 MAX_IN_MEMORY = 2**28  # bytes; a compressed TIFF larger than this is unpacked to a temporary file instead
@@ -148,6 +148,7 @@ def mask_palette(path):
 
 
 def _open_tiff(path, for_labels):
+    check_directories(path)
     with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
         stacks = slide_series(tiff)
         page = stacks[0].keyframe

@@ -101,3 +101,37 @@ def _decoder(page):
         return tile.reshape(-1, *tile.shape[-2:]) if tile.ndim == 4 else tile.reshape(*shape[1:3], samples)
 
     return decode
+
+
+def check_directories(path: Path) -> None:
+    """Raises InputError if the pages go in a circle, which tifffile would follow without end, or a page's list of tags
+    reaches beyond the file, when it would complain of each tag.
+
+    A page is a directory: the number of its tags, the tags, and where the next page's directory is (TIFF 6.0, section
+    2; BigTIFF has wider numbers). What else is wrong with the chain is left to tifffile.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(16)
+        order = "little" if start[:2] == b"II" else "big"
+        big = int.from_bytes(start[2:4], order) == 43
+        count, tag, pointer = (8, 20, 8) if big else (2, 12, 4)  # bytes of each
+        if not big and size >= 2**32:  # a scanner's own dialect
+            return
+        at, seen = int.from_bytes(start[8:] if big else start[4:8], order), set()
+        while 0 < at <= size - count and at not in seen:
+            seen.add(at)
+            file.seek(at)
+            tags = int.from_bytes(file.read(count), order)
+            end = at + count + tags * tag
+            if end > size:
+                raise InputError(
+                    f"{path}: the page at byte {at:,} declares {tags:,} tags, which the {size:,} bytes of the file "
+                    f"cannot hold; it is damaged or cut short, copy it again"
+                )
+            file.seek(end)
+            at = int.from_bytes(file.read(pointer), order)
+    if at in seen:
+        raise InputError(
+            f"{path}: after its last page the page at byte {at:,} comes again; it is damaged, copy it again"
+        )
