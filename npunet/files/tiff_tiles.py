@@ -107,8 +107,8 @@ def check_directories(path: Path) -> None:
     """Raises InputError if the pages go in a circle, which tifffile would follow without end, or a page's list of tags
     reaches beyond the file, when it would complain of each tag.
 
-    A page is a directory: the number of its tags, the tags, and where the next page's directory is (TIFF 6.0, section
-    2; BigTIFF has wider numbers). What else is wrong with the chain is left to tifffile.
+    A page is a directory: the number of its tags, the tags, and where the next page's directory is (TIFF 6.0, its
+    second part; BigTIFF has wider numbers). What else is wrong with the chain is left to tifffile.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -132,6 +132,4 @@ def check_directories(path: Path) -> None:
             file.seek(end)
             at = int.from_bytes(file.read(pointer), order)
     if at in seen:
-        raise InputError(
-            f"{path}: after its last page the page at byte {at:,} comes again; it is damaged, copy it again"
-        )
+        raise InputError(f"{path}: after its last page the page at byte {at:,} comes again; the file is damaged")
