@@ -15,10 +15,18 @@ const TYPES = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/jav
   ".png": "image/png", ".json": "application/json", ".ipynb": "application/json", ".wasm": "application/wasm"};
 const type = file => TYPES[path.extname(file)] || "application/octet-stream";
 
+// JupyterLab's settings, with the application as window.jupyterapp, which `cells` asks
+function exposed(settings) {
+  const all = JSON.parse(settings);
+  all["jupyter-config-data"].exposeAppInBrowser = true;
+  return JSON.stringify(all);
+}
+
 function serve() {
   const server = http.createServer((request, answer) => {
     const file = path.join(site, decodeURIComponent(new URL(request.url, "http://x").pathname).replace(/^\/sub\//, ""));
     fs.readFile(file, (error, data) => {
+      if (file.endsWith("lab/jupyter-lite.json")) data = exposed(data);
       answer.writeHead(error ? 404 : 200, {"Content-Type": type(file)});
       answer.end(data);
     });
@@ -34,12 +42,16 @@ async function fromFolder(route) {
   return route.abort();
 }
 
-// [{prompt, text, failed}] of all cells of code
-const cells = page => page.evaluate(() => [...document.querySelectorAll(".jp-CodeCell")].map(cell => ({
-  prompt: cell.querySelector(".jp-InputArea-prompt")?.textContent || "",
-  text: [...cell.querySelectorAll(".jp-OutputArea-output")].map(o => o.textContent.trim() || (o.querySelector("img") ? "(a picture)" : "")).join("\n"),
-  failed: /Traceback/.test(cell.querySelector(".jp-OutputArea")?.textContent || ""),
-})));
+// [{done, text, failed}] of all cells of code, from the notebook itself: the page shows only the cells that are near.
+const cells = page => page.evaluate(() => window.jupyterapp.shell.currentWidget.content.widgets
+  .filter(cell => cell.model.type === "code").map(({model}) => {
+    const outputs = model.outputs.toJSON(), joined = text => [text || ""].flat().join("");
+    return {
+      done: Boolean(model.executionCount),
+      text: outputs.map(o => joined(o.text || o.traceback || (o.data["image/png"] ? "(a picture)" : o.data["text/plain"])).trim()).join("\n"),
+      failed: outputs.some(o => o.output_type === "error"),
+    };
+  }));
 
 (async () => {
   const server = await serve(), start = Date.now(), seconds = () => Math.round((Date.now() - start) / 1000);
@@ -58,7 +70,7 @@ const cells = page => page.evaluate(() => [...document.querySelectorAll(".jp-Cod
     await page.waitForTimeout(2000);
     found = await cells(page);
     found.forEach((cell, index) => {
-      if (!/\d/.test(cell.prompt) || said.has(index)) return;
+      if (!cell.done || said.has(index)) return;
       said.add(index);
       console.log(`--- cell ${index}, ${seconds()} s\n${cell.text.slice(0, 1500)}`);
     });
