@@ -1,6 +1,7 @@
 """npunet.train on numbered cells: heads, the cutting that is kept, early stop, and what follows the images."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -116,19 +117,29 @@ def test_the_shared_network_carries_no_optimiser(folder, tmp_path):
     assert [name for name in checkpoint.load(tmp_path / "run" / "newest.npz") if name.startswith("optimizer")]
 
 
-def test_early_stop_and_going_on(folder, tmp_path, monkeypatch, capsys):
-    values = iter([0.5, 0.7, 0.6, 0.65, 0.9])
-    evaluate = train.Session.evaluate.__globals__["evaluate"]
+def give_scores(monkeypatch, *values):
+    """Each evaluation of a training run gets the next of the values as its mean IoU."""
+    evaluate, values = train.Session.evaluate.__globals__["evaluate"], iter(values)
 
     def scripted(*arguments, **options):
         scores, probabilities = evaluate(*arguments, **options)
         return scores | {"mean_iou": next(values)}, probabilities
 
     monkeypatch.setitem(train.Session.evaluate.__globals__, "evaluate", scripted)
+
+
+def test_early_stop_and_going_on(folder, tmp_path, monkeypatch, capsys):
+    give_scores(monkeypatch, 0.5, 0.7, 0.6, 0.65, 0.9)
     run(folder, tmp_path / "run", "--steps", "10", "--evaluate-every", "2", "--patience", "2")
     assert records(tmp_path / "run")[-1]["step"] == 8 and "stopped early" in capsys.readouterr().out
     train.main(["--resume", str(tmp_path / "run")])
     assert records(tmp_path / "run")[-1]["step"] == 10
+
+
+def test_early_stop_waits_while_nothing_can_be_scored(folder, tmp_path, monkeypatch, capsys):
+    give_scores(monkeypatch, math.nan, math.nan, math.nan, 0.7, math.nan, 0.6, 0.9)
+    run(folder, tmp_path / "run", "--steps", "7", "--evaluate-every", "1", "--patience", "2")
+    assert records(tmp_path / "run")[-1]["step"] == 6 and "stopped early" in capsys.readouterr().out
 
 
 def test_the_held_out_loss_is_minus_the_mean_logarithm(folder):

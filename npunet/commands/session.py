@@ -158,10 +158,11 @@ class Session(Interruptible):
         self.run.draw(self.recipe.loss, self.held_out, probabilities)
 
     def has_stood_still(self):
-        """Whether --patience evaluations in a row have brought no new best."""
+        """Whether --patience evaluations in a row have brought no new best. None, for what cannot be scored, is none."""
         patience = self.options["patience"]
         scores = [record["held_out"]["mean_iou"] for record in self.run.records.evaluations]
-        if patience is None or len(scores) - 1 - scores.index(max(scores)) < patience:
+        known = [score for score in scores if score is not None]
+        if patience is None or not known or len(scores) - 1 - scores.index(max(known)) < patience:
             return False
         tqdm.write(f"stopped early: no new best in {patience} evaluations; --resume {self.run.path} goes on")
         return True
