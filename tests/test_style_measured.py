@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from style_helpers import small_vgg
 
-from benchmarks import draw_style, style_faithful, style_generator
+from benchmarks import draw_style, style_faithful, style_generator, style_layer_scale
+from npunet.errors import InputError
 from npunet.files import images
-from npunet.style import Generator, Objective
+from npunet.files.torch_files import save_torch
+from npunet.style import VGG, Generator, Objective, vgg
 from npunet.style.pictures import fitted, read_picture
 
 
@@ -76,3 +78,23 @@ def test_the_style_picture_is_drawn_again_to_the_same_bits(tmp_path, monkeypatch
     assert np.array_equal(draw_style.draw(48), draw_style.draw(48)) and not np.array_equal(
         draw_style.draw(48), draw_style.draw(48, seed=2)
     )
+
+
+def test_one_layer_becomes_weaker_and_the_later_ones_stay(tmp_path, monkeypatch, rng):
+    eye = small_vgg(monkeypatch, dtype="float32")
+    tensors = {}
+    for name, number in vgg.chain("vgg19"):
+        if name.startswith("conv"):
+            weight, bias = eye.weights[name]
+            tensors[f"features.{number}.weight"] = np.ascontiguousarray(weight.transpose(3, 2, 0, 1))  # PyTorch's order
+            tensors[f"features.{number}.bias"] = bias
+    save_torch(tmp_path / "vgg.pth", tensors)
+    words = [str(tmp_path / "vgg.pth"), "--style-loss", "16", "--out", str(tmp_path / "weaker.pth")]
+    style_layer_scale.main(words)
+    picture, layers = rng.random((1, 32, 32, 3), np.float32), ["conv1_1", "conv1_2", "conv2_1", "conv4_2"]
+    found, expected = (one.forward(picture, layers) for one in (VGG.load(tmp_path / "weaker.pth"), eye))
+    for name in layers:
+        assert np.allclose(found[name], expected[name] / (2 if name == "conv1_2" else 1), rtol=1e-4, atol=1e-6), name
+    for wrong, said in ((["--layer", "conv5_4"], "conv5_4"), (["--style-loss", "0"], "above 0")):
+        with pytest.raises(InputError, match=said):
+            style_layer_scale.main(words + wrong)
