@@ -2,6 +2,8 @@
 each format against values known from how the file was made, each bad file against its one line.
 """
 
+import math
+
 import numpy as np
 import pytest
 import tifffile
@@ -337,3 +339,17 @@ def test_with_channels(rng):
     assert images.with_channels(grey, 1) is grey
     with pytest.raises(InputError, match=r"x\.png has 3 channels, expected 1; convert it to grey"):
         images.with_channels(rng.random((4, 5, 3)), 1, "x.png")
+
+
+def test_bytes_of_an_interlaced_png_are_those_of_its_seven_passes():
+    """From the table of the PNG specification (section 8.2): which pass has which pixel of each 8 x 8 block."""
+    table = np.array(["16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777"])
+    passes = np.tile(np.array([[int(digit) for digit in row] for row in table]), (3, 3))
+    for width, height in [(1, 1), (1, 9), (2, 3), (5, 1), (8, 8), (9, 5), (13, 17), (23, 20)]:
+        for depth, kind, bits in [(1, 0, 1), (8, 0, 8), (8, 2, 24), (4, 3, 4), (16, 6, 64)]:
+            header = width.to_bytes(4) + height.to_bytes(4) + bytes([depth, kind, 0, 0, 1])
+            expected = 0
+            for number in range(1, 8):
+                of_rows = [np.count_nonzero(row[:width] == number) for row in passes[:height]]
+                expected += sum(1 + math.ceil(pixels * bits / 8) for pixels in of_rows if pixels)
+            assert stored_pixels._png_bytes(header) == expected, (width, height, bits)
