@@ -158,7 +158,7 @@ class Session(Interruptible):
         self.run.draw(self.recipe.loss, self.held_out, probabilities)
 
     def has_stood_still(self):
-        """Whether --patience evaluations in a row have brought no new best. None, for what cannot be scored, is none."""
+        """Whether --patience evaluations in a row have brought no new best; one without a score has not."""
         patience = self.options["patience"]
         scores = [record["held_out"]["mean_iou"] for record in self.run.records.evaluations]
         known = [score for score in scores if score is not None]
