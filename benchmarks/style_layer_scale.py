@@ -25,9 +25,7 @@ def weaker(tensors: dict, layer: str, style_loss: float) -> dict:
         raise InputError(f"--layer is {layer!r}; it must be one of {', '.join(names[:-1])}")
     own, following = (f"features.{numbers[name]}" for name in (layer, names[names.index(layer) + 1]))
     if f"{following}.weight" not in tensors:
-        raise InputError(
-            f"the file ends before {following}.weight, which the scale of {layer} needs; take VGG19 whole"
-        )
+        raise InputError(f"the file ends before {following}.weight, which the scale of {layer} needs; take VGG19 whole")
     s = style_loss**0.25
     changed = {f"{own}.weight": 1 / s, f"{own}.bias": 1 / s, f"{following}.weight": s}
     return {name: value * value.dtype.type(changed.get(name, 1)) for name, value in tensors.items()}
