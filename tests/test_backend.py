@@ -165,6 +165,12 @@ def test_what_an_error_at_the_start_means(monkeypatch, error, words):
         backend.resolve_device("gpu")
 
 
+def test_no_driver_is_not_an_old_one(monkeypatch):
+    error = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+    fake_cupy(monkeypatch, error=error, driverGetVersion=0, runtimeGetVersion=13020)
+    assert backend.gpu_problem() == ("CuPy finds no NVIDIA driver on this machine; install one, or give --device cpu")
+
+
 @pytest.mark.parametrize(
     "count, used, lines",
     [

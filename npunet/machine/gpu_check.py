@@ -44,10 +44,12 @@ def in_words(runtime, error):
     text = str(error)
     if "InsufficientDriver" in text:
         with contextlib.suppress(Exception):
-            knows, needs = (version(number()) for number in (runtime.driverGetVersion, runtime.runtimeGetVersion))
+            knows, needs = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+            if knows == 0:  # what CUDA says where there is no driver
+                return "CuPy finds no NVIDIA driver on this machine; install one, or give --device cpu"
             return (
-                f"the NVIDIA driver is too old: it knows CUDA {knows}, this CuPy needs {needs}; update the driver, or "
-                f"install a matching CuPy: {GPU_INSTALL}"
+                f"the NVIDIA driver is too old: it knows CUDA {version(knows)}, this CuPy needs {version(needs)}; "
+                f"update the driver, or install a matching CuPy: {GPU_INSTALL}"
             )
         return f"the NVIDIA driver is too old for this CuPy; update it, or install a matching CuPy: {GPU_INSTALL}"
     if "NoDevice" in text:
