@@ -192,6 +192,7 @@ def test_a_step_is_recorded_and_replayed(gpu, rng):
     "options, message",
     [
         (dict(variant="pytorch-unet"), "batch normalisation in this network"),
+        (dict(variant="painter"), "instance normalisation in this network"),
         (dict(variant="release"), "ReLU after up-convolutions in this network"),
         (dict(variant="style"), "a hyperbolic tangent in this network"),
         (dict(base_channels=48), "48 base channels, no multiple of 32, in this network"),

@@ -47,8 +47,9 @@ __device__ __forceinline__ const Number* at(const Number* x, int n, int row, int
 }
 
 // y (N, H', W', K) from x (N, H, W, FEW) and weight (SIDE, SIDE, FEW, K), with bias and ReLU. Each warp does `run` pixels.
-extern "C" __global__ void __launch_bounds__(256) widen(const REAL* x, const REAL* weight, const REAL* bias, MAP* y, int pixels, int height, int width,
-                                                        int out_height, int out_width, int outputs, int padding, int run, int has_bias, int relu) {
+// One block may fill a multiprocessor: planned for more, float64 on compute capability 9.0 moved 12 bytes into memory.
+extern "C" __global__ void __launch_bounds__(256, 1) widen(const REAL* x, const REAL* weight, const REAL* bias, MAP* y, int pixels, int height, int width,
+                                                           int out_height, int out_width, int outputs, int padding, int run, int has_bias, int relu) {
     int warp = blockIdx.x * WARPS + threadIdx.x / 32, k = blockIdx.y * 32 + threadIdx.x % 32;
     if (k >= outputs) return;
     REAL w[SUMS], shift = has_bias ? bias[k] : REAL(0);

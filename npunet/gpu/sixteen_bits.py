@@ -43,7 +43,7 @@ def check_network(net) -> None:
         return
     options, base = net.options, net.config["base_channels"]
     found = {
-        "batch normalisation": options.batch_norm,
+        f"{options.norm} normalisation": bool(options.norm),
         "bilinear upsampling": net.bilinear,
         "ReLU after up-convolutions": options.relu_after_up,
         "a hyperbolic tangent": options.tanh,
