@@ -9,7 +9,7 @@ No statistics are shared: not by the pictures of a batch, and not by the process
 """
 
 from npunet.machine.backend import Array, array_module
-from npunet.machine.shapes import check_gradient
+from npunet.machine.shapes import check_arrays, check_gradient, check_maps
 from npunet.ops.batch_norm import BatchNormContext, backward, batch_norm, moments
 
 
@@ -43,8 +43,10 @@ def instance_norm(
     """x (N, H, W, C), scale and shift (C,) -> y like x, ctx: one for each picture.
 
     mean and variance (C,) are those of each picture unless given: of a whole picture, for its tiles. The backward pass
-    is that of statistics which depend on x.
+    is that of statistics which depend on x. Raises InputError if these are no arrays.
     """
+    check_maps("instance_norm", x=x)
+    check_arrays("instance_norm", scale=scale, shift=shift, mean=mean, variance=variance)
     found = []
     for image in range(len(x)):
         alone = x[image : image + 1]  # (1, H, W, C)
