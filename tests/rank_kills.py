@@ -73,8 +73,8 @@ def chains(root, words, count, rng):
     """(kills of each rank, number of chains): a chain is one training, killed and resumed until it is done.
 
     AssertionError if a checkpoint does not load, somebody hangs, or a network has other bits than that of a training
-    which nobody killed. words: the arguments of npunet.train without --out. Half of the kills, and the first of all,
-    wait for a checkpoint.
+    which nobody killed. words: the arguments of npunet.train without --out. The first kill of all comes as soon as there
+    is a checkpoint; the others come at any moment, half of them not before that.
     """
     whole = finish([*words, "--out", root / "straight_ranks"], root / "log")
     expected, kills, number = bits(root / "straight_ranks"), [0] * RANKS, 0
@@ -90,7 +90,8 @@ def chains(root, words, count, rng):
                 break
             rank, running = rng.randrange(RANKS), start(arguments, root / "log")
             try:
-                killed = kill_one(running, folder, rank, rng.uniform(0, whole), not sum(kills) or rng.random() < 0.5)
+                first, seconds = not sum(kills), rng.uniform(0, whole)
+                killed = kill_one(running, folder, rank, 0 if first else seconds, first or rng.random() < 0.5)
             finally:
                 running.kill()
             said = (root / "log").read_text()

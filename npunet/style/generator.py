@@ -33,8 +33,8 @@ A fourth the demo does not have.
 not the photograph's, and a network of convolutions alone has to learn that for every contrast there is. With
 normalisation the loss on unseen photographs was 0.57 to 0.65 after the same processor time (three seeds;
 benchmarks/results/style_painter.md). Mean and variance belong to the whole picture. Tiles of a large one would each
-have their own, and seams between them: they get those of the whole picture, seen once at the size of a tile (Chen et
-al. 2022, "thumbnail instance normalization").
+have their own, and seams between them: they get those of the whole picture, seen once at the size of a tile ("thumbnail
+instance normalization": Chen et al. 2022, arXiv 2103.11784).
 """
 
 import contextlib
