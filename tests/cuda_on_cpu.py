@@ -215,6 +215,15 @@ def capture(body):
     return Tape(tape), result
 
 
+def networks_live_on(xp, monkeypatch, *modules):
+    """Networks with device="gpu", and what these modules place there, live on the stand-in. CuPy is left as it is."""
+    if xp is not strict_array:
+        return
+    for module in ("npunet.unet", *modules):
+        monkeypatch.setattr(f"{module}.to_device", lambda x, device: xp.asarray(x) if device == "gpu" else x)
+    monkeypatch.setattr("npunet.unet.resolve_device", lambda name: name)
+
+
 def install(monkeypatch):
     """Arrays of the strict stand-in count as CuPy arrays whose kernels run on the CPU; returns that array module."""
     monkeypatch.setattr(cuda, "_modules", {})

@@ -5,6 +5,7 @@ The stand-in records as a GPU does: nothing happens while it does, and what a CU
 
 import numpy as np
 import pytest
+from cuda_on_cpu import networks_live_on
 
 from npunet import optimizers, unet
 from npunet.errors import InputError
@@ -21,10 +22,7 @@ OPTIMIZERS = {
 @pytest.fixture
 def gpu(gpu, monkeypatch):
     """Networks with device="gpu" live on the stand-in, where there is no GPU; TF32 is on."""
-    if gpu.__name__ != "cupy":
-        for module in ("npunet.unet", "npunet.training"):
-            monkeypatch.setattr(f"{module}.to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
-        monkeypatch.setattr(unet, "resolve_device", lambda name: name)
+    networks_live_on(gpu, monkeypatch, "npunet.training")
     monkeypatch.setattr(cublas, "_precision", "tf32")
     return gpu
 

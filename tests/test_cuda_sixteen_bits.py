@@ -4,6 +4,7 @@ and whole networks. Convolutions are in test_cuda_against_float64.py.
 
 import numpy as np
 import pytest
+from cuda_on_cpu import networks_live_on
 
 from npunet import loss, ops, optimizers, unet
 from npunet.errors import InputError
@@ -16,10 +17,7 @@ from npunet.training import recorded_step, training_step
 @pytest.fixture
 def gpu(gpu, monkeypatch):
     """Networks with device="gpu" live on the stand-in, where there is no GPU; --precision bf16 is on."""
-    if gpu.__name__ != "cupy":
-        for module in ("npunet.unet", "npunet.training"):
-            monkeypatch.setattr(f"{module}.to_device", lambda x, device: gpu.asarray(x) if device == "gpu" else x)
-        monkeypatch.setattr(unet, "resolve_device", lambda name: name)
+    networks_live_on(gpu, monkeypatch, "npunet.training")
     monkeypatch.setattr(cublas, "_precision", "bf16")
     return gpu
 

@@ -4,8 +4,8 @@ and what crosses the bus meanwhile.
 
 import numpy as np
 import pytest
+from cuda_on_cpu import networks_live_on
 
-from npunet import unet
 from npunet.gpu import cuda
 from npunet.machine.backend import to_cpu
 from npunet.optimizers import SGD, Adam
@@ -17,13 +17,10 @@ def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, as in test_cuda_training.py;
     and a VGG narrow enough for it, wide enough for Winograd.
     """
-    xp = gpu
-    for module in ("npunet.unet", "npunet.style.vgg", "npunet.style.generator", "npunet.style.direct"):
-        monkeypatch.setattr(f"{module}.to_device", lambda x, device: xp.asarray(x) if device == "gpu" else x)
-    monkeypatch.setattr(unet, "resolve_device", lambda name: name)
+    networks_live_on(gpu, monkeypatch, "npunet.style.vgg", "npunet.style.generator", "npunet.style.direct")
     monkeypatch.setattr(vgg, "resolve_device", lambda name: name)
     monkeypatch.setattr(vgg, "CHANNELS", (8, 8, 16, 16, 16))
-    return xp
+    return gpu
 
 
 def picture(seed, height=32, width=32):

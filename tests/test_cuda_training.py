@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from cuda_on_cpu import networks_live_on
 
 from npunet import optimizers, train, unet
 from npunet.augmentation import Settings
@@ -22,11 +23,8 @@ from npunet.weight_map import border_reach
 @pytest.fixture
 def gpu(gpu, monkeypatch):
     """The strict stand-in for CuPy, with the package's kernels at work on it; networks with device="gpu" live there."""
-    xp = gpu
-    for module in ("npunet.unet", "npunet.training", "npunet.tiling"):
-        monkeypatch.setattr(f"{module}.to_device", lambda x, device: xp.asarray(x) if device == "gpu" else x)
-    monkeypatch.setattr(unet, "resolve_device", lambda name: name)
-    return xp
+    networks_live_on(gpu, monkeypatch, "npunet.training", "npunet.tiling")
+    return gpu
 
 
 def make(device, variant="paper", **options):
