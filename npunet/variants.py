@@ -56,7 +56,7 @@ VARIANTS = {
     "pytorch-unet": Variant(padding=1, norm="batch", pads_upsampled=True, may_be_bilinear=True),
     # From picture to picture, for style transfer.
     "style": Variant(padding=1, may_be_bilinear=True, tanh=True),
-    # The same with instance normalisation, which learned a style from photographs in fewer steps
+    # The same with instance normalisation: 0.57 to 0.65 of the loss on unseen photographs after the same time
     # (benchmarks/results/style_painter.md).
     "painter": Variant(padding=1, norm="instance", may_be_bilinear=True, tanh=True),
 }
