@@ -73,8 +73,8 @@ def chains(root, words, count, rng):
     """(kills of each rank, number of chains): a chain is one training, killed and resumed until it is done.
 
     AssertionError if a checkpoint does not load, somebody hangs, or a network has other bits than that of a training
-    which nobody killed. words: the arguments of npunet.train without --out. The first kill of all comes as soon as there
-    is a checkpoint; the others come at any moment, half of them not before that.
+    which nobody killed. words: the arguments of npunet.train without --out. The first kill of all comes as soon as
+    there is a checkpoint; the others come at any moment, half of them not before that.
     """
     whole = finish([*words, "--out", root / "straight_ranks"], root / "log")
     expected, kills, number = bits(root / "straight_ranks"), [0] * RANKS, 0
