@@ -8,7 +8,7 @@ stopped and resumed draws the same tiles as one that was never stopped.
 """
 
 import dataclasses
-from collections import deque
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -129,22 +129,21 @@ def draw_batch(samples, recipe, output, step, settings):
     return tuple(array_module(parts[0]).stack(parts) for parts in zip(*tiles))
 
 
-def batches(samples, recipe, output, first_step, settings, workers=1):
-    """Yields the batch of every step from `first_step` on;
-    other threads, `workers` of them, draw the next ones meanwhile.
+def batches(samples, recipe, output, first_step, settings):
+    """Yields the batch of every step from `first_step` on; another thread draws the next one meanwhile.
 
-    A step's random numbers are its own, so the batches do not depend on the number of workers.
+    A step's random numbers are its own, so the batches do not depend on the thread.
     """
+    draw = functools.partial(draw_batch, samples, recipe, output, settings=settings)
     if not can_start_threads():
-        for step in range(first_step, recipe.steps):
-            yield draw_batch(samples, recipe, output, step, settings)
+        yield from map(draw, range(first_step, recipe.steps))
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="augmentation") as threads:
-        coming = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as thread:
+        coming = thread.submit(draw, first_step)
         for step in range(first_step, recipe.steps):
-            while len(coming) <= workers and step + len(coming) < recipe.steps:
-                coming.append(threads.submit(draw_batch, samples, recipe, output, step + len(coming), settings))
-            yield coming.popleft().result()
+            batch = coming.result()
+            coming = thread.submit(draw, step + 1) if step + 1 < recipe.steps else None
+            yield batch
 
 
 def placed(samples, device):
