@@ -5,12 +5,15 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import struct
 import sys
+import tempfile
 import traceback
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import tifffile
@@ -167,10 +170,19 @@ def in_a_fork(path, content, use, seeds):
     with os.fdopen(read) as answer:
         said = answer.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    kept = f"; the file is kept as {path}" if path.exists() else ""
-    assert code == 0, f"{path.name}: ended by signal {-code}, {'too long' if code == -signal.SIGPROF else ''}{kept}"
-    assert said.startswith("ok"), said + kept
+    if code or not said.startswith("ok"):
+        why = f"ended by signal {-code}{', it took too long' if code == -signal.SIGPROF else ''}" if code else said
+        raise AssertionError(f"{path.name}: {why}{kept(path)}")
     return [int(word) for word in said.split()[1:]]
+
+
+def kept(path):
+    """Words that say where a copy of the file lies, for the folder of `path` is removed when the program ends."""
+    if not path.exists():
+        return ""
+    copy = Path(tempfile.mkdtemp(prefix="npunet-damaged-")) / path.name
+    shutil.copyfile(path, copy)
+    return f"; the file is kept as {copy}"
 
 
 def is_import():

@@ -10,6 +10,7 @@ import time
 import zlib
 from pathlib import Path
 
+import damage
 import numpy as np
 import pytest
 import tifffile
@@ -319,6 +320,19 @@ def test_torture_in_a_few_seconds(tmp_path):
     said = {name: value for line in result.stdout.splitlines() for name, value in json.loads(line).items()}
     assert sum(said["kills"][0].values()) == 5 and said["pairs"] == 1
     assert all(sum(of_kind) == 100 for of_kind in said["files"].values())
+
+
+def test_torture_keeps_the_file_that_made_trouble(tmp_path, monkeypatch):
+    """Beside the folder of damaged files, which is removed when the program ends."""
+    monkeypatch.setattr(damage.tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "damaged").mkdir()
+    path = tmp_path / "damaged" / "tiled.tif"
+    assert damage.kept(path) == ""
+    path.write_bytes(b"trouble")
+    words = damage.kept(path)
+    shutil.rmtree(path.parent)
+    assert words.startswith("; the file is kept as ")
+    assert Path(words.removeprefix("; the file is kept as ")).read_bytes() == b"trouble"
 
 
 # How grey values are scaled
