@@ -25,7 +25,10 @@ LARGEST = 1_050_000  # bytes of a notebook
 sys.path.insert(0, str(LESSONS))
 import lesson_output  # noqa: E402
 import lesson_pictures  # noqa: E402
+import lesson_ranks  # noqa: E402
 import run as lesson_run  # noqa: E402
+
+from npunet.parallel.ring import all_reduce  # noqa: E402
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -268,3 +271,27 @@ def test_make_networks_writes_what_unet_loads(tmp_path):
     for name, parameter in net.parameters.items():
         assert loaded.parameters[name].value.dtype == np.float32
         np.testing.assert_allclose(loaded.parameters[name].value, parameter.value, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_ranks_that_run_by_turns_hold_what_threads_hold(n, monkeypatch, capsys):
+    """Lesson 16 in a browser, where Python has no threads."""
+    arrays = [np.random.default_rng(r).standard_normal(13) for r in range(n)]
+
+    def rank(r, send, receive):
+        array = arrays[r].copy()
+        all_reduce(array, r, n, lambda piece: send(piece.copy()), receive)
+        return array
+
+    together = lesson_ranks.run_ranks(rank, n)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(lesson_ranks, "can_start_threads", lambda: False)
+    by_turns = lesson_ranks.run_ranks(rank, n)
+    assert all(np.array_equal(array, together[0]) for array in (*together, *by_turns))
+    np.testing.assert_allclose(together[0], np.sum(arrays, axis=0), rtol=1e-14)
+
+
+def test_ranks_that_all_wait_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(lesson_ranks, "can_start_threads", lambda: False)
+    with pytest.raises(RuntimeError, match="each rank waits for another one"):
+        lesson_ranks.run_ranks(lambda r, send, receive: send(receive()), 3)
