@@ -111,3 +111,8 @@ def test_the_drawing_stays_as_it_is():
     grey = with_mitochondria.image.astype(float)
     np.testing.assert_allclose([grey.mean(), grey.std()], [0.53927, 0.18473], atol=1e-4)
     assert (with_mitochondria.labels.sum(), with_mitochondria.instances.max()) == (31035, 19)
+
+
+def test_a_small_section_may_lie_within_one_cell():
+    found = synthetic(40, 32, seed=0)
+    assert any((sample.labels == 1).all() for sample in found.samples)

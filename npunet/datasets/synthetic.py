@@ -99,7 +99,8 @@ def _smears(depth, rng):
     """Dark patches on membranes, as at synapses: 1 in the middle, falling to 0."""
     smear = np.zeros_like(depth)
     on_border = np.argwhere(depth == 0)
-    for centre in on_border[rng.integers(len(on_border), size=rng.poisson(depth.size / 24000))]:
+    count = rng.poisson(depth.size / 24000) if len(on_border) else 0  # a small section may lie within one cell
+    for centre in on_border[rng.integers(len(on_border), size=count)] if count else ():
         long, short = rng.uniform(9, 30), rng.uniform(5, 14)
         rows, columns, distance = _ellipse(len(depth), centre, long, short, rng.uniform(0, np.pi), reach=2.5)
         patch = smear[rows, columns]

@@ -1,0 +1,169 @@
+"""Bars, limits, figures and grey values of the rooms around the engine, as faults planted by tests/mutants.py showed."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from test_datasets_download import server  # noqa: F401  (a fixture)
+from tqdm import tqdm
+
+from npunet import UNet, datasets, evaluate, predict, stylize
+from npunet.commands import choose_cutting, run_pictures, scoring
+from npunet.commands.tiff_on_disk import tiff_on_disk
+from npunet.experiments.recipes import EXPERIMENTS
+from npunet.files import download, images, schema
+from npunet.inspect import __main__ as inspect
+from npunet.machine import backend, bands, threads
+from npunet.slides import overview
+from npunet.slides.work import Work
+from npunet.style import Generator, photographs, scales
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """All progress bars that are made, in their order."""
+    made = []
+
+    class Kept(tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr("npunet.commands.cli.tqdm", Kept)
+    monkeypatch.setattr(download, "tqdm", Kept)
+    return made
+
+
+def ends(bars):
+    """(steps done, steps announced, unit) of each bar."""
+    return [(bar.n, bar.total, bar.unit) for bar in bars]
+
+
+def test_bars_of_commands_end_where_they_said(tmp_path, bars):
+    UNet(1, 2, base_channels=2, depth=1, seed=0).save(tmp_path / "net.npz")
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for number, sample in enumerate(datasets.synthetic(3, 60, seed=1).samples):
+        images.write_image(tmp_path / "data/images" / f"{number}.png", sample.image)
+        images.write_mask(tmp_path / "data/masks" / f"{number}.png", sample.labels)
+    model, data = ["--model", str(tmp_path / "net.npz")], str(tmp_path / "data")
+    output = ["--output", str(tmp_path / "out"), "--tile", "36"]
+    predict.main([*model, *output, "--input", str(tmp_path / "data/images/0.png")])
+    assert ends(bars) == [(9, 9, "tile")]  # 36 pixels become 20, a third of 60
+    bars.clear()
+    evaluate.main([*model, "--data", data, "--tile", "36", "--held-out", "all"])
+    assert ends(bars) == [(3, 3, "image")]
+
+
+def test_the_bar_of_painted_pictures_ends_where_it_said(tmp_path, bars):
+    Generator(2, depth=1, seed=0).save(tmp_path / "model.npz")
+    for name in "ab":
+        images.write_image(tmp_path / f"{name}.png", np.zeros((32, 32, 3), np.float32))
+    paths = [str(tmp_path / f"{name}.png") for name in "ab"]
+    stylize.main(["apply", "--model", str(tmp_path / "model.npz"), "--input", *paths, "--output", str(tmp_path / "o")])
+    assert ends(bars) == [(2, 2, "picture")]
+
+
+def test_the_bar_of_a_download_counts_bytes_also_those_of_an_earlier_try(server, tmp_path, bars):  # noqa: F811
+    server.breaks = [300_000]
+    download.download(server.url, tmp_path / "file")
+    assert (bars[0].n, bars[0].total) == (300_000, 700_000)
+    assert bars[1].initial > 0 and (bars[1].n, bars[1].total) == (700_000, 700_000)
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_the_bar_of_a_slide_counts_blocks_also_those_of_an_earlier_run(tmp_path, monkeypatch, bars, done):
+    monkeypatch.setattr("npunet.slides.work.progress_bar", lambda **how: bars.append(tqdm(**how)) or bars[-1])
+    work = Work.__new__(Work)
+    work.path = tmp_path
+    pieces = [type("Piece", (), {"index": index})() for index in range(5)]
+    work.share("block", pieces[:done], lambda piece: {"x": np.zeros(1)}, "blocks")
+    bars.clear()
+    work.share("block", pieces, lambda piece: {"x": np.zeros(1)}, "blocks")
+    assert (bars[0].initial, bars[0].n, bars[0].total) == (done, 5, 5)
+
+
+def test_thresholds_that_are_tried_are_probabilities_and_seeds_lie_higher():
+    for head, (thresholds, seeds) in choose_cutting.GRIDS.items():
+        both = [*thresholds, *seeds]
+        assert both == sorted(both) and 0 < both[0] and both[-1] < 1, head
+
+
+def test_a_band_has_one_row_where_one_is_all_that_fits_or_all_that_a_thread_gets():
+    assert bands.band_height(6, row_bytes=10**9) == 1
+    assert bands.band_height(threads.get_num_threads(), row_bytes=1) == 1
+
+
+def test_a_slide_is_shown_at_the_first_level_of_at_most_2048_pixels():
+    longest = (1, 2048, 2049, 4096, 4097, 8192)
+    assert [overview.level_of((3, 5, side)) for side in longest] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_contact_sheet_shows_48_images(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(inspect, "contact_sheet", lambda path, samples: shown.append(len(samples)))
+    monkeypatch.setattr(inspect, "findings", lambda dataset, share: [])
+    for count in (48, 50):
+        monkeypatch.setattr(datasets, "load", lambda *_, count=count, **__: datasets.synthetic(count, 32))
+        inspect.main(["synthetic", "--sheet", str(tmp_path / "sheet.png")])
+    assert shown == [48, 48]
+
+
+def test_numbers_in_config_json_have_limits():
+    config = {"options": {}, "network": {}, "held_out": []}
+    good = [{"threads": 1}, {"threads": 10**6}, {"data": {"labels": "x", "class_values": [0, 2**40]}}]
+    bad = [{"threads": 0}, {"threads": 10**6 + 1}, {"data": {"labels": "x", "class_values": [2**40 + 1]}}]
+    found = [schema.problem(config | more, schema.TRAINING_CONFIG) for more in (*good, *bad)]
+    assert found[:3] == [None] * 3 and all(found[3:]), found
+
+
+def test_figures_beside_ours_are_the_papers():
+    """§4, Tables 1 and 2; V_rand and V_info are those of the challenge's later ranking."""
+    figures = {name: {one.score: one.paper for one in of.figures if one.paper} for name, of in EXPERIMENTS.items()}
+    assert figures["isbi2012"] == {
+        "warping_error": 0.000353, "rand_error": 0.0382, "pixel_error": 0.0611, "v_rand": 0.9728, "v_info": 0.9866,
+    }  # fmt: skip
+    assert figures["phase_contrast"] == {"seg": 0.9203}
+
+
+def test_pictures_that_are_made_larger_or_smaller_stay_between_black_and_white(tmp_path):
+    edge = np.zeros((16, 16, 3), np.float32)
+    edge[:, 8:] = 1  # Lanczos overshoots at such an edge
+    larger = scales.enlarged(edge, (48, 48, 3))
+    assert larger.shape == (48, 48, 3) and (larger.min(), larger.max()) == (0, 1)
+    Image.fromarray((255 * edge).astype(np.uint8)).save(tmp_path / "edge.png")
+    of_edge = photographs.Photographs([tmp_path / "edge.png"], 40, 40)
+    squares = of_edge.batch(4, 0, 0)
+    assert (squares.min(), squares.max()) == (0, 1)  # white is not one grey value too much, and no overshoot
+
+
+def test_a_picture_of_a_figure_shows_0_black_and_1_white(monkeypatch):
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    run_pictures.show_image(axes, np.full((4, 4, 1), 0.5), "half")
+    assert axes.images[0].get_clim() == (0, 1)
+
+
+def test_a_tiff_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    named = []
+    monkeypatch.setattr(np.memmap, "flush", lambda self: named.append((tmp_path / "x.tif").exists()))
+    with tiff_on_disk(tmp_path / "x.tif", (1, 4, 5), np.uint8) as pixels:
+        pixels[:] = 7
+        named.clear()
+    assert named == [False] and (tifffile.imread(tmp_path / "x.tif") == 7).all()
+
+
+def test_scores_need_a_prediction_for_each_image():
+    samples = datasets.synthetic(2, 32).samples
+    one = [np.full((32, 32, 2), 0.5, np.float32)]
+    for score in (scoring.held_out_loss, lambda *both: choose_cutting.choose_cutting(*both)):
+        with pytest.raises(ValueError, match="shorter"):
+            score(samples, one)
+
+
+def test_the_name_of_a_gpu(monkeypatch):
+    from test_backend import device, fake_cupy
+
+    fake_cupy(monkeypatch, getDeviceProperties=device("Tesla T4", 7, 5))
+    assert backend.device_name("gpu") == "Tesla T4" and backend.device_name("cpu") is None
