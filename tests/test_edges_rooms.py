@@ -1,5 +1,9 @@
 """Bars, limits, figures and grey values of the rooms around the engine, as faults planted by tests/mutants.py showed."""
 
+import math
+import sys
+import types
+
 import numpy as np
 import pytest
 import tifffile
@@ -7,8 +11,9 @@ from PIL import Image
 from test_datasets_download import server  # noqa: F401  (a fixture)
 from tqdm import tqdm
 
-from npunet import UNet, datasets, evaluate, predict, stylize
-from npunet.commands import choose_cutting, run_pictures, scoring
+from npunet import InputError, UNet, datasets, evaluate, predict, stylize
+from npunet.commands import cell_tracking_files, choose_cutting, ranges, run_pictures, scoring
+from npunet.commands.records import Records
 from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.experiments.recipes import EXPERIMENTS
 from npunet.files import download, images, schema
@@ -163,7 +168,66 @@ def test_scores_need_a_prediction_for_each_image():
 
 
 def test_the_name_of_a_gpu(monkeypatch):
-    from test_backend import device, fake_cupy
-
-    fake_cupy(monkeypatch, getDeviceProperties=device("Tesla T4", 7, 5))
+    runtime = types.SimpleNamespace(getDeviceProperties=[{"name": b"Tesla T4"}, {"name": b"another"}].__getitem__)
+    module = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", module)
     assert backend.device_name("gpu") == "Tesla T4" and backend.device_name("cpu") is None
+
+
+def test_arrays_are_scaled_as_files_are(tmp_path):
+    rng = np.random.default_rng(0)
+    for dtype in (np.uint8, np.uint16):
+        array = rng.integers(0, 250, (20, 30)).astype(dtype)
+        tifffile.imwrite(tmp_path / "x.tif", array)
+        found = images.as_floats(array)
+        np.testing.assert_array_equal(found, images.read_image(tmp_path / "x.tif")[0][..., 0])
+        if dtype == np.uint8:
+            np.testing.assert_allclose(found, array / 255, atol=1e-7)
+        else:  # 0.1 % of the pixels lie below 0, 0.1 % above 1
+            low, high = np.quantile(array, [0.001, 0.999])
+            np.testing.assert_allclose(found, ((array - low) / (high - low)).clip(0, 1), atol=1e-6)
+            assert (found.min(), found.max()) == (0, 1)
+    assert (images.as_floats(np.full((5, 5), 700, np.uint16)) == 0).all()
+    floats = rng.random((5, 5, 2))
+    assert images.as_floats(floats) is floats
+
+
+@pytest.mark.parametrize(
+    "of, words, inside, outside",
+    [
+        (ranges.Range(1, 10**6), "at least 1 and at most 1e+06", [1, 10**6], [0, 10**6 + 1, math.nan, math.inf]),
+        (ranges.Range(0, 1, open_high=True), "at least 0 and below 1", [0, 0.999], [-1e-9, 1]),
+        (ranges.Range(0, 1, open_low=True), "a number above 0, at most 1", [1e-9, 1], [0, 1.001]),
+        (ranges.Range(0, open_low=True), "a number above 0", [1e-9, 1e300], [0, math.inf]),
+        (ranges.Range(), "at least 0", [0, 1e300], [-1, -math.inf]),
+    ],
+)
+def test_a_range_says_what_it_holds(of, words, inside, outside):
+    assert str(of) == words
+    assert all(map(of.holds, inside)) and not any(map(of.holds, outside))
+
+
+def test_the_loss_curve_of_a_run_has_a_legend_without_a_frame(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(run_pictures, "save", lambda figure, path: figures.append(figure))
+    records = Records([{"step": step, "loss": 1 / step} for step in (1, 2)])
+    run_pictures.loss_curve(tmp_path / "losses.png", records)
+    (legend,) = figures[0].legends
+    assert not legend.get_frame_on()
+    assert [text.get_text() for text in legend.texts] == ["loss of each step", "median of 1 steps"]
+
+
+def test_frames_of_the_cell_tracking_challenge_number_their_cells_on(tmp_path, monkeypatch):
+    first, second = np.array([[[0, 1], [2, 2]], [[1, 0], [0, 0]]]), np.array([[[0, 1], [2, 3]]])
+    for name, cells in (("a", first), ("b", second)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", cells.astype(np.uint16), photometric="minisblack")
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    monkeypatch.setattr(cell_tracking_files, "LARGEST", 6)
+    folder = cell_tracking_files.write_sequence(tmp_path, paths)
+    masks = [tifffile.imread(folder / f"mask00{frame}.tif").tolist() for frame in range(3)]
+    assert masks == [[[0, 1], [2, 2]], [[3, 0], [0, 0]], [[0, 4], [5, 6]]]
+    lines = (folder / "res_track.txt").read_text().splitlines()
+    assert lines == ["1 0 0 0", "2 0 0 0", "3 1 1 0", "4 2 2 0", "5 2 2 0", "6 2 2 0"]
+    monkeypatch.setattr(cell_tracking_files, "LARGEST", 5)
+    with pytest.raises(InputError, match="6 cells up to frame 2; expected at most 5"):
+        cell_tracking_files.write_sequence(tmp_path, paths)

@@ -182,6 +182,8 @@ def test_sampled_pixels_are_those_of_the_array():
     np.testing.assert_array_equal(pixels[:, ::7, ::3], image[:, ::7, ::3])
     np.testing.assert_array_equal(pixels[1, 5:93:40, 2:80:41], image[1, 5:93:40, 2:80:41])
     np.testing.assert_array_equal(np.asarray(pixels[1])[3:5], image[1, 3:5])
+    for nothing in (np.s_[2:, 3:9, 4:7], np.s_[:, 9:9, 4:7], np.s_[0, 3:9, 7:4], np.s_[:0, :, :]):
+        assert pixels[nothing].shape == image[nothing].shape
 
 
 @pytest.mark.parametrize("form", ["zarr", "tiff"])

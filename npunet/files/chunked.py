@@ -35,8 +35,11 @@ class ChunkedPixels:
         if isinstance(pages, (int, np.integer)):
             return self._page(range(self.shape[0])[pages], rows, columns)
         numbers = range(self.shape[0])[pages]
-        found = [self._page(page, rows, columns) for page in numbers]
-        return np.stack(found) if found else np.empty((0, 0, 0, self.shape[3]), self.dtype)
+        size = (len(range(length)[part]) for length, part in zip(self.shape[1:3], (rows, columns)))
+        found = np.empty((len(numbers), *size, self.shape[3]), self.dtype)
+        for place, page in enumerate(numbers):
+            found[place] = self._page(page, rows, columns)
+        return found
 
     def _page(self, page, rows, columns):
         rows, columns = range(self.shape[1])[rows], range(self.shape[2])[columns]

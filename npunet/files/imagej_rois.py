@@ -20,7 +20,6 @@ from npunet.files.whole_file import written_whole
 
 VERSION, TRACED, HEADER, HEADER2 = 228, 8, 64, 64
 LARGEST = 2**15 - 1  # coordinates are signed 16-bit numbers
-SAME_TIME = (1980, 1, 1, 0, 0, 0)  # in the zip: the same outlines make the same file
 
 
 def roi_bytes(corners: np.ndarray, name: str, page: int = 0) -> bytes:
@@ -48,6 +47,7 @@ def write_rois(path: str | Path, outlines: Iterable[tuple[str, np.ndarray, int]]
     count = 0
     with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         for name, corners, page in outlines:
-            file.writestr(zipfile.ZipInfo(f"{name}.roi", SAME_TIME), roi_bytes(corners, name, page))
+            entry = zipfile.ZipInfo(f"{name}.roi")  # of 1980, always: the same outlines make the same file
+            file.writestr(entry, roi_bytes(corners, name, page))
             count += 1
     return count

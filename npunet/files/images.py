@@ -136,10 +136,14 @@ class ImageStack:
     def window(self, page, top, left, height, width):
         """Rows top..top+height and columns left..left+width of one page: (height, width, C) float32 in 0..1."""
         raw, (low, high) = self.pixels[page, top : top + height, left : left + width], self.value_range
-        # In float64, so that 16-bit steps survive the subtraction whatever the range is.
-        scaled = (raw.astype(np.float64) - low) / ((high - low) or 1)
-        scaled = np.clip(scaled, 0, 1).astype(np.float32)
+        scaled = _scaled(raw, low, high)
         return 1 - scaled if self._inverted else scaled
+
+
+def _scaled(values, low, high):
+    """float32 in 0..1: low and what is below become 0, high and what is above 1; all 0 if they are the same."""
+    # In float64, so that 16-bit steps survive the subtraction whatever the range is.
+    return np.clip((values.astype(np.float64) - low) / ((high - low) or 1), 0, 1).astype(np.float32)
 
 
 def open_image(path, rule=GreyRule()):
@@ -163,8 +167,7 @@ def as_floats(image, rule=GreyRule()):
     image = np.asarray(image)
     if image.dtype.kind == "f":
         return image
-    low, high = _value_range(image[None], "the image", rule)
-    return np.clip((image.astype(np.float64) - low) / ((high - low) or 1), 0, 1).astype(np.float32)
+    return _scaled(image, *_value_range(image[None], "the image", rule))
 
 
 def read_labels(path):
