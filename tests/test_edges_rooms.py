@@ -1,4 +1,4 @@
-"""Bars, limits, figures and grey values of the rooms around the engine, as faults planted by tests/mutants.py showed."""
+"""Bars, limits, figures and grey values around the engine, as faults planted by tests/mutants.py showed."""
 
 import math
 import sys
