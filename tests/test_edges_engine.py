@@ -1,16 +1,25 @@
 """What no other test looked at in the engine, as faults planted by tests/mutants.py showed (see test_edges.py)."""
 
+import os
 import signal
 import sys
 
+import matplotlib.colors
 import numpy as np
 import pytest
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
 import npunet
-from npunet import training
+from npunet import InputError, UNet, figure_1, geometry, ops, stylize, tiling, training, variants
 from npunet.augmentation import NO_AUGMENTATION
-from npunet.datasets import synthetic
+from npunet.datasets import folders, synthetic
+from npunet.files import images
 from npunet.instances.cutting import ClassComponents
+from npunet.machine import ranks, threads
+from npunet.metrics import threshold_sweep
+from npunet.ops import conv_algorithms
+from npunet.ops.instance_norm import instance_norm_definition
+from npunet.parallel import start
 
 
 def test_a_pixel_is_doubtful_where_the_second_class_is_near():
@@ -49,6 +58,158 @@ def test_ctrl_c_while_modules_are_imported_is_ours_in_our_commands_only(words, o
     monkeypatch.setattr(sys, "orig_argv", words)
     try:
         npunet._end_quietly_at_ctrl_c()
-        assert getattr(signal.getsignal(signal.SIGINT), "of_imports", False) == ours
+        end = signal.getsignal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+    assert getattr(end, "of_imports", False) == ours
+    if ours:
+        done = []
+        monkeypatch.setattr(os, "write", lambda *what: done.append(what))
+        monkeypatch.setattr(os, "_exit", done.append)
+        end(signal.SIGINT, None)
+        monkeypatch.undo()
+        assert done == [(2, b"interrupted\n"), 130]
+
+
+@pytest.mark.parametrize("variant", ["padded", "pytorch-unet"])
+@pytest.mark.parametrize("depth, tile", [(1, 32), (2, 64)])
+def test_a_padded_network_needs_no_more_tiles_than_the_margins_ask_for(variant, depth, tile):
+    net, grid = UNet(1, 2, 1, depth, variant=variant), 2**depth
+    margin = -(-geometry.padded_context(depth) // grid) * grid
+    for length in (1, tile - 1, tile, tile + 1, 2 * tile, 3 * tile + 1, 5 * tile - grid):
+        found = tiling.parts(length, net, tile)
+        assert len(found) == 1 + max(0, -(-(length - tile) // (tile - 2 * margin)))
+        assert [pixel for part in found for pixel in range(length)[part.kept]] == list(range(length))
+        for part in found:
+            assert part.start >= 0 and part.start % grid == 0 and part.stop - part.start <= tile
+            assert part.kept.start - part.start >= margin or part.start == part.kept.start == 0
+            assert part.stop - part.kept.stop >= margin or part.kept.stop == length
+            assert part.skipped == part.kept.start - part.start
+
+
+def test_an_image_is_refused_before_its_first_tile_is_asked_for():
+    with pytest.raises(InputError, match=r"the image has shape \(24, 24, 3\); this network expects \(H, W\)"):
+        tiling.predict_tiles(UNet(1, 2, 1, 1), np.zeros((24, 24, 3), np.float32))
+
+
+@pytest.mark.parametrize("stack", [[], [np.zeros((0, 3))], [np.zeros((3, 3, 1))], np.zeros((2, 3, 3, 1)), np.zeros(3)])
+def test_sections_are_pictures_without_channels(stack):
+    with pytest.raises(InputError, match="masks are .*expected one or more sections"):
+        threshold_sweep.sections(stack, "masks")
+
+
+@pytest.mark.parametrize("alone, other", [("image", "mask"), ("mask", "image")])
+def test_a_picture_without_a_partner_is_named_with_what_it_lacks(alone, other, tmp_path):
+    for name in ("images/a", "masks/a", f"{alone}s/b"):
+        images.write_image(tmp_path / f"{name}.png", np.zeros((4, 4)))
+    numbers = {"image": "1 images without mask, 0 masks", "mask": "0 images without mask, 1 masks"}[alone]
+    with pytest.raises(InputError, match=rf"{alone}s/b.png: no {other} of that name \({numbers}"):
+        folders.load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("norm", [instance_norm_definition, lambda *arrays: ops.instance_norm(*arrays)[0]])
+def test_instance_normalisation_of_faint_pictures(norm, rng):
+    """Where the variance is as small as eps, 1e-5."""
+    x = 3e-3 * rng.standard_normal((2, 4, 5, 3)) + 7
+    expected = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(norm(x, np.ones(3), np.zeros(3)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_arrows_of_fig_1_join_its_maps_and_sizes_stand_below_them():
+    ax = figure_1.draw_unet(UNet(base_channels=2, depth=2), 60)
+    maps = {}  # by (left, right, y): the side that is written below
+    solid = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_linestyle() == "solid"]
+    for box in solid:
+        halves = [box, *(other for other in solid if np.isclose(other.get_x(), box.get_x() + box.get_width()))]
+        left, right, y = box.get_x(), halves[-1].get_x() + halves[-1].get_width(), box.get_y() + box.get_height() / 2
+        for text in ax.texts:
+            if text.get_text().endswith("²") and np.allclose(
+                text.get_position(), ((left + right) / 2, box.get_y() - 0.5)
+            ):
+                maps[left, right, y] = int(text.get_text()[:-1])
+    assert len(maps) == 16
+    kinds = {matplotlib.colors.to_rgba(colour): operation for operation, colour in figure_1.COLOURS.items()}
+    joined = {operation: [] for operation in figure_1.COLOURS}
+    for arrow in ax.patches:
+        if isinstance(arrow, FancyArrowPatch):
+            (x, y), (to_x, to_y) = arrow._posA_posB
+            if x == to_x:
+                source = [side for (left, right, _), side in maps.items() if np.isclose(x, (left + right) / 2)]
+                joined[kinds[arrow.get_facecolor()]] += source
+            sources = [side for (_, right, at), side in maps.items() if np.allclose((x, y), (right, at))]
+            targets = [side for (left, _, at), side in maps.items() if np.allclose((to_x, to_y), (left, at))]
+            joined[kinds[arrow.get_facecolor()]] += zip(sources, targets)
+    assert joined == {
+        "conv 3x3, ReLU": [(side, side - 2) for side in (60, 58, 28, 26, 12, 10, 16, 14, 24, 22)],
+        "copy and crop": [(24, 16), (56, 24)],
+        "max-pool 2x2": [56, 28, 24, 12],  # the map above the arrow, and the one below, which has the same middle
+        "up-conv 2x2": [8, 12],
+        "conv 1x1": [(20, 20)],
+    }  # fmt: skip
+
+
+def test_the_number_of_threads_is_set_before_anything_is_read(tmp_path, monkeypatch):
+    for command in (
+        f"train --content {tmp_path}/no --style {tmp_path}/no --out {tmp_path}/out",
+        f"optimize --content {tmp_path}/no --style {tmp_path}/no --out {tmp_path}/out",
+        f"apply --model {tmp_path}/no --input {tmp_path}/no --output {tmp_path}/out",
+    ):
+        threads.set_num_threads(1)
+        with pytest.raises(InputError):
+            stylize.main([*command.split(), "--threads", "3"])
+        assert threads.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    "x, weight, with_threads, without",
+    [
+        ((1, 30, 30, 64), (1, 1, 64, 2), "im2col", "im2col"),
+        ((1, 30, 30, 7), (3, 3, 7, 64), "few_channels", "few_channels"),
+        ((1, 30, 30, 8), (5, 5, 8, 64), "shifted_gemm", "shifted_gemm"),
+        ((1, 16, 16, 64), (3, 3, 64, 64), "im2col", "im2col"),  # 196 pixels
+        ((1, 12, 22, 64), (3, 3, 64, 128), "winograd_5x5", "winograd"),  # 200
+        ((1, 30, 30, 64), (3, 3, 64, 129), "winograd", "winograd"),
+        ((2, 12, 12, 8), (3, 3, 8, 127), "winograd_5x5", "im2col"),  # 2 x 100
+        ((2, 12, 12, 8), (3, 3, 8, 128), "winograd_5x5", "winograd"),
+    ],
+)
+def test_which_algorithm_is_taken(x, weight, with_threads, without, monkeypatch):
+    for answer, expected in ((True, with_threads), (False, without)):
+        monkeypatch.setattr(conv_algorithms, "can_start_threads", lambda answer=answer: answer)
+        assert conv_algorithms.choose(x, weight, 0) == expected
+
+
+@pytest.mark.parametrize(
+    "rank, size, variable, expected", [(0, 2, None, 3), (1, 2, None, 3), (1, 9, None, 1), (2, 3, "5", 4)]
+)
+def test_ranks_share_the_cores_and_the_first_one_speaks(rank, size, variable, expected, monkeypatch):
+    monkeypatch.setattr(ranks, "rank", lambda: rank)
+    monkeypatch.setattr(ranks, "on_this_machine", lambda: size)
+    monkeypatch.setattr(threads, "default_num_threads", lambda: 6)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    before = sys.stdout
+    threads.set_num_threads(4)
+    start.settle()
+    assert threads.get_num_threads() == expected
+    assert (sys.stdout is before) == (rank == 0)
+    if rank:
+        assert sys.stdout.name == os.devnull
+        sys.stdout.close()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"in_channels": 3000}, {"n_classes": 30000}, {"depth": 2}, {"dtype": "float64"}]
+)
+def test_the_size_of_weights_that_do_not_fit_is_about_right(options, monkeypatch):
+    options = {"in_channels": 1, "n_classes": 2, "base_channels": 8, "depth": 3, "dtype": "float32"} | options
+    size = sum(parameter.value.nbytes for parameter in UNet(**options).parameters.values())
+    for share, fits in ((0.8, False), (1.2, True)):
+        monkeypatch.setattr(variants, "free_memory", lambda device, free=share * size: free)
+        if fits:
+            variants._check_memory(options)
+        else:
+            with pytest.raises(InputError, match=r"weights of about .* GB, but .* GB are free"):
+                variants._check_memory(options)

@@ -203,6 +203,7 @@ def test_command_writes_table_and_json(folder, capsys, held_out, names):
         assert value == pytest.approx(np.mean([row[name] for row in report["per_image"]]))
     text = capsys.readouterr().out
     assert f"{report['mean']['v_rand']:.4f}" in text and report["images"] in text
+    assert f"scores written to {folder / 'new' / 'scores.json'}" in text
     assert [path.name for path in (folder / "new").iterdir()] == ["scores.json"]
     assert (evaluate.CHOSEN in text) == (held_out == "run")
 
