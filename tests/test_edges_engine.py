@@ -1,5 +1,7 @@
 """What no other test looked at in the engine, as faults planted by tests/mutants.py showed (see test_edges.py)."""
 
+import inspect
+import multiprocessing
 import os
 import signal
 import sys
@@ -10,9 +12,9 @@ import pytest
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 import npunet
-from npunet import InputError, UNet, figure_1, geometry, ops, stylize, tiling, training, variants
+from npunet import InputError, UNet, figure_1, geometry, ops, plain, stylize, tiling, training, variants
 from npunet.augmentation import NO_AUGMENTATION
-from npunet.datasets import folders, synthetic
+from npunet.datasets import conventions, folders, labels, synthetic
 from npunet.files import images
 from npunet.instances.cutting import ClassComponents
 from npunet.machine import ranks, threads
@@ -20,6 +22,7 @@ from npunet.metrics import threshold_sweep
 from npunet.ops import conv_algorithms
 from npunet.ops.instance_norm import instance_norm_definition
 from npunet.parallel import start
+from npunet.parallel.ring import Ring
 
 
 def test_a_pixel_is_doubtful_where_the_second_class_is_near():
@@ -213,3 +216,65 @@ def test_the_size_of_weights_that_do_not_fit_is_about_right(options, monkeypatch
         else:
             with pytest.raises(InputError, match=r"weights of about .* GB, but .* GB are free"):
                 variants._check_memory(options)
+
+
+def mask_of(split, whole):
+    """(H, 20): stripes of one value each; the first `split` values have two pieces, the next `whole` one."""
+    mask = np.zeros((2 * (split + whole), 20), np.uint8)
+    for number in range(split + whole):
+        mask[2 * number, 1 : 8 if number < split else 19] = mask[2 * number, 12:19] = 10 * (number + 1)
+    return mask
+
+
+@pytest.mark.parametrize(
+    "split, whole, expected",
+    [
+        (16, 0, "classes"),
+        (17, 0, None),
+        (8, 8, "classes"),  # half of them in one piece
+        (7, 9, None),
+        (0, 16, None),
+        (0, 17, "instances"),
+        (6, 14, "instances"),  # 70 %
+        (7, 13, None),
+    ],
+)
+def test_how_many_values_in_how_many_pieces_are_classes_and_cells(split, whole, expected):
+    masks = [("a.png", mask_of(split, whole))]
+    if expected:
+        assert labels.decide(masks, conventions.files_of(masks)) == expected
+    else:
+        with pytest.raises(InputError, match="can be read in more than one way"):
+            labels.decide(masks, conventions.files_of(masks))
+
+
+@pytest.mark.parametrize("values, beside", [([0, 9], "the other masks 0 9,"), ([0, 5, 9], "the other masks alike,")])
+def test_an_ambiguous_mask_is_shown_beside_a_clean_one(values, beside):
+    masks = [("odd.png", np.arange(7)[None]), ("other.png", np.array([values]))]
+    error = str(conventions.ambiguous(conventions.files_of(masks)))
+    assert error.startswith("odd.png (0 1 2 3 .. 6 (7 values)) and " + beside)
+
+
+def test_isbi_thresholds_are_tenths():
+    np.testing.assert_allclose(threshold_sweep.THRESHOLDS, np.linspace(0, 1, 11), atol=1e-15)
+
+
+def test_what_the_first_rank_has_goes_once_around_the_ring():
+    size = 4
+    pipes = [multiprocessing.Pipe(duplex=False) for _ in range(size)]  # pipe r leads from rank r to rank r + 1
+    for rank in range(size):
+        ring = Ring(rank, size, pipes[rank - 1][0], pipes[rank][1])
+        assert rank == 0 or ring.left.poll()
+        assert ring.from_first({"seed": 3} if rank == 0 else None) == {"seed": 3}
+    assert not any(reader.poll() for reader, _ in pipes)
+
+
+def test_valid_sizes_up_to_one_of_them():
+    assert geometry.valid_input_sizes(187) == []
+    assert geometry.valid_input_sizes(203) == [188]
+    assert geometry.valid_input_sizes(204) == [188, 204]
+
+
+def test_the_momentum_of_plain_is_the_papers():
+    """ "we use a high momentum (0.99)" (§3)"""
+    assert inspect.signature(plain.training_step).parameters["momentum"].default == 0.99 == training.Recipe().momentum

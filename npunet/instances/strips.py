@@ -128,7 +128,7 @@ class _Components:
         self.sizes.append(np.bincount(numbers.ravel(), minlength=self.count + 1)[self.first + 1 :])
         if self.last_row is not None:
             above, above_numbers = self.last_row
-            same = (above == values[0]) & (above_numbers > 0) & (numbers[0] > 0)
+            same = (above == values[0]) & (above_numbers > 0)
             self.pairs.append(np.unique(np.stack([above_numbers[same], numbers[0][same]]), axis=1))
         self.last_row = values[-1].copy(), numbers[-1].copy()
         return numbers
