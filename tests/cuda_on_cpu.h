@@ -3,8 +3,9 @@
 // The blocks of a grid run one after the other. The threads of a block run one after the other too, each as a fibre (ucontext): where a
 // thread waits for others (__syncthreads, a shuffle, a tensor-core product) it hands over to the next one, and the barrier
 // opens when all have arrived. Warps get their turns at random, so that some run far ahead, and shared memory holds NaN when a block
-// begins: a kernel that forgets a barrier then reads what is not there yet or not there any more, and the test sees it. Kernels
-// that wait for nobody run as a plain loop.
+// begins: a kernel that forgets a barrier then reads what is not there yet or not there any more, and the test sees it. A warp that is
+// not whole any more where its lanes work together, and threads that wait for each other for ever, are refused. Kernels that wait for
+// nobody run as a plain loop.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -33,6 +34,7 @@ static uint3_ threadIdx, blockIdx, blockDim, gridDim;
 
 static const char* refused = nullptr;           // what a GPU would have ended the program for, or have computed wrongly
 extern "C" const char* what_was_refused() { const char* what = refused; refused = nullptr; return what; }
+static void refuse(const char* what) { std::fprintf(stderr, "a kernel on the CPU: %s\n", what); std::fflush(stderr); refused = what; }
 
 extern "C" char __attribute__((weak)) __start_on_cpu_shared[], __attribute__((weak)) __stop_on_cpu_shared[];
 namespace on_cpu {
@@ -41,16 +43,23 @@ struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool st
 static std::vector<Fibre> fibres;
 static jmp_buf scheduler;
 static unsigned current, in_block, random = 1;
+static unsigned long progress;                 // how often a thread has come to a barrier or to its end
 static const std::function<void()>* body;
 static Barrier of_block, of_warp[32];
 static unsigned lane_value[1024][8];           // what each thread last offered to its warp
 
 static void hand_over() { if (!_setjmp(fibres[current].place)) _longjmp(scheduler, 1); }      // comes back when it is this thread's turn again
-static void open_if_all_are_here(Barrier& barrier) { if (barrier.members && barrier.arrived == barrier.members) { barrier.arrived = 0; ++barrier.opened; } }
+static void open_if_all_are_here(Barrier& barrier) {
+    if (!barrier.members || barrier.arrived != barrier.members) return;
+    if (&barrier != &of_block && barrier.members < 32) refuse("lanes of a warp work together, and others of it have ended");
+    barrier.arrived = 0;
+    ++barrier.opened;
+}
 
 static void wait(Barrier& barrier) {
     unsigned opened = barrier.opened;
     ++barrier.arrived;
+    ++progress;
     open_if_all_are_here(barrier);
     while (barrier.opened == opened) hand_over();
 }
@@ -60,6 +69,7 @@ static void wait_warp() { wait(of_warp[current / 32]); }
 static void entry() {
     (*body)();
     fibres[current].done = true;
+    ++progress;
     for (Barrier* barrier : {&of_block, &of_warp[current / 32]}) { --barrier->members; open_if_all_are_here(*barrier); }      // nobody waits for it
     _longjmp(scheduler, 1);
 }
@@ -88,7 +98,9 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
         start_of_block();
         for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
         for (unsigned t = 0; t < threads; ++t) fibres[t].started = fibres[t].done = false;
-        for (bool busy = true; busy;) {
+        unsigned long before = progress;
+        for (int rounds = 0, busy = true; busy; rounds = progress == before ? rounds + 1 : 0, before = progress) {
+            if (rounds == 1000) { refuse("threads that wait for each other for ever"); break; }
             busy = false;
             for (unsigned warp = 0; warp < (threads + 31) / 32; ++warp) {
                 bool waits = (random = random * 1103515245u + 12345u) >> 31;
@@ -104,8 +116,6 @@ static inline void __syncwarp() { on_cpu::wait_warp(); }
 static inline int atomicMin(int* p, int value) { int before = *p; if (value < before) *p = value; return before; }
 template <typename T> static T __ldg(const T* p) { return *p; }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned long long)((unsigned __int128)a * b >> 64); }
-
-static void refuse(const char* what) { std::fprintf(stderr, "a kernel on the CPU: %s\n", what); std::fflush(stderr); refused = what; }
 
 template <typename T> static T __shfl_down_sync(unsigned mask, T value, unsigned delta) {
     if (mask != 0xffffffffu) refuse("a shuffle without the whole warp");
@@ -177,7 +187,10 @@ static inline unsigned on_cpu_bf16(float value) {                             //
 }
 static inline unsigned two_bf16(float low, float high) { return on_cpu_bf16(low) | on_cpu_bf16(high) << 16; }
 namespace on_cpu { static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } } }
-struct float2 { float x, y; };
+struct float2 {
+    float x, y;
+    void operator=(const float2& from) { if ((unsigned long long)this % 8) refuse("8 bytes stored where none may be"); std::memcpy(this, &from, 8); }
+};
 static inline float __uint_as_float(unsigned bits) { return on_cpu_float(bits); }
 static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {  // four bytes of the eight, by number, the lowest first
     unsigned long long both = (unsigned long long)y << 32 | x;

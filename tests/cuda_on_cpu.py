@@ -23,6 +23,7 @@ INSTRUCTIONS = cuda.SHARED[0].read_text()
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
+BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
 WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "block_sum", "multiply<", "tap_gradients<")
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 
@@ -58,6 +59,7 @@ class Fenced:
     """
 
     FENCE = 4096  # bytes on either side
+    ALIGNED = 256  # bytes: as CuPy's arrays are, and a view as far off as it is in its array
 
     def __init__(self):
         self.places = {}  # address of an array -> it, and the bytes around and of its copy
@@ -66,8 +68,10 @@ class Fenced:
     def place(self, array):
         key = array.ctypes.data, array.nbytes
         if key not in self.places:
-            whole = np.full(2 * self.FENCE + array.nbytes + 256, 0xFF, np.uint8)
-            start = self.FENCE + -(whole.ctypes.data + self.FENCE) % 256  # as CuPy aligns its arrays
+            whole = np.full(2 * (self.FENCE + self.ALIGNED) + array.nbytes, 0xFF, np.uint8)
+            owner = array if array.base is None or not isinstance(array.base, np.ndarray) else array.base
+            off = array.ctypes.data - owner.ctypes.data
+            start = self.FENCE + (off - whole.ctypes.data - self.FENCE) % self.ALIGNED
             whole[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
             self.places[key] = array, whole, start
         _, whole, start = self.places[key]
@@ -91,6 +95,7 @@ class EmulatedModule:
         source = source.replace(INSTRUCTIONS, "")  # the header has them for this machine
         expanded = preprocessed(source, defined)
         self.signatures = signatures(expanded)
+        self.most_threads = {name: int(most) for most, name in BOUNDS.findall(expanded)}
         text = f'#include "{HEADER.name}"\n' + "".join(f"#define {name} {value}\n" for name, value in defined.items())
         text += f'#line 1 "kernels.cu"\n{source}\n'
         for name, parameters in self.signatures.items():
@@ -149,6 +154,8 @@ class EmulatedModule:
                 and grid[2] <= 65535
             )
             assert block[0] % 32 == 0, "blocks are whole warps"
+            most = self.most_threads.get(name, block[0])
+            assert block[0] <= most, f"{name} has blocks of at most {most} threads, got {block[0]}"
             fenced = Fenced()
             function(
                 *map(ctypes.c_int, grid),

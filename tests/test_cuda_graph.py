@@ -5,6 +5,7 @@ The stand-in records as a GPU does: nothing happens while it does, and what a CU
 
 import numpy as np
 import pytest
+from conftest import poisoned
 from cuda_on_cpu import networks_live_on
 
 from npunet import optimizers, unet
@@ -21,8 +22,12 @@ OPTIMIZERS = {
 
 @pytest.fixture
 def gpu(gpu, monkeypatch):
-    """Networks with device="gpu" live on the stand-in, where there is no GPU; TF32 is on."""
+    """Networks with device="gpu" live on the stand-in, where there is no GPU; TF32 is on.
+
+    The stand-in's `empty` is filled by an assignment too, as it is on a device: a recorded one would be replayed.
+    """
     networks_live_on(gpu, monkeypatch, "npunet.training")
+    monkeypatch.setattr(gpu, "empty", poisoned(gpu.empty))
     monkeypatch.setattr(cublas, "_precision", "tf32")
     return gpu
 

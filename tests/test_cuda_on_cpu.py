@@ -4,7 +4,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-from npunet.gpu import tensor_cores
+from npunet.gpu import cuda, tensor_cores
 from npunet.machine.backend import to_cpu
 
 PROBES = """
@@ -22,6 +22,19 @@ extern "C" __global__ void copied(const float* x, float* y, int offset, int wait
 extern "C" __global__ void shuffled(const float* x, float* y, unsigned int mask) {
     y[threadIdx.x] = __shfl_down_sync(mask, x[threadIdx.x], 1);
 }
+extern "C" __global__ void half_a_warp(const float* x, float* y, int leaves) {
+    if (leaves && threadIdx.x >= 16) return;
+    float value = x[threadIdx.x];
+    if (threadIdx.x < 16 || leaves) __syncwarp();
+    else __syncthreads();
+    y[threadIdx.x] = value;
+}
+extern "C" __global__ void __launch_bounds__(32) small_blocks(const float* x, float* y) {
+    y[threadIdx.x] = x[threadIdx.x];
+}
+extern "C" __global__ void in_pairs(const float* x, float* y, int offset) {
+    if (threadIdx.x < 4) store_two(y + 2 * threadIdx.x + offset, x[threadIdx.x], 0);
+}
 extern "C" __global__ void beyond(const float* x, float* y, int read, int write) {
     if (threadIdx.x < 4) y[threadIdx.x] = x[threadIdx.x];
     if (threadIdx.x == 0) y[0] = x[read];
@@ -34,13 +47,14 @@ extern "C" __global__ void beyond(const float* x, float* y, int read, int write)
 def probes():
     if cuda_on_cpu.COMPILER is None:
         pytest.skip("g++ is not on the PATH")
-    return cuda_on_cpu.EmulatedModule(PROBES, ("-DREAL=float",))
+    return cuda_on_cpu.EmulatedModule(cuda.SHARED[1].read_text() + PROBES, ("-DREAL=float",))
 
 
-def run(probes, name, size, *numbers):
+def run(probes, name, size, *numbers, threads=32, skipped=0):
+    """y of one block. skipped: how many elements of its memory lie before x, which is a view then."""
     xp = cuda_on_cpu.strict_array
-    x, y = xp.asarray(np.arange(size, dtype="float32")), xp.empty((size,), dtype="float32")
-    probes.get_function(name)((1, 1, 1), (32, 1, 1), (x, y, *numbers))
+    x, y = xp.asarray(np.arange(-skipped, size, dtype="float32"))[skipped:], xp.empty((size,), dtype="float32")
+    probes.get_function(name)((1, 1, 1), (threads, 1, 1), (x, y, *numbers))
     return to_cpu(y)
 
 
@@ -54,6 +68,32 @@ def test_a_copy_is_there_after_the_wait_for_its_group(probes, waits, arrived):
 def test_copies_of_16_bytes_are_aligned(probes):
     with pytest.raises(AssertionError, match="copied: a copy of 16 bytes that is not aligned"):
         run(probes, "copied", 128, np.int32(2), np.int32(2))
+
+
+def test_a_view_lies_where_it_does_in_its_array(probes):
+    """Four elements further on 16 bytes can be copied from it; one element further on a GPU ends the program."""
+    assert list(run(probes, "copied", 128, np.int32(0), np.int32(2), skipped=4)) == list(range(128))
+    with pytest.raises(AssertionError, match="copied: a copy of 16 bytes that is not aligned"):
+        run(probes, "copied", 128, np.int32(0), np.int32(2), skipped=1)
+
+
+def test_two_numbers_are_stored_where_eight_bytes_may_be(probes):
+    assert list(run(probes, "in_pairs", 16, np.int32(0))[:4]) == [0, 0, 1, 0]
+    with pytest.raises(AssertionError, match="in_pairs: 8 bytes stored where none may be"):
+        run(probes, "in_pairs", 16, np.int32(1))
+
+
+def test_a_block_has_no_more_threads_than_its_kernel_was_compiled_for(probes):
+    run(probes, "small_blocks", 64)
+    with pytest.raises(AssertionError, match="small_blocks has blocks of at most 32 threads, got 64"):
+        run(probes, "small_blocks", 64, threads=64)
+
+
+def test_the_lanes_of_a_warp_stay_together(probes):
+    with pytest.raises(AssertionError, match="lanes of a warp work together, and others of it have ended"):
+        run(probes, "half_a_warp", 32, np.int32(1))
+    with pytest.raises(AssertionError, match="threads that wait for each other for ever"):
+        run(probes, "half_a_warp", 32, np.int32(0))
 
 
 def test_shuffles_name_the_whole_warp(probes):
