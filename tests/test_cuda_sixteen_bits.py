@@ -7,6 +7,8 @@ import pytest
 from cuda_on_cpu import networks_live_on
 
 from npunet import loss, ops, optimizers, unet
+from npunet.commands import memory_needs
+from npunet.commands.rows import rows
 from npunet.errors import InputError
 from npunet.gpu import cublas, cuda, few_channels, kernels, sixteen_bits
 from npunet.layers import watched
@@ -184,6 +186,27 @@ def test_a_step_is_recorded_and_replayed(gpu, rng):
     maps = nets[0].feature_maps(batch[0])
     assert {str(feature_map.dtype) for feature_map in maps.values()} == {"float32"}
     assert 0 < abs(to_cpu(maps["bottleneck.conv2"])).max() < 100
+
+
+@pytest.mark.parametrize("variant, size", [("paper", 20), ("padded", 8)])
+def test_the_table_of_a_network_knows_the_bytes_of_its_maps(gpu, rng, monkeypatch, variant, size):
+    """So that what fits is not refused: from the table memory_needs predicts a training step."""
+    net, bytes_of = unet.UNet(1, 2, 32, 1, variant=variant, device="gpu"), {}
+
+    def noted(name, direction, method):
+        def note(*arguments):
+            bytes_of[name] = (y := method(*arguments)).nbytes
+            return y
+
+        return note
+
+    with watched(net.layers, noted):
+        net.forward(gpu.asarray(np.zeros((1, size, size, 1), "float32")))
+    in_16_bits = rows(net, size)
+    assert {row.name: row.memory for row in in_16_bits[1:]}.items() <= bytes_of.items()
+    maps = memory_needs.kept_memory(net, in_16_bits)
+    monkeypatch.setattr(cublas, "_precision", "tf32")
+    assert 0.5 < maps / memory_needs.kept_memory(net, rows(net, size)) < 0.51  # image and logits stay float32
 
 
 @pytest.mark.parametrize(

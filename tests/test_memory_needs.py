@@ -110,6 +110,21 @@ def test_gpu_workspace_by_hand(monkeypatch):
     )
 
 
+def test_16_bits_need_half_and_narrower_networks_keep_multiples_of_32(monkeypatch):
+    """--precision bf16, as in Fig. 1: the maps have half the bytes, parameters and their gradients all of them."""
+    net = there(UNet(base_channels=128, depth=2), monkeypatch)
+    monkeypatch.setattr(cublas, "_precision", "tf32")  # no workspace of Winograd's
+    in_float32 = memory_needs.needed(net, 572, 4)
+    beside = memory_needs.needed(net, 44, 0)  # no maps
+    monkeypatch.setattr(cublas, "_precision", "bf16")
+    in_16_bits = memory_needs.needed(net, 572, 4)
+    assert 0.48 < (in_16_bits - beside) / (in_float32 - beside) < 0.52
+    assert memory_needs.advice(net, 572, 4, in_16_bits / 3).endswith("--base-channels 32")
+    assert "--base-channels" not in memory_needs.advice(net, 572, 4, in_16_bits / 8)  # 16 would be refused
+    monkeypatch.setattr(net, "device", "cpu")
+    assert memory_needs.rows(net, 44) == memory_needs.rows(net, 44, "cpu") != memory_needs.rows(net, 44, "gpu")
+
+
 def test_free_memory_of_a_gpu_counts_the_pool(monkeypatch):
     module = types.ModuleType("cupy")
     module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(memGetInfo=lambda: (1000, 9000)))

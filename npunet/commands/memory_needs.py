@@ -11,6 +11,7 @@ from npunet import geometry
 from npunet.commands.rows import CONCATS, POOL, UP, UPSAMPLE, rows
 from npunet.errors import InputError
 from npunet.gpu import convolution as gpu_convolution
+from npunet.gpu import sixteen_bits
 from npunet.layers import Convolution
 from npunet.machine import gpu_check
 from npunet.machine.backend import free_memory, memory_in_all
@@ -66,7 +67,7 @@ def needed(net, tile, batch=None, device=None):
 
     `device` is that of the network unless given.
     """
-    found = rows(net, tile)
+    found = rows(net, tile, device)
     if batch is None:
         return inference_memory(net, found, device)
     return training_memory(net, found, batch, device)
@@ -77,7 +78,11 @@ def advice(net, tile, batch, memory):
     of widths the half, the quarter and so on.
     """
 
+    in_16_bits = sixteen_bits.in_use(net.dtype, net.device)
+
     def narrower_fits(width):
+        if in_16_bits and width % sixteen_bits.CHANNELS:
+            return False
         narrower = UNet(**net.config | {"base_channels": width}, recompute=net.recompute)  # on the CPU, for its sizes
         return needed(narrower, tile, batch, net.device) <= memory
 

@@ -7,6 +7,7 @@ draws it, `npunet.profile` sets times beside it, and what a run needs of memory 
 from dataclasses import dataclass
 
 from npunet import layers
+from npunet.gpu import cuda, sixteen_bits
 
 POOL, UP, UPSAMPLE = "max-pool 2x2", "up-conv 2x2", "upsample 2x2"
 CONCATS = {layers.CropConcat: "crop, concatenate", layers.PadConcat: "pad, concatenate"}
@@ -30,14 +31,16 @@ class Row:
     memory: int
 
 
-def rows(net, tile=572):
+def rows(net, tile=572, device=None):
     """One `Row` for the input and for every layer, in order of use; no arithmetic on feature maps is done.
 
-    Raises InputError for an invalid tile, with the nearest valid ones.
+    device: where its memory is counted, that of the network unless given: with --precision bf16 the feature maps of a
+    GPU have half the bytes. Raises InputError for an invalid tile, with the nearest valid ones.
     """
     net.output_size(tile)
-    side, channels = tile, net.in_channels
+    side, channels, last = tile, net.in_channels, (net.output, net.tanh)
     found = [Row("input", "input tile", side, channels, 0, 0, side * side * channels * net.dtype.itemsize)]
+    of_maps = cuda.MAP_16 if sixteen_bits.in_use(net.dtype, device or net.device) else net.dtype
     skips = []  # (side, channels) of the feature maps that wait for the expansive path
     for name, layer in net.layers.items():
         if isinstance(layer, layers.Dropout) and layer.rate == 0:
@@ -46,7 +49,7 @@ def rows(net, tile=572):
             skips.append((side, channels))
         operation, side, channels, multiply_adds = _after(name, layer, side, channels, skips)
         parameters = sum(parameter.value.size for parameter in layer.parameters.values())
-        memory = side * side * channels * net.dtype.itemsize
+        memory = side * side * channels * (net.dtype if layer in last else of_maps).itemsize
         found.append(Row(name, operation, side, channels, parameters, multiply_adds, memory))
     return found
 

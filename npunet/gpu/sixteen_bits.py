@@ -35,6 +35,11 @@ def map_dtype(dtype, channels: int):
     return cuda.MAP_16
 
 
+def in_use(dtype, device: str) -> bool:
+    """Whether a network of this dtype on this device, "cpu" or "gpu", has feature maps in 16 bits."""
+    return device == "gpu" and cublas.precision() == "bf16" and dtype == "float32"
+
+
 def check_network(net) -> None:
     """Raises InputError, before anything is computed, if --precision bf16 is asked of a UNet that has layers without
     kernels for feature maps in 16 bits.
