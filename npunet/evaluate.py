@@ -26,7 +26,7 @@ import numpy as np
 
 from npunet import datasets, metrics, tiling
 from npunet.commands import cli, evaluation_report, memory_needs, ranges
-from npunet.commands.beside_a_model import trained_scale, training_config
+from npunet.commands.beside_a_model import class_values_of, trained_scale, training_config
 from npunet.commands.cell_scores import AP_NAMES, COUNTS, score_cells
 from npunet.commands.grey_values import rule_of
 from npunet.commands.scoring import classes_scored, mean_scores, predict_samples, score_samples
@@ -111,14 +111,6 @@ def main(arguments=None):
     print(f"{options.model} on {dataset.name}: {which}{seen}")
     print_scores(found)
     write_scores(options, which, found)
-
-
-def class_values_of(net, config):
-    """The mask values of class 0, 1, .. as training read them; None if nobody knows, or there are only two classes."""
-    known = config.get("data", {}).get("class_values")
-    if known is None and net.n_labels > 2 and net.mask_values and not isinstance(net.mask_values[0], list):
-        return net.mask_values
-    return known
 
 
 @dataclass

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from npunet import datasets, geometry, parallel
-from npunet.commands import cli, memory_needs, ranges, scaling
+from npunet.commands import cli, memory_needs, scaling
 from npunet.commands.choose_cutting import first_cutting, tuning_samples
 from npunet.commands.follower import folder_class
 from npunet.commands.grey_values import load_to_train
@@ -29,6 +29,7 @@ from npunet.commands.train_options import (
     gap_of,
     parser,
     recipe_of,
+    stored,
 )
 from npunet.datasets.dataset import fingerprint
 from npunet.datasets.findings import worst_findings
@@ -36,6 +37,7 @@ from npunet.datasets.heads import with_head
 from npunet.errors import InputError
 from npunet.files import checkpoint
 from npunet.machine import ranks, threads
+from npunet.machine.backend import resolve_device
 from npunet.training import batches, make_optimizer, placed, training_step
 from npunet.unet import VARIANTS, UNet
 from npunet.weight_map import with_gaps
@@ -103,8 +105,7 @@ def resumed_run(path, given):
             f"--{refused[0].replace('_', '-')} cannot change when a run is resumed; only "
             f"--{', --'.join(CHANGEABLE_ON_RESUME).replace('_', '-')} can"
         )
-    ranges.check_stored(config["options"], DEFAULTS, run.path / "config.json")
-    options = DEFAULTS | config["options"] | given
+    options = stored(config, run.path / "config.json") | given
     check(options)
     with run.reserved():
         # 2. The data, which must be those that it began with.
@@ -112,7 +113,8 @@ def resumed_run(path, given):
         check_same_data(config, prints, options["data"])
         check_same_threads(config)
         # 3. The network and everything else that the checkpoint holds.
-        how = dict(device=options["device"], recompute=options["recompute"])
+        how = dict(device=resolve_device(options["device"]), recompute=options["recompute"])
+        run.check_size(config["network"], "newest.npz")
         net = checkpoint.build(UNet, config["network"], run.path / "config.json", **how)
         net.mask_values = list(dataset.class_values) if dataset.class_values else None
         net.grey_rule = dataset.grey_rule

@@ -54,6 +54,16 @@ REFUSED = {
     "the same, said to be instances": ([ONES, CELLS], "instances", r"^0 \(0 1\): a mask of two values"),
     "classes said to be binary": ([BINARY, squares([90, 170] * 10)], "binary", r"^1 \(0 90 170\): no mask of two"),
     "a binary mask among classes": ([CLASSES, CLASSES, BINARY], "auto", r"^2 \(0 255\): a mask of two values, where"),
+    "another number for object": (
+        [BINARY, BINARY, squares([128] * 20)],
+        "auto",
+        r"^2 \(0 128\): the other masks have 255",
+    ),
+    "red among white": (
+        [BINARY // 255 * 33488896, BINARY, 0 * BINARY, BINARY],
+        "auto",
+        r"^0 \(0 33488896\): the other",
+    ),
     "a slip of the pen": (
         [BINARY, BINARY + 7 * (np.arange(34) == 33) * (np.arange(40) == 0)[:, None]],
         "auto",
@@ -75,6 +85,9 @@ def test_healthy_folders_are_left_alone():
     assert interpret([("a", CELLS), ("one object", one), ("none", 0 * one)])[2] == "instances"
     assert interpret([("a", CLASSES), ("one class", squares([2] * 20)), ("other", squares([1] * 20))])[2] == "classes"
     assert interpret([("a", squares([127, 255] * 10)), ("b", BINARY)])[3] == (0, 127, 255)
+    assert interpret([("a", ONES), ("b", CLASSES + (CLASSES == 0))])[3] == (0, 1, 2)  # two classes, and no background
+    for labels, n_classes in (("binary", 2), ("classes", 3)):  # what the line about masks of two values advises
+        assert interpret([("a", ONES), ("b", squares([2] * 20))], labels)[1] == n_classes
     pages = [(f"stack.tif[{number}]", mask) for number, mask in enumerate([CELLS, squares([9], PLACES[3:]), 0 * CELLS])]
     assert interpret(pages)[2] == "instances"
 

@@ -1,7 +1,10 @@
 """Ill data are named with the evidence; healthy sets are left alone."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from npunet.datasets import Dataset, Sample, synthetic
@@ -88,6 +91,28 @@ def everywhere(dataset, change):
     return dataset
 
 
+def held_out(dataset, change):
+    """The first image again, changed, as the last."""
+    return reimage(copy(dataset, 0, 5), 5, change)
+
+
+def saved_as_jpeg(image):
+    file = io.BytesIO()
+    Image.fromarray(np.uint8(255 * image[..., 0])).save(file, "jpeg", quality=60)
+    return np.asarray(Image.open(file), np.float32)[..., None] / 255
+
+
+def noise(like):
+    return np.random.default_rng(4).random(like.shape, np.float32)
+
+
+def of_16_bits(dataset, count, other):
+    """`count` images as if they had 16 bits; number `other` is the odd one."""
+    for number, sample in enumerate(dataset.samples):
+        sample.stretched = (0, 4095) if (number == other) == (count == 1) else None
+    return dataset
+
+
 ILL = {
     "one mask inverted": (lambda d: remask(d, 2, lambda m: 1 - m), "polarity", "2.png"),
     "half of the masks inverted": (
@@ -112,6 +137,14 @@ ILL = {
     "a full mask": (lambda d: remask(d, 1, lambda m: 0 * m + 1), "full mask", "1.png"),
     "a copy held out": (lambda d: copy(d, 0, 5), "leak", "5.png = 0.png"),
     "an image twice": (lambda d: copy(d, 0, 1), "duplicate", "0.png, 1.png"),
+    "a copy held out as JPEG": (lambda d: held_out(d, lambda i: saved_as_jpeg(i)), "look-alike", "5.png = 0.png"),
+    "a copy held out, brighter": (lambda d: held_out(d, lambda i: 0.8 * i + 0.1), "look-alike", "5.png = 0.png"),
+    "a copy held out, turned": (lambda d: held_out(d, lambda i: np.rot90(i)[:, ::-1]), "look-alike", "5.png = 0.png"),
+    "a mask of nothing": (lambda d: remask(d, 2, lambda m: np.roll(m, 40, axis=0)), "unrelated mask", "2.png"),
+    "noise for an image": (lambda d: reimage(d, 3, noise), "unrelated mask", "3.png"),
+    "a noisy mask": (lambda d: remask(d, 2, lambda m: m ^ (noise(m) > 0.9)), "crumbs", "2.png"),
+    "one image of 8 bits": (lambda d: of_16_bits(d, 5, 3), "bit depth", "3.png: of 8 bits"),
+    "one image of 16 bits": (lambda d: of_16_bits(d, 1, 2), "bit depth", "2.png: not of 8 bits"),
     "an image with two masks": (lambda d: copy(d, 0, 1, masks=False), "two masks of one image", "different masks"),
     "a class only held out": (lambda d: three_classes(d, True), "class only held out", "255"),
     "a slip of the pen": (three_classes, "rare class", "255"),
@@ -172,6 +205,18 @@ def test_the_command_prints_the_findings_and_leaves_a_contact_sheet(tmp_path, ca
     output = capsys.readouterr().out
     assert ended.value.code == 1 and "1. polarity: objects are darker" in output and "1 finding in 6 images" in output
     assert "8-bit pixels are divided by 255" in output and images.read_image(tmp_path / "sheet.png")[0].std() > 0.05
+
+
+def test_frames_of_one_scene_are_no_copies():
+    """A camera that stands still: the same structures, other noise."""
+    scene, rng = cells(0, noise=0), np.random.default_rng(1)
+    frames = [
+        Sample(
+            f"{n}.png", np.float32(scene.image + rng.normal(0, 0.05, scene.image.shape)), scene.labels, scene.instances
+        )
+        for n in range(4)
+    ]
+    assert not [finding for finding in findings(Dataset("film", frames, 2)) if finding.kind == "look-alike"]
 
 
 @pytest.mark.parametrize("count, named", [(3, True), (4, False)])

@@ -3,14 +3,18 @@
 import base64
 import html.parser
 import io
+import json
 import re
 import types
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from npunet import InputError, report, train
+from npunet.doctor import __main__ as doctor
+from npunet.experiments import running
 from npunet.files import images
 
 
@@ -106,3 +110,27 @@ def test_no_pictures_of_the_data(tmp_path):
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(InputError, match="expected the --out folder"):
         report.main([str(tmp_path)])
+
+
+def test_grey_values_are_scaled_as_the_training_run_was_told(tmp_path):
+    """16 bits, `--normalise type`: 0.5 stays 0.5, and is not stretched to 1 by the percentiles of its file."""
+    data = make_data(tmp_path / "data", False)
+    for path in sorted((data / "images").iterdir()):
+        tifffile.imwrite(path.with_suffix(".tif"), np.asarray(Image.open(path), np.uint16) * 128)
+        path.unlink()
+    small = "--base-channels 2 --depth 1 --tile 44 --steps 1 --threads 1 --normalise type".split()
+    train.main(["--data", str(data), "--out", str(tmp_path / "run"), *small])
+    experiment = types.SimpleNamespace(cells=False)
+    outcome = running.score_run(tmp_path / "run", experiment, symmetries=False)
+    assert outcome.samples[0].image.max() < 0.51
+
+
+@pytest.mark.parametrize("name, value", [("tile", 10**9), ("tile", "wide"), ("frobnicate", 1)])
+def test_a_run_of_a_stranger_is_refused_at_once(tmp_path, name, value):
+    run = run_of(tmp_path, False)
+    config = json.loads((run / "config.json").read_text())
+    config["options"][name] = value
+    (run / "config.json").write_text(json.dumps(config))
+    for command in (report, doctor):
+        with pytest.raises(InputError, match=f"{name} is "):
+            command.main([str(run)])

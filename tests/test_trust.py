@@ -173,6 +173,22 @@ def test_a_damaged_configuration_is_one_line(folder, name, value):
     assert "\n" not in str(error.value) and name in str(error.value)
 
 
+def test_a_configuration_of_more_weights_than_the_checkpoint_has_builds_nothing(folder, monkeypatch):
+    """4 GB of them, in a file of one kilobyte, were drawn for minutes before the two were compared."""
+    run(folder)
+    path = folder / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"network": config["network"] | {"base_channels": 3000}}))
+    monkeypatch.setattr(train, "UNet", None)
+    with pytest.raises(InputError, match="config.json: its header describes a network of at least 81,009,000 weights"):
+        train.main(["--resume", str(folder / "run")])
+    config["options"]["device"] = "gpu"
+    path.write_text(json.dumps(config))
+    monkeypatch.setattr("npunet.machine.backend.gpu_problem", lambda: "no GPU here")
+    with pytest.raises(InputError, match="^--device gpu: no GPU here"):
+        train.main(["--resume", str(folder / "run")])
+
+
 def test_a_folder_belongs_to_one_run_at_a_time(folder):
     with RunFolder(folder / "run").reserved():
         with pytest.raises(InputError, match="another run is at work in this folder"):

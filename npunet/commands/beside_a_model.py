@@ -33,3 +33,11 @@ def training_config(model: str | Path) -> dict:
 def trained_scale(model: str | Path) -> float:
     """--scale of the training run that wrote this file; 1.0 if nothing is known of it."""
     return training_config(model).get("options", {}).get("scale", 1.0)
+
+
+def class_values_of(net, config):
+    """The mask values of class 0, 1, .. as training read them; None if nobody knows, or there are only two classes."""
+    known = config.get("data", {}).get("class_values")
+    if known is None and net.n_labels > 2 and net.mask_values and not isinstance(net.mask_values[0], list):
+        return net.mask_values
+    return known

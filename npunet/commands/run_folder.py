@@ -73,13 +73,11 @@ class RunFolder:
         try:
             config = schema.read_json(run.path / "config.json")
         except InputError as error:
-            raise InputError(f"--resume {path}: {error}; expected the --out folder of an earlier run") from None
+            raise InputError(f"{path}: {error}; expected the --out folder of an earlier run") from None
         if parts and not (isinstance(config, dict) and config.keys() >= set(parts)):
-            raise InputError(
-                f"--resume {path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}"
-            )
+            raise InputError(f"{path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}")
         if parts and (found := schema.problem(config, schema.TRAINING_CONFIG)):
-            raise InputError(f"--resume {path}: config.json is damaged: {found}")
+            raise InputError(f"{path}: config.json is damaged: {found}")
         return run, config
 
     def go_on_from(self, step):
@@ -122,6 +120,12 @@ class RunFolder:
             optimizer_steps=optimizer_steps,
             progress=progress,
         )
+
+    def check_size(self, network, name):
+        """Raises InputError, before a network of this configuration is built, if the checkpoint has fewer weights."""
+        path = self.path / name
+        if path.exists():
+            checkpoint.check_weights(network, checkpoint.load(path), self.path / "config.json")
 
     def restore(self, name, net, optimizer):
         """Put the state of a checkpoint into network and optimiser; returns `progress`."""

@@ -126,6 +126,16 @@ def check(options):
         geometry.output_size(options["tile"], options["depth"])
 
 
+def stored(config, path):
+    """The options of a run, all of them, from its config.json at `path`. Raises InputError for what cannot work: the
+    file may be a stranger's.
+    """
+    ranges.check_stored(config["options"], DEFAULTS, path)
+    options = DEFAULTS | config["options"]
+    check(options)
+    return options
+
+
 def parser():
     """The options of npunet.train; what is not given is left out, see DEFAULTS."""
     parse = argparse.ArgumentParser(

@@ -66,8 +66,10 @@ def check_instances(files):
 
 def check_classes(files):
     """Raises InputError if some files have two values of their own, or a value is hardly there, where others mark
-    classes.
+    classes; and if no file shows two classes side by side, so that 0/128 beside 0/255 may be one class or two.
     """
+    if all(np.count_nonzero(file.values) < 2 for file in files):
+        raise _never_together(files)
     many = [file for file in files if len(file.values) > 2]
     if any(len(file.values) > 4 and np.diff(file.values).min() == 1 and is_soft(file) for file in many):
         raise ambiguous(files)  # grey values close together: JPEG, not classes
@@ -147,9 +149,23 @@ def pieces(mask):
     )
 
 
-def _mixed(odd, what):
-    named = ", ".join(map(str, odd[:5])) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+def _never_together(files):
+    """The InputError for masks of two values each, of which some have another value for "object" than the most."""
+    highs = [int(file.values[-1]) for file in files if file.values[-1]]
+    usual = max(sorted(set(highs)), key=highs.count)
+    odd = [file for file in files if file.values[-1] not in (0, usual)]
     return InputError(
-        f"{named}: {what}; save all masks of a folder alike (0 and 255; or 0 and a number for each object; or a "
+        f"{_named(odd)}: the other masks have {usual} for object, and none shows two classes side by side; say "
+        "--labels binary if all of these values mean object, or --labels classes if each is a class"
+    )
+
+
+def _named(odd):
+    return ", ".join(map(str, odd[:5])) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+
+
+def _mixed(odd, what):
+    return InputError(
+        f"{_named(odd)}: {what}; save all masks of a folder alike (0 and 255; or 0 and a number for each object; or a "
         f"value for each class)"
     )

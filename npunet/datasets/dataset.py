@@ -138,8 +138,9 @@ def _classes(dataset):
     if (pixels == 0).any():
         yield f"  WARNING: no pixel of class {', '.join(map(str, np.flatnonzero(pixels == 0)))}"
     if dataset.n_classes == 2 and pixels.all():
-        side = "brighter" if greys[1] / pixels[1] > greys[0] / pixels[0] else "darker"
-        yield f"  polarity: objects are {side} than the background; a prediction shows them white"
+        difference = greys[1] / pixels[1] - greys[0] / pixels[0]
+        side = "as bright as" if abs(difference) < 0.01 else f"{'brighter' if difference > 0 else 'darker'} than"
+        yield f"  polarity: objects are {side} the background; a prediction shows them white"
 
 
 def _instances(samples):

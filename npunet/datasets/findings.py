@@ -5,10 +5,14 @@ Each finding is one line: what was seen, with the numbers, and what helps. `npun
 """
 
 import numpy as np
+from scipy import ndimage
 
 from npunet.datasets.dataset import fingerprint
 from npunet.datasets.finding import HIGH, MIDDLE, Finding, named
+from npunet.datasets.look_alike import look_alikes
 from npunet.datasets.placement import misplaced, polarities
+
+MANY_PIECES, CRUMB = 20, 5  # objects of a mask, and pixels of one, from which `crumbs` counts
 
 
 def findings(dataset, held_out=1 / 6):
@@ -18,9 +22,10 @@ def findings(dataset, held_out=1 / 6):
     binary = dataset.n_classes == 2
     found = [*empty_masks(samples, rest), *full_masks(samples), *leaks(training, rest), *copies(samples)]
     found += [*rare_classes(dataset, training, rest), *masks_as_images(samples), *exposures(samples), *flat(samples)]
-    found += [*sizes(samples), *colours(samples)]
+    found += [*sizes(samples), *colours(samples), *bit_depths(samples), *look_alikes(training, rest)]
     if binary:
         found += [*polarities(samples), *misplaced(samples), *tiny_objects(samples)]
+        found += crumbs(samples, dataset.kind == "instances")
     return sorted(found, key=lambda finding: -finding.severity)
 
 
@@ -174,6 +179,39 @@ def colours(samples):
     if coloured and len(coloured) <= len(samples) // 3:
         yield Finding(
             "colour", f"{named(coloured)} are coloured, the others grey; the network becomes one for RGB", MIDDLE
+        )
+
+
+def bit_depths(samples):
+    """Images of 8 bits beside others: the first are divided by 255, the others stretched."""
+    plain = [s.name for s in samples if s.stretched is None]
+    if plain and len(plain) < len(samples):
+        others = [s.name for s in samples if s.stretched is not None]
+        few, words = (
+            (plain, "of 8 bits, the others of more") if len(plain) <= len(others) else (others, "not of 8 bits")
+        )
+        yield Finding(
+            "bit depth",
+            f"{named(few)}: {words}; 8 bits are divided by 255 and all others stretched, so that one exposure gives "
+            "two grey values; save all images alike",
+            MIDDLE,
+        )
+
+
+def crumbs(samples, numbered):
+    """Masks in many pieces of a few pixels: noise, a threshold instead of a person, or numbers mixed up."""
+    odd = []
+    for sample in samples:
+        pieces = sample.instances if numbered else ndimage.label(sample.labels > 0, np.ones((3, 3)))[0]
+        sizes = np.bincount(pieces.ravel())[1:]
+        sizes = sizes[sizes > 0]
+        if sizes.size >= MANY_PIECES and (sizes < CRUMB).mean() > 0.5:
+            odd.append(f"{sample.name} ({(sizes < CRUMB).sum()} of {sizes.size})")
+    if odd:
+        yield Finding(
+            "crumbs",
+            f"most objects have fewer than {CRUMB} pixels in {named(odd)}; is that noise, or the mask of a program?",
+            MIDDLE,
         )
 
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from npunet.datasets.finding import HIGH, Finding, named
 
 PLAIN_CONTRAST = 0.5  # from which a polarity, or a better place, can be trusted
+STRANGE = 0.15  # of the usual contrast; a mask with less lies somewhere else
 SHIFT = 24  # pixels, the furthest shift that is looked for
 
 
@@ -39,7 +40,10 @@ def polarities(samples):
 
 
 def misplaced(samples):
-    """Masks that fit another image, or their own one when shifted or turned, much better than as they lie."""
+    """Masks that fit another image, or their own one when shifted or turned, much better than as they lie; and those
+    that fit nothing, where the others fit well.
+    """
+    usual = np.median([abs(contrast(sample.image, sample.labels > 0)) for sample in samples])
     for sample in samples:
         objects = sample.labels > 0
         if not 0.005 < objects.mean() < 0.995:
@@ -50,6 +54,13 @@ def misplaced(samples):
             yield Finding(
                 kind,
                 f"the mask of {sample.name} fits {words} (contrast {best:.2f} instead of {here:.2f}); {cure}",
+                HIGH,
+            )
+        elif here < STRANGE * usual and usual > PLAIN_CONTRAST and len(samples) > 3:
+            yield Finding(
+                "unrelated mask",
+                f"objects of {sample.name} are as bright as its background (contrast {here:.2f}, {usual:.2f} in the "
+                "middle of all images); do image and mask belong together?",
                 HIGH,
             )
 

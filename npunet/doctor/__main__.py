@@ -12,12 +12,13 @@ from pathlib import Path
 
 from npunet import datasets
 from npunet.commands import cli, scaling
+from npunet.commands.beside_a_model import class_values_of
 from npunet.commands.grey_values import rule_of
 from npunet.commands.inputs import find_inputs
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import predict_samples
 from npunet.commands.session import evaluation_tile
-from npunet.commands.train_options import DEFAULTS, recipe_of
+from npunet.commands.train_options import recipe_of, stored
 from npunet.datasets.finding import HIGH, Finding
 from npunet.datasets.findings import findings as of_data
 from npunet.datasets.heads import with_head
@@ -40,7 +41,7 @@ def main(arguments=None):
 
 def diagnoses(run, config, options):
     """Every `Finding` about a run."""
-    trained = DEFAULTS | config["options"]
+    trained = stored(config, run.path / "config.json")
     records, damaged = schema.read_lines(run.metrics, schema.RECORD)
     if damaged:
         yield Finding("damaged log", f"{run.metrics} has {damaged} damaged lines, which were left out")
@@ -53,7 +54,8 @@ def diagnoses(run, config, options):
     except InputError as error:
         yield Finding("unusable checkpoint", str(error), HIGH)
         return
-    dataset = datasets.load(options.data or trained["data"], labels=trained["labels"], rule=rule_of(net))
+    how = dict(labels=trained["labels"], class_values=class_values_of(net, config), rule=rule_of(net))
+    dataset = datasets.load(options.data or trained["data"], **how)
     yield from of_data(dataset, trained["held_out"] or 1 / 6)
     training, held_out = scaling.scaled_dataset(dataset, trained["scale"]).split(trained["held_out"] or 1 / 6)
     if [sample.name for sample in held_out.samples] != config["held_out"]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from npunet import datasets, train
 from npunet.commands import cell_scores, cli, scaling, scoring, session, train_options
+from npunet.commands.beside_a_model import class_values_of
 from npunet.commands.choose_cutting import choose_cutting, tuning_samples
+from npunet.commands.grey_values import rule_of
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.datasets import named
 from npunet.errors import InputError
@@ -127,9 +129,10 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True, c
     path = run.path / CHECKPOINT
     if not path.exists():
         raise InputError(f"{folder} holds no {CHECKPOINT} yet; wait until the run has kept its first checkpoint")
-    options = train_options.DEFAULTS | config["options"]
+    options = train_options.stored(config, run.path / "config.json")
     net = UNet.load(path, device=device)
-    dataset = scaling.scaled_dataset(datasets.load(data or options["data"], labels=options["labels"]), options["scale"])
+    how = dict(labels=options["labels"], class_values=class_values_of(net, config), rule=rule_of(net))
+    dataset = scaling.scaled_dataset(datasets.load(data or options["data"], **how), options["scale"])
     names = set(config["held_out"])
     held_out = [sample for sample in dataset.samples if sample.name in names]
     training = [sample for sample in dataset.samples if sample.name not in names]

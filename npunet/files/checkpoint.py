@@ -137,7 +137,7 @@ def load_network(network_class, path, device):
 def restore_network(network_class, entries, path, device):
     """Build the network that the entries describe and fill in its parameters."""
     network = entries["header"].get("network")
-    _check_weights(network, entries, path)
+    check_weights(network, entries, path)
     net = build(network_class, network, path, device=device)
     fill_network(net, entries, path)
     for name in KNOWN:
@@ -163,7 +163,7 @@ def build(network_class, network, path, **how):
         ) from None
 
 
-def _check_weights(network, entries, path):
+def check_weights(network, entries, path):
     """Raises InputError if the header describes a network of another size than the weights that are there.
 
     Building it would draw all its weights before their shapes could be compared. At the bottom a U-Net has 9 weights
