@@ -36,7 +36,7 @@ IN_LESSON = {  # the interactive picture of a lesson stands after its first cell
 
 RUN = """<p class="np-run"><a href="../lite/lab/index.html?path={name}.ipynb">Run this lesson in the page</a>.
 npunet and the lesson come with this site. Python for the browser (Pyodide, with NumPy, SciPy and Matplotlib) comes from
-cdn.jsdelivr.net. It needs a web server; <code>python -m http.server</code> is one.</p>
+cdn.jsdelivr.net. It needs a web server; <code>python -m http.server</code> is one. {minutes}</p>
 
 """
 
@@ -125,7 +125,9 @@ def add_lessons(pages: Path) -> None:
                 cell["source"] = text.splitlines(keepends=True)
             elif "%matplotlib" in "".join(cell["source"]) or "hide-input" in cell["metadata"].get("tags", []):
                 cell["metadata"]["tags"] = sorted({*cell["metadata"].get("tags", []), "hide-input"})
-        text = RUN.format(name=name) + (picture(IN_LESSON[name]) if name in IN_LESSON else "")
+        text = RUN.format(name=name, minutes=lite.how_long(name)) + (
+            picture(IN_LESSON[name]) if name in IN_LESSON else ""
+        )
         book["cells"].insert(1, {"cell_type": "markdown", "id": "picture", "metadata": {}, "source": text})
         write(pages / "lessons" / f"{name}.ipynb", json.dumps(book))
     for figure in (ROOT / "lessons" / "figures").glob("*"):

@@ -18,16 +18,24 @@ PURE = ("comm", "tifffile", "tqdm", "threadpoolctl")  # pure Python; NumPy, SciP
 SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", "@jupyterlab/terminal-extension"]
 UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
 LARGE = 60_000  # bytes
+LONG = {"04_the_u"}  # lessons that take more than five minutes of a processor in a page
 ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
 
 
-def to_be_run(book: dict) -> dict:
+def how_long(name: str) -> str:
+    """What a reader should know before a lesson runs in a page: Python has one thread there, and no fast BLAS."""
+    if name in LONG:
+        return "This lesson trains networks, which takes more than five minutes in a browser."
+    return "In a browser this lesson takes some minutes."
+
+
+def to_be_run(book: dict, name: str) -> dict:
     """A lesson without its results, and with a first cell that installs npunet where the lesson runs in a page."""
     for cell in book["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
     first = {"cell_type": "code", "id": "install", "metadata": {}, "outputs": [], "execution_count": None}
-    book["cells"].insert(0, first | {"source": "%pip install -q npunet"})
+    book["cells"].insert(0, first | {"source": f"# {how_long(name)}\n%pip install -q npunet"})
     return book
 
 
@@ -39,7 +47,7 @@ def gather(work: Path) -> None:
     for path in (ROOT / "lessons").glob("*.py"):
         shutil.copy(path, content)
     for path in (ROOT / "lessons").glob("*.ipynb"):
-        book = to_be_run(json.loads(path.read_text(encoding="utf-8")))
+        book = to_be_run(json.loads(path.read_text(encoding="utf-8")), path.stem)
         (content / path.name).write_text(json.dumps(book), encoding="utf-8")
     for folder in ("figures", "networks"):
         shutil.copytree(ROOT / "lessons" / folder, content / folder)
