@@ -31,7 +31,7 @@ from npunet.commands.train_options import (
     recipe_of,
     stored,
 )
-from npunet.datasets.dataset import fingerprint
+from npunet.datasets.dataset import HELD_OUT, fingerprint
 from npunet.datasets.findings import worst_findings
 from npunet.datasets.heads import with_head
 from npunet.errors import InputError
@@ -174,14 +174,14 @@ def read_data(options):
         threads.set_num_threads(options["threads"])
     dataset = load_to_train(options)
     print(datasets.describe(dataset))
-    for finding in worst_findings(dataset, options["held_out"] or 1 / 6):
+    for finding in worst_findings(dataset, options["held_out"] or HELD_OUT):
         print(f"  WARNING: {finding}")
     prints = [
         {sample.name: [fingerprint(sample.image), fingerprint(sample.labels)] for sample in part.samples}
-        for part in dataset.split(options["held_out"] or 1 / 6)
+        for part in dataset.split(options["held_out"] or HELD_OUT)
     ]
     dataset = scaling.scaled_dataset(dataset, options["scale"])
-    training, held_out = dataset.split(options["held_out"] or 1 / 6)
+    training, held_out = dataset.split(options["held_out"] or HELD_OUT)
     if gap := gap_of(options, dataset):
         training.samples = [with_gaps(sample, gap) for sample in training.samples]
     training = with_head(training, options["head"])

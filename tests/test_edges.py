@@ -154,6 +154,8 @@ def test_a_sixth_is_held_out_and_scored_at_the_right_steps(tmp_path):
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if "held_out" in record] == [2, 4, 5]
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4, 5]
+    seconds = [record["seconds"] for record in records if "loss" in record]
+    assert seconds == [round(one, 4) for one in seconds] and 0 < sum(seconds) < 100
 
 
 def test_steps_that_nobody_asked_for():

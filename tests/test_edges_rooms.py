@@ -167,6 +167,11 @@ def test_scores_need_a_prediction_for_each_image():
             score(samples, one)
 
 
+def test_a_rule_for_grey_values_that_knows_nothing_holds_zeros():
+    assert images.GreyRule().as_dict() == {"by": "file", "low": 0, "high": 0, "least": 0}
+    assert images.GreyRule.of_training("training", []).as_dict() == {"by": "training", "low": 0, "high": 0, "least": 0}
+
+
 def test_the_name_of_a_gpu(monkeypatch):
     runtime = types.SimpleNamespace(getDeviceProperties=[{"name": b"Tesla T4"}, {"name": b"another"}].__getitem__)
     module = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))

@@ -71,6 +71,7 @@ def test_train_and_apply(folder, capsys):
     assert [record["step"] for record in records] == list(range(1, 9))
     assert set(records[0]) == {"step", "total", "content", "style", "variation", "seconds"}
     assert records[-1]["total"] < records[0]["total"]
+    assert all(0 < record["seconds"] == round(record["seconds"], 4) for record in records)
     assert {path.name for path in Path("out").iterdir()} == {
         "config.json",
         "picture.png",

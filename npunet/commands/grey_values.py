@@ -9,6 +9,7 @@ type        integers by the largest value of their type, 65535 for 16 bits; floa
 """
 
 from npunet import datasets
+from npunet.datasets.dataset import HELD_OUT
 from npunet.errors import InputError
 from npunet.files.images import GREY_RULES, GreyRule
 
@@ -23,7 +24,7 @@ def load_to_train(options):
     """
     how = dict(labels=options["labels"])
     dataset = datasets.load(options["data"], **how)
-    held_out = options["held_out"] or 1 / 6
+    held_out = options["held_out"] or HELD_OUT
     if held_out >= len(dataset) > 1:
         raise InputError(f"--held-out is {held_out}, of {len(dataset)} images; expected 1 to {len(dataset) - 1}")
     training, _ = dataset.split(held_out)

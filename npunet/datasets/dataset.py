@@ -10,6 +10,8 @@ import numpy as np
 
 from npunet.errors import InputError
 
+HELD_OUT = 1 / 6  # of the images, where nobody says how many
+
 
 @dataclass
 class Sample:

@@ -7,7 +7,7 @@ Each finding is one line: what was seen, with the numbers, and what helps. `npun
 import numpy as np
 from scipy import ndimage
 
-from npunet.datasets.dataset import fingerprint
+from npunet.datasets.dataset import HELD_OUT, fingerprint
 from npunet.datasets.finding import HIGH, MIDDLE, Finding, named
 from npunet.datasets.look_alike import look_alikes
 from npunet.datasets.placement import misplaced, polarities
@@ -15,7 +15,7 @@ from npunet.datasets.placement import misplaced, polarities
 MANY_PIECES, CRUMB = 20, 5  # objects of a mask, and pixels of one, from which `crumbs` counts
 
 
-def findings(dataset, held_out=1 / 6):
+def findings(dataset, held_out=HELD_OUT):
     """All `Finding`s of a Dataset, the worst first. held_out: as in Dataset.split."""
     samples = dataset.samples
     training, rest = (part.samples for part in dataset.split(held_out)) if len(samples) > 1 else (samples, [])
@@ -29,7 +29,7 @@ def findings(dataset, held_out=1 / 6):
     return sorted(found, key=lambda finding: -finding.severity)
 
 
-def worst_findings(dataset, held_out=1 / 6, most=3):
+def worst_findings(dataset, held_out=HELD_OUT, most=3):
     """The first few findings of the higher severities, for `npunet.train`."""
     serious = [finding for finding in findings(dataset, held_out) if finding.severity >= MIDDLE]
     more = [f"{len(serious) - most} more findings; python -m npunet.inspect shows all"] if len(serious) > most else []

@@ -19,6 +19,7 @@ from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.commands.scoring import predict_samples
 from npunet.commands.session import evaluation_tile
 from npunet.commands.train_options import recipe_of, stored
+from npunet.datasets.dataset import HELD_OUT
 from npunet.datasets.finding import HIGH, Finding
 from npunet.datasets.findings import findings as of_data
 from npunet.datasets.heads import with_head
@@ -56,8 +57,8 @@ def diagnoses(run, config, options):
         return
     how = dict(labels=trained["labels"], class_values=class_values_of(net, config), rule=rule_of(net))
     dataset = datasets.load(options.data or trained["data"], **how)
-    yield from of_data(dataset, trained["held_out"] or 1 / 6)
-    training, held_out = scaling.scaled_dataset(dataset, trained["scale"]).split(trained["held_out"] or 1 / 6)
+    yield from of_data(dataset, trained["held_out"] or HELD_OUT)
+    training, held_out = scaling.scaled_dataset(dataset, trained["scale"]).split(trained["held_out"] or HELD_OUT)
     if [sample.name for sample in held_out.samples] != config["held_out"]:
         yield Finding("other data", "the data hold out other images than the run did; give --data", HIGH)
         return

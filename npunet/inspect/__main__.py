@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from npunet import datasets
 from npunet.commands import cli, ranges, run_pictures
+from npunet.datasets.dataset import HELD_OUT
 from npunet.datasets.findings import findings
 from npunet.errors import InputError
 
@@ -26,7 +27,7 @@ def main(arguments=None):
     dataset = datasets.load(options.data, labels=options.labels)
     print(datasets.describe(dataset))
     print(grey_values(dataset))
-    found = findings(dataset, options.held_out or 1 / 6)
+    found = findings(dataset, options.held_out or HELD_OUT)
     for number, finding in enumerate(found, start=1):
         print(f"{number}. {finding.kind}: {finding}")
     print(f"{len(found)} finding{'s' * (len(found) != 1)} in {len(dataset)} images")
