@@ -1,5 +1,6 @@
 """Bars, limits, figures and grey values around the engine, as faults planted by tests/mutants.py showed."""
 
+import colorsys
 import math
 import sys
 import types
@@ -11,17 +12,30 @@ from PIL import Image
 from test_datasets_download import server  # noqa: F401  (a fixture)
 from tqdm import tqdm
 
-from npunet import InputError, UNet, datasets, evaluate, predict, stylize
-from npunet.commands import cell_tracking_files, choose_cutting, ranges, run_pictures, scoring
+from npunet import InputError, UNet, datasets, evaluate, geometry, predict, stylize
+from npunet.commands import (
+    cell_files,
+    cell_tracking_files,
+    choose_cutting,
+    grey_values,
+    memory_needs,
+    ranges,
+    run_pictures,
+    scoring,
+)
 from npunet.commands.records import Records
+from npunet.commands.session import Session
 from npunet.commands.tiff_on_disk import tiff_on_disk
+from npunet.doctor import from_images
 from npunet.experiments.recipes import EXPERIMENTS
+from npunet.export import __main__ as export
 from npunet.files import download, images, schema
 from npunet.inspect import __main__ as inspect
-from npunet.machine import backend, bands, threads
+from npunet.machine import backend, bands, memory, threads
 from npunet.slides import overview
 from npunet.slides.work import Work
 from npunet.style import Generator, photographs, scales
+from npunet.training import NotFinite
 
 
 @pytest.fixture
@@ -220,6 +234,15 @@ def test_the_loss_curve_of_a_run_has_a_legend_without_a_frame(tmp_path, monkeypa
     (legend,) = figures[0].legends
     assert not legend.get_frame_on()
     assert [text.get_text() for text in legend.texts] == ["loss of each step", "median of 1 steps"]
+    scored = [{"step": 1, "held_out_loss": 0.5, "held_out": {"pixel_accuracy": 0.75, "mean_iou": None}}]
+    scored += [{"step": 2, "held_out_loss": 0.25, "held_out": {"pixel_accuracy": 0.5, "mean_iou": 0.125}}]
+    run_pictures.loss_curve(tmp_path / "losses.png", Records([*records.steps, *scored]))
+    left, right = figures[1].axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for axes in (left, right) for line in axes.lines}
+    assert drawn["held-out, unweighted"] == [[1, 0.5], [2, 0.25]]
+    assert drawn["held-out pixel accuracy"] == [[1, 0.75], [2, 0.5]]
+    assert drawn["held-out mean iou"][1] == [2, 0.125] and math.isnan(drawn["held-out mean iou"][0][1])
+    assert [text.get_text() for text in figures[1].legends[0].texts][2:] == list(drawn)[2:]
 
 
 def test_frames_of_the_cell_tracking_challenge_number_their_cells_on(tmp_path, monkeypatch):
@@ -236,3 +259,78 @@ def test_frames_of_the_cell_tracking_challenge_number_their_cells_on(tmp_path, m
     monkeypatch.setattr(cell_tracking_files, "LARGEST", 5)
     with pytest.raises(InputError, match="6 cells up to frame 2; expected at most 5"):
         cell_tracking_files.write_sequence(tmp_path, paths)
+
+
+def test_cells_have_bright_hues_a_golden_angle_apart():
+    numbers = np.array([1, 2, 3, 7, 1000])
+    expected = [colorsys.hsv_to_rgb(number * (5**0.5 - 1) / 2 % 1, 0.6, 1) for number in numbers]
+    np.testing.assert_allclose(cell_files.colours(numbers), expected, atol=1e-5)
+
+
+def test_the_sizes_that_an_exported_network_takes_in_words():
+    """Depth 1: two convolutions, pooling, two, up, two: the side must be even, and 16 pixels are lost."""
+    paper, padded = UNet(base_channels=2, depth=1), UNet(base_channels=2, depth=1, variant="padded")
+    words = "inputs of 18 pixels, or more in steps of 2 each way; the output has 16 fewer"
+    assert export.sizes(paper, False, None) == words
+    assert export.sizes(paper, True, None) == "inputs of 10 pixels or more each way"  # 8 of them mirrored
+    assert export.sizes(paper, False, (36, 40)) == "input 36 x 40, output 20 x 24"
+    assert export.sizes(padded, False, None) == "inputs of 2 pixels, or more in steps of 2 each way"
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_tiles_that_fit_together_bring_a_whole_block_of_the_grid(depth):
+    assert memory_needs.least_output(UNet(base_channels=2, depth=depth)) == 2**depth
+    padded = memory_needs.least_output(UNet(base_channels=2, depth=depth, variant="padded"))
+    margin = (padded - 2**depth) // 2  # on each side, and no smaller multiple of the grid would do
+    assert 0 <= margin - geometry.padded_context(depth) < 2**depth and margin % 2**depth == 0
+
+
+@pytest.mark.parametrize(
+    "mean, std, held_back, known, words",
+    [
+        (0.5, 0.1, False, (0.5, 0.1), None),
+        (0.5, 0.021, False, (0.5, 0.1), None),
+        (0.5, 0.019, False, (0.5, 0.1), "a mean of 0.50 and a standard deviation of 0.02"),  # less than a fifth
+        (0.79, 0.1, False, (0.5, 0.1), None),
+        (0.81, 0.1, False, (0.5, 0.1), "a mean of 0.81 and a standard deviation of 0.10"),  # three deviations away
+        (0.81, 0.001, False, (0.0, 1.0), None),  # nothing is known
+        (0.5, 0.1, True, (0.5, 0.1), "less than a quarter"),
+    ],
+)
+def test_grey_values_that_a_network_does_not_know(mean, std, held_back, known, words):
+    image = np.full((1212, 1112, 1), 0.99, np.float32)  # of which the middle is looked at
+    middle = image[94:-94, 44:-44]
+    middle[::2], middle[1::2] = mean - std, mean + std
+    window = lambda page, top, left, height, width: image[top : top + height, left : left + width]
+    stack = types.SimpleNamespace(held_back=held_back, path="x.tif", shape=(1, *image.shape), window=window)
+    found = grey_values.stranger(types.SimpleNamespace(input_mean=known[0], input_std=known[1]), stack)
+    assert found is None if words is None else found.startswith("x.tif: ") and words in found
+
+
+def test_the_pool_gives_back_what_is_one_byte_too_much():
+    memory.release()
+    memory.empty((512, 512), np.float32)
+    kept = memory.idle_bytes()
+    try:
+        memory.set_limit(kept)
+        assert memory.idle_bytes() == kept
+        memory.set_limit(kept - 1)
+        assert kept - 2 * memory.GRAIN <= memory.idle_bytes() < kept
+    finally:
+        memory.set_limit(2 << 30)
+
+
+def test_steps_are_counted_from_one_where_a_loss_is_not_finite():
+    def fails(*batch):
+        raise NotFinite("the loss is nan")
+
+    session, told = types.SimpleNamespace(recorded=fails, stop_at=lambda *what: told.append(what)), []
+    Session.step(session, 4, ())
+    assert [(step, str(error)) for step, error in told] == [(5, "the loss is nan")]
+
+
+@pytest.mark.parametrize("by, kinds", [(0.11, []), (0.13, ["new image exposure"]), (0.15, ["new image exposure"])])
+def test_an_exposure_is_another_if_it_is_twice_as_far_away_as_training_images(by, kinds):
+    ramp = np.tile(np.linspace(0.2, 0.4, 64, dtype=np.float32), (64, 1))[..., None]
+    found = from_images.findings("x.png", ramp + by, [ramp - 0.06, ramp + 0.06])
+    assert [one.kind for one in found] == kinds
