@@ -152,6 +152,10 @@ def test_pictures_that_are_made_larger_or_smaller_stay_between_black_and_white(t
     larger = scales.enlarged(edge, (48, 48, 3))
     assert larger.shape == (48, 48, 3) and (larger.min(), larger.max()) == (0, 1)
     Image.fromarray((255 * edge).astype(np.uint8)).save(tmp_path / "edge.png")
+    greys = np.arange(50 * 50 * 3, dtype=np.uint8).reshape(50, 50, 3)
+    Image.fromarray(greys).save(tmp_path / "greys.png")
+    kept = photographs.Photographs([tmp_path / "greys.png"], 40, 50).photograph(tmp_path / "greys.png")
+    np.testing.assert_array_equal(kept, greys)
     of_edge = photographs.Photographs([tmp_path / "edge.png"], 40, 40)
     squares = of_edge.batch(4, 0, 0)
     assert (squares.min(), squares.max()) == (0, 1)  # white is not one grey value too much, and no overshoot
@@ -161,8 +165,10 @@ def test_a_picture_of_a_figure_shows_0_black_and_1_white(monkeypatch):
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    run_pictures.show_image(axes, np.full((4, 4, 1), 0.5), "half")
+    run_pictures.show_image(axes, np.linspace(-0.5, 1.5, 9).reshape(3, 3, 1), "beyond both")
     assert axes.images[0].get_clim() == (0, 1)
+    expected = [[0, 0, 0], [0.25, 0.5, 0.75], [1, 1, 1]]
+    np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
 
 
 def test_a_tiff_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
