@@ -30,6 +30,7 @@ from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.doctor import from_images
 from npunet.experiments.recipes import EXPERIMENTS
 from npunet.export import __main__ as export
+from npunet.export import bioimageio
 from npunet.files import download, images, schema
 from npunet.inspect import __main__ as inspect
 from npunet.machine import backend, bands, memory, threads
@@ -169,6 +170,10 @@ def test_a_picture_of_a_figure_shows_0_black_and_1_white(monkeypatch):
     assert axes.images[0].get_clim() == (0, 1)
     expected = [[0, 0, 0], [0.25, 0.5, 0.75], [1, 1, 1]]
     np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+    channels = np.random.default_rng(0).random((3, 3, 5))
+    for count, shown in ((1, 0), (2, 0), (3, slice(3)), (5, slice(3))):  # the first alone, or three as colours
+        run_pictures.show_image(axes, channels[..., :count], "")
+        np.testing.assert_array_equal(axes.images[-1].get_array(), channels[..., shown])
 
 
 def test_a_tiff_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -266,6 +271,15 @@ def test_frames_of_the_cell_tracking_challenge_number_their_cells_on(tmp_path, m
     monkeypatch.setattr(cell_tracking_files, "LARGEST", 5)
     with pytest.raises(InputError, match="6 cells up to frame 2; expected at most 5"):
         cell_tracking_files.write_sequence(tmp_path, paths)
+
+
+def test_a_package_says_which_values_the_masks_of_training_had():
+    net = UNet(base_channels=2, depth=1)
+    said = [bioimageio.documentation(net, "n", "d", "s", scale) for scale in (1, 0.5)]
+    net.mask_values = [0, 7]
+    said.append(bioimageio.documentation(net, "n", "d", "s", 1))
+    assert ["probabilities of 2 classes, in the masks of training [0, 7]" in text for text in said] == [0, 0, 1]
+    assert ["trained on pictures at 0.5 of their size" in text for text in said] == [0, 1, 0]
 
 
 def test_cells_have_bright_hues_a_golden_angle_apart():
