@@ -29,7 +29,7 @@ lowest newest: $(VENV)/.ready
 	$(RUN) -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(RUN) -m uv venv --quiet --clear --python $(PYTHON) build/$@
 	$(RUN) -m uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION) --requirements pyproject.toml --extra test
-	PYTHONPATH=. build/$@/bin/python -m pytest $(TESTS)
+	PYTHONPATH=. build/$@/bin/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 # What a packager gets: the source distribution, unpacked, with its own tests; TESTS chooses some of them.
 sdist: $(VENV)/.ready

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from npunet import loss
-from npunet.commands import cli, run_pictures
+from npunet.commands import cli, ranges, run_pictures
 from npunet.commands import rows as fig_1
 from npunet.errors import InputError
 from npunet.figure_1 import COLOURS, INK
@@ -205,8 +205,7 @@ def _colour(what):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    if options.steps < 1:
-        raise InputError(f"--steps {options.steps} measures nothing; give 1 or more")
+    ranges.check(vars(options))
     if options.out and Path(options.out).suffix.lower() != ".png":
         raise InputError(f"--out {options.out}: the picture is a PNG; give a name that ends in .png")
     if options.threads is not None:

@@ -13,7 +13,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from npunet.commands import cli, html_report
+from npunet.commands import cli, html_report, ranges
 from npunet.commands.cell_scores import COUNTS
 from npunet.commands.run_folder import OF_TRAINING, RunFolder
 from npunet.errors import InputError
@@ -29,6 +29,7 @@ WORST = 4  # images that are shown, beside the best
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    ranges.check(vars(options))
     run, config = RunFolder.reopen(options.run, OF_TRAINING)
     of_cells = config.get("data", {}).get("labels") == "instances"
     experiment = Experiment("own", options.title or run.path.name, "", {}, of_cells, figures_of(of_cells), ())

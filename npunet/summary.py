@@ -7,7 +7,7 @@ is that of the feature maps for one tile; the predictions at the end add what th
 import argparse
 
 from npunet import geometry
-from npunet.commands import cli
+from npunet.commands import cli, ranges
 from npunet.commands.memory_needs import inference_memory, training_memory
 from npunet.commands.rows import UP, rows
 from npunet.unet import VARIANTS, UNet
@@ -61,6 +61,7 @@ def table(net, tile, train_memory=True):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    ranges.check(vars(options))
     net = UNet(
         options.channels,
         options.classes,

@@ -94,9 +94,9 @@ def test_every_operation_has_the_colour_of_its_arrow_in_fig_1():
 def test_bad_input():
     with pytest.raises(profile.InputError, match="tile 570 is not a valid input size; nearest are 556 and 572"):
         profile.main(["--tile", "570", "--base-channels", "1"])
-    with pytest.raises(profile.InputError, match="--steps 0"):
+    with pytest.raises(profile.InputError, match="--steps is 0; expected at least 1"):
         profile.main(["--steps", "0"])
-    with pytest.raises(profile.InputError, match="number of threads is 0"):
+    with pytest.raises(profile.InputError, match="--threads is 0; expected at least 1"):
         profile.main(["--threads", "0"])
 
 

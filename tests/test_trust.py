@@ -16,10 +16,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, loss, optimizers, predict, train
+from npunet import InputError, UNet, evaluate, loss, optimizers, predict, profile, summary, train
 from npunet.commands.run_folder import RunFolder
 from npunet.datasets import synthetic
+from npunet.doctor import __main__ as doctor
 from npunet.files import checkpoint, images, schema, whole_file
+from npunet.style import pictures
 
 SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 1 --steps 2 --evaluate-every 1 --threads 1".split()
 
@@ -283,7 +285,36 @@ def test_numbers_beyond_any_machine_are_refused_at_once(folder):
             run(folder, f"--{name}", "1000000000000000")
     with pytest.raises(InputError, match="^--grey is 1e"):
         run(folder, "--grey", "1e308")
+    for command, words in (
+        (profile, ["--threads", "1000000000"]),
+        (summary, ["--channels", "1000000000"]),
+        (doctor, [str(folder), "--by-heart", "1000000000"]),
+    ):
+        with pytest.raises(InputError, match=rf"^{words[-2]} is 1000000000(\.0)?; expected"):
+            command.main(words)
     assert time.perf_counter() - began < 5
+
+
+def test_a_picture_larger_than_the_memory_is_refused_before_it_is_scaled(folder):
+    """stylize --size: the scaled picture comes before the forecast of the steps."""
+    small = np.zeros((4, 6, 3), np.float32)
+    for square in (False, True):
+        with pytest.raises(
+            InputError, match=r"^a picture of 1[05]0000+ x 1000000 pixels .* give a size below 1000000$"
+        ):
+            pictures.fitted(small, 1000000, square=square)
+    assert pictures.fitted(small, 8).shape == (8, 12, 3)
+
+
+@pytest.mark.parametrize("words", [["--data", ""], ["--load", ""], ["--tile=--"], ["--seed=--"]])
+def test_an_option_without_a_value_is_refused(folder, monkeypatch, words):
+    """Path("") is the current folder, and Python 3.11's argparse makes [] of --tile=--; newer ones refuse it."""
+    monkeypatch.chdir(folder / "data")  # where there are images/ and masks/
+    with pytest.raises((InputError, SystemExit)) as error:
+        train.main(["--data", ".", *SMALL, "--out", str(folder / "run"), *words])
+    if error.type is InputError:
+        assert str(error.value).startswith(f"{words[0].removesuffix('=--')} is empty; give a value")
+    assert not (folder / "run").exists()
 
 
 def test_names_that_figures_and_systems_do_not_like(folder):

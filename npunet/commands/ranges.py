@@ -70,6 +70,7 @@ RANGES = {
     "dropout": SHARE,
     "threshold": Range(0, 1),
     "scale": Range(0, 1, open_low=True),
+    "by_heart": Range(0, 10**6),
     "content_weight": Range(0, 10**30),
     "style_weight": Range(0, 10**30),
     "variation_weight": Range(0, 10**30),
@@ -101,9 +102,12 @@ def check_stored(options, defaults, where):
 def check(options):
     """Raises InputError, with what was found and what was expected, for an option of {name: value} out of its range.
 
-    Options without a row in RANGES, None, and words such as "auto" are left alone.
+    Options without a row in RANGES, None, and words such as "auto" are left alone. An option without a value is refused
+    whatever it is: a folder without a name would be the current one, and argparse makes [] of `--tile=--`.
     """
     for name, value in options.items():
+        if isinstance(value, (str, list)) and not value:
+            raise InputError(f"--{name.replace('_', '-')} is empty; give a value (of folders, . is the current one)")
         if name in RANGES and isinstance(value, (int, float)) and not RANGES[name].holds(value):
             shown = value if abs(value) < 10**30 else f"{float(min(value, 10**300)):g}"
             raise InputError(f"--{name.replace('_', '-')} is {shown}; expected {RANGES[name]}")

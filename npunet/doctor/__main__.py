@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from npunet import datasets
-from npunet.commands import cli, scaling
+from npunet.commands import cli, ranges, scaling
 from npunet.commands.beside_a_model import class_values_of
 from npunet.commands.grey_values import rule_of
 from npunet.commands.inputs import find_inputs
@@ -31,6 +31,7 @@ from npunet.unet import UNet
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    ranges.check(vars(options))
     run, config = RunFolder.reopen(options.run, OF_TRAINING)
     found = sorted(diagnoses(run, config, options), key=lambda finding: -finding.severity)
     for number, finding in enumerate(found, start=1):

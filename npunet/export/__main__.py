@@ -10,7 +10,7 @@ The suffix of --output decides the format; docs/formats.md lists them, and who r
 import argparse
 from pathlib import Path
 
-from npunet.commands import cli
+from npunet.commands import cli, ranges
 from npunet.commands.beside_a_model import trained_scale
 from npunet.errors import InputError
 from npunet.export import bioimageio
@@ -57,6 +57,7 @@ def check(options):
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
+    ranges.check(vars(options) | {"size": None, "author": None})  # two numbers, and a list that may be empty
     check(options)
     net = UNet.load(options.model)
     weights = "float16" if options.float16 else "float32"

@@ -12,6 +12,9 @@ from PIL import Image, ImageOps
 from npunet.commands import run_pictures, scaling
 from npunet.errors import InputError
 from npunet.files import images
+from npunet.machine.backend import free_memory
+
+COPIES = 3  # of a picture while it is scaled
 
 
 def read_picture(path):
@@ -47,12 +50,19 @@ def fitted(picture, size, multiple=1, square=False):
     torchvision's Resize means by a size.
 
     square: both sides get `size` pixels whatever the proportions, by bilinear interpolation, as the notes' demo does.
+    Raises InputError for a picture that is larger than the memory.
     """
-    if square:
-        return np.clip(scaling.resize(picture, size, size, Image.Resampling.BILINEAR), 0, 1)
-    factor = size / min(picture.shape[:2])
+    factor, how = size / min(picture.shape[:2]), Image.Resampling.LANCZOS
     height, width = (max(1, round(factor * side / multiple)) * multiple for side in picture.shape[:2])
-    return np.clip(scaling.resize(picture, height, width, Image.Resampling.LANCZOS), 0, 1)
+    if square:
+        height, width, how = size, size, Image.Resampling.BILINEAR
+    needed, free = COPIES * 12 * height * width, free_memory("cpu")
+    if free is not None and needed > free:
+        raise InputError(
+            f"a picture of {width} x {height} pixels alone needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are "
+            f"free; give a size below {size}"
+        )
+    return np.clip(scaling.resize(picture, height, width, how), 0, 1)
 
 
 def contact_sheet(path, named, columns=5):
