@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import types
 
 import matplotlib.colors
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 import npunet
-from npunet import InputError, UNet, figure_1, geometry, ops, plain, stylize, tiling, training, variants
+from npunet import InputError, UNet, figure_1, geometry, ops, plain, stylize, summary, tiling, train, training, variants
 from npunet.augmentation import NO_AUGMENTATION
 from npunet.datasets import conventions, folders, labels, synthetic
 from npunet.files import images
@@ -21,7 +22,7 @@ from npunet.machine import ranks, threads
 from npunet.metrics import threshold_sweep
 from npunet.ops import conv_algorithms
 from npunet.ops.instance_norm import instance_norm_definition
-from npunet.parallel import start
+from npunet.parallel import gradients, start
 from npunet.parallel.ring import Ring
 
 
@@ -278,3 +279,70 @@ def test_valid_sizes_up_to_one_of_them():
 def test_the_momentum_of_plain_is_the_papers():
     """ "we use a high momentum (0.99)" (§3)"""
     assert inspect.signature(plain.training_step).parameters["momentum"].default == 0.99 == training.Recipe().momentum
+
+
+def folder_of(names, path, rng):
+    """Images of 40 pixels and binary masks."""
+    for name in names:
+        images.write_image(path / f"images/{name}.png", rng.random((40, 40)))
+        images.write_image(path / f"masks/{name}.png", rng.random((40, 40)) > 0.5)
+    return dict(data=str(path), out=str(path / "run"), base_channels=1, depth=1, threads=1)
+
+
+def test_an_epoch_shows_each_training_image_once(tmp_path, rng):
+    given = folder_of("abcdef", tmp_path, rng) | {"held_out": 1, "epochs": 3, "batch": 2}
+    with train.new_run(given) as session:
+        assert session.recipe.steps == 9  # three batches of two hold five images
+
+
+@pytest.mark.parametrize("more, tile", [({}, 56), ({"tile": 60}, 60), ({"variant": "padded"}, 40)])
+def test_without_tile_a_new_run_follows_its_images(more, tile, tmp_path, rng):
+    """The convolutions of a network of depth 1 lose 4 + 2 * 4 + 4 pixels of the tile."""
+    given = folder_of("abc", tmp_path, rng) | {"steps": 2}
+    with train.new_run(given | more) as session:
+        assert session.options["tile"] == session.recipe.tile == tile
+
+
+def test_options_beside_load_are_those_of_the_file(tmp_path):
+    UNet(1, 2, 3, 2).save(tmp_path / "net.npz")
+    given = {"load": str(tmp_path / "net.npz"), "data": "synthetic", "out": str(tmp_path / "run")}
+    for same in ({}, {"depth": 2}, {"base_channels": 3}):
+        options, loaded = train.new_options(given | same)
+        assert options["depth"] == loaded.depth == 2 and options["base_channels"] == 3
+    with pytest.raises(InputError, match="--base-channels 4 beside --load .*, whose network has 3; leave it out"):
+        train.new_options(given | {"base_channels": 4})
+
+
+def test_samples_stay_where_they_are_on_the_cpu():
+    samples = synthetic(1, 64).samples
+    assert training.placed(samples, "cpu") is samples
+
+
+SMALL = "--tile 320 --depth 2 --base-channels 16 --variant pytorch-unet --channels 3 --train-memory"
+
+
+@pytest.mark.parametrize(
+    "option",
+    "--tile=96 --depth=3 --base-channels=5 --variant=padded --channels=1 --classes=5 --bilinear --recompute".split(),
+)
+def test_every_option_of_summary_changes_the_table(option, capsys):
+    tables = []
+    for words in (SMALL, f"{SMALL} {option}"):
+        summary.main(words.split())
+        tables.append(capsys.readouterr().out)
+    assert tables[0] != tables[1]
+    net = UNet(3, 2, 16, 2, variant="pytorch-unet")
+    assert f"{net.n_parameters:,}" in tables[0]
+
+
+def test_every_gradient_and_the_energy_become_the_mean_of_the_ranks(monkeypatch):
+    grads = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([7.0])}
+    parameters = {name: types.SimpleNamespace(grad=grad) for name, grad in grads.items()}
+    energy = np.float64(5)
+    assert gradients.average(parameters, energy) is energy
+    assert all(parameters[name].grad is grads[name] for name in grads)
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(ranks, "mean", lambda flat: flat / 2)  # the other rank has zeros
+    assert gradients.average(parameters, energy) == 2.5
+    for name in grads:
+        np.testing.assert_array_equal(parameters[name].grad, grads[name] / 2)

@@ -82,12 +82,13 @@ def test_one_file_with_everything(tmp_path, numbered, capsys):
     assert str(tmp_path) not in text and 'src="http' not in text  # no paths of the machine, nothing to fetch
     said = capsys.readouterr().out
     assert str(run / "report.html") in said and "scored: newest.npz" in said
+    assert ("\nSEG: 0." if numbered else "\nmean IoU of the classes: 0.") in said
 
 
 def test_the_four_worst_images_are_shown_and_the_best(monkeypatch):
-    shown = []
-    for name in ("curves", "document"):
-        monkeypatch.setattr(report.html_report, name, lambda *parts: "")
+    shown, drawn = [], []
+    monkeypatch.setattr(report.html_report, "document", lambda *parts: "")
+    monkeypatch.setattr(report.html_report, "curves", lambda folder, of: drawn.append(of) or "")
     monkeypatch.setattr(report.html_report, "sample", lambda folder, outcome, *rest: shown.append(rest) or "")
     scores = (0.6, 0.1, 0.7, 0.3, 0.5, 0.2)
     samples = [types.SimpleNamespace(name=str(number)) for number in range(6)]
@@ -98,7 +99,7 @@ def test_the_four_worst_images_are_shown_and_the_best(monkeypatch):
         monkeypatch.setattr(report, name, lambda *about: "")
     report.page(experiment, outcome, types.SimpleNamespace(no_pictures=False))
     worst = [(number, "mean_iou", False) for number in (1, 5, 3, 4)]
-    assert shown == [*worst, (2, "mean_iou", True)]
+    assert shown == [*worst, (2, "mean_iou", True)] and drawn == [outcome]
 
 
 def test_no_pictures_of_the_data(tmp_path):
