@@ -20,6 +20,7 @@ from npunet.files import images
 from npunet.instances.cutting import ClassComponents
 from npunet.machine import ranks, threads
 from npunet.metrics import threshold_sweep
+from npunet.metrics.matching import precision_of_counts
 from npunet.ops import conv_algorithms
 from npunet.ops.instance_norm import instance_norm_definition
 from npunet.parallel import gradients, start
@@ -346,3 +347,16 @@ def test_every_gradient_and_the_energy_become_the_mean_of_the_ranks(monkeypatch)
     assert gradients.average(parameters, energy) == 2.5
     for name in grads:
         np.testing.assert_array_equal(parameters[name].grad, grads[name] / 2)
+
+
+@pytest.mark.parametrize(
+    "counts", [[3, 1, 2], [[3, 1, 2], [0, 0, 0]], [[[3, 1, 2], [1, 0, 0]], [[0, 5, 0], [0, 0, 0]]]]
+)
+def test_average_precision_of_counts_of_any_shape(counts):
+    counts = np.array(counts)
+    found = precision_of_counts(counts)
+    assert found.shape == counts.shape[:-1]
+    for place in np.ndindex(found.shape):
+        hit, false, missed = counts[place]
+        both = hit + false + missed
+        np.testing.assert_equal(found[place], hit / both if both else np.nan)
