@@ -236,7 +236,7 @@ def parser():
     )
     parse.add_argument("--tile", type=int, default=572, help="side of the input tile in pixels (default 572)")
     parse.add_argument("--base-channels", type=int, default=64, help="channels of the first level (default 64)")
-    parse.add_argument("--variant", choices=list(VARIANTS), default="paper", help="which U-Net (default paper)")
+    parse.add_argument("--variant", choices=list(VARIANTS), default="paper", help=f"{cli.VARIANT_HELP} (default paper)")
     parse.add_argument(
         "--forward", action="store_true", help="a forward pass without training instead of a training step"
     )

@@ -63,6 +63,7 @@ def page(experiment, outcome, options):
     ranking = "seg" if experiment.cells else "mean_iou"
     rows = [[figure.title, number(figure.score, outcome.mean[figure.score])] for figure in experiment.figures]
     cut = f"Cells are cut by {outcome.cutting}, chosen on training images." if outcome.cutting else ""
+    cut += " IoU and Dice of the mask compare the pixels of all found cells with those of all true ones." * bool(cut)
     parts = [
         html_report.paragraph(how_trained(outcome, options)),
         html_report.heading("Scores on the images that were held out"),

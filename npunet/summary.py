@@ -81,7 +81,7 @@ def parser():
     parse.add_argument("--tile", type=int, default=572, help="side of the input tile in pixels (default 572)")
     parse.add_argument("--base-channels", type=int, default=64, help="channels of the first level (default 64)")
     parse.add_argument("--depth", type=int, default=4, help="number of poolings (default 4)")
-    parse.add_argument("--variant", choices=list(VARIANTS), default="paper", help="which U-Net (default paper)")
+    parse.add_argument("--variant", choices=list(VARIANTS), default="paper", help=f"{cli.VARIANT_HELP} (default paper)")
     parse.add_argument("--bilinear", action="store_true", help="bilinear upsampling (variant pytorch-unet)")
     parse.add_argument("--classes", type=int, default=2, help="classes of the output (default 2)")
     parse.add_argument("--channels", type=int, default=1, help="channels of the input (default 1)")

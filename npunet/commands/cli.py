@@ -16,6 +16,10 @@ from npunet.machine import backend, ranks
 
 TF32_HELP = "GPU: matrix products on the tensor cores, with 10 bits of mantissa instead of 23"
 PRECISION_HELP = "GPU: how products are rounded; tf32 is --tf32, bf16 keeps feature maps in 16 bits; sums are float32"
+VARIANT_HELP = (
+    "which U-Net: paper, that of Fig. 1; release, the authors' Caffe network; padded, the paper's with zeros around "
+    "each convolution; pytorch-unet, milesial's; style and painter, for npunet.stylize"
+)
 LET_RANK_0_SPEAK = 2.0  # seconds
 LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"

@@ -17,7 +17,7 @@ import numpy as np
 from npunet import geometry
 from npunet.augmentation import Settings
 from npunet.commands import ranges
-from npunet.commands.cli import PRECISION_HELP, TF32_HELP, tile_size
+from npunet.commands.cli import PRECISION_HELP, TF32_HELP, VARIANT_HELP, tile_size
 from npunet.commands.grey_values import NORMALISE
 from npunet.datasets.heads import HEADS
 from npunet.errors import InputError
@@ -182,13 +182,12 @@ def add_run(option):
     option("steps", "training steps", type=int)
     option(
         "minutes",
-        "instead of --steps: as many as fit into this time, found by timing the first few. It is these steps that are "
-        "fixed then "
-        "(config.json has their number, with which --steps repeats the run), so a machine that becomes busier takes "
-        "longer",
+        "instead of --steps: as many as fit into this time, found by timing the first few. After that their number is "
+        "fixed, so a machine that becomes busier takes longer. config.json holds the number; --steps NUMBER repeats "
+        "the run",
         type=float,
     )
-    option("epochs", "instead of --steps: how often to show as many tiles as there are images", type=int)
+    option("epochs", "instead of --steps: one epoch is as many tiles as there are training images", type=int)
     option(
         "patience",
         "stop early, after this number of evaluations in a row without a new best held-out mean IoU (default never)",
@@ -205,7 +204,7 @@ def add_run(option):
 
 def add_network(option):
     """Which U-Net, and of what size."""
-    option("variant", "which U-Net", choices=CHOICES["variant"])
+    option("variant", VARIANT_HELP, choices=CHOICES["variant"])
     option("bilinear", "bilinear upsampling (variant pytorch-unet)", action="store_true")
     option("base-channels", "channels of the first level; 64 is the paper's network", type=int)
     option("depth", "number of poolings", type=int)
@@ -224,9 +223,9 @@ def add_recipe(option):
     """Tiles, energy and optimiser (§3)."""
     option(
         "tile",
-        "side of the input tile in pixels; valid are 12 (mod 16) from 188 on, any with padded variants; auto: the "
-        "smallest whose output covers the images, or the largest that fits into the memory. Without it auto, but at "
-        "most 572 (512 with padded variants)",
+        "side of the input tile in pixels; valid are 188, 204, 220, .. with --depth 4, any with padded variants; auto: "
+        "the smallest whose output covers the images, or the largest that fits into the memory. Without it auto, but "
+        "at most 572 (512 with padded variants)",
         type=tile_size,
         metavar="TILE|auto",
     )
@@ -237,7 +236,8 @@ def add_recipe(option):
     option("learning-rate", "peak of the schedule", type=float)
     option(
         "schedule",
-        "of the learning rate after the warm-up; plateau: a tenth when the held-out Dice score stops growing",
+        "of the learning rate after the warm-up. cosine: down to 0 along half a cosine; plateau: down to a tenth when "
+        "the held-out Dice score stops growing",
         choices=SCHEDULES,
     )
     option("warmup", "steps until the learning rate is at its peak", type=int)

@@ -244,7 +244,7 @@ def add_generator(option):
     )
     option(
         "up-convolutions",
-        "enlarge by up-convolutions instead of resize-convolutions: checkerboards",
+        "enlarge by up-convolutions instead of resize-convolutions; they leave checkerboards",
         action="store_const",
         const=True,
     )
@@ -258,7 +258,7 @@ def add_generator(option):
     option("schedule", "of the learning rate: a rise and half a cosine, or constant", choices=["cosine", "constant"])
     option(
         "faithful",
-        "the setting of the notes' demo: --size 512 --square --base-channels 64 --colours normalised "
+        "the setting of the demo Fingsinz/StyleTransfer: --size 512 --square --base-channels 64 --colours normalised "
         "--up-convolutions --norm none --initial-weights pytorch --schedule constant --content-layers conv3_4,conv4_4 "
         "--style-layers conv1_2,conv2_2 --style-weight 1e6",
         action="store_true",
