@@ -19,7 +19,9 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+import npunet
+
+ROOT = Path(npunet.__file__).resolve().parents[1]  # where npunet is; a browser has it elsewhere than the lessons
 WIDEST = 740  # pixels of the page
 LARGE = 120_000  # bytes of a picture above which it gets fewer colours, then fewer pixels
 

@@ -3,8 +3,10 @@ conventions of lesson_style.py; no picture, print or printed source is older tha
 have tests of their own, test_exercises.py.
 """
 
+import importlib
 import itertools
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -170,6 +172,18 @@ def test_the_sources_that_it_prints_are_todays(path):
             f"{path.name} shows {output.metadata.source}, which has changed since: "
             f"read what is said about it, then: python -m lessons.run {path.name[:2]}"
         )
+
+
+def test_sources_are_found_where_npunet_is_installed(tmp_path, monkeypatch):
+    """In a browser the lessons lie in a folder of their own."""
+    shutil.copy(LESSONS / "lesson_output.py", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lesson_output")
+    elsewhere = importlib.import_module("lesson_output")
+    assert Path(elsewhere.__file__).parent == tmp_path
+    for name in ("npunet/gpu/bias_relu.cu:bias_relu", "npunet.ops.relu:relu"):
+        assert elsewhere.source_text(name) == lesson_output.source_text(name)
+    assert elsewhere.source_text("npunet.ops.relu:relu").startswith("`npunet/ops/relu.py`")
 
 
 @each_notebook
