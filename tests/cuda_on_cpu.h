@@ -2,7 +2,7 @@
 //
 // The blocks of a grid run one after the other. The threads of a block run one after the other too, each as a fibre (ucontext): where a
 // thread waits for others (__syncthreads, a shuffle, a tensor-core product) it hands over to the next one, and the barrier
-// opens when all have arrived. Warps get their turns at random, so that some run far ahead, and shared memory holds NaN when a block
+// opens when all have arrived. Warps get their turns at random and one of them seldom, so that the others run far ahead, and shared memory holds NaN when a block
 // begins: a kernel that forgets a barrier then reads what is not there yet or not there any more, and the test sees it. A warp that is
 // not whole any more where its lanes work together, and threads that wait for each other for ever, are refused. Kernels that wait for
 // nobody run as a plain loop.
@@ -39,7 +39,7 @@ static void refuse(const char* what) { std::fprintf(stderr, "a kernel on the CPU
 extern "C" char __attribute__((weak)) __start_on_cpu_shared[], __attribute__((weak)) __stop_on_cpu_shared[];
 namespace on_cpu {
 struct Barrier { unsigned members, arrived, opened; };
-struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool started, done; };
+struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool started, done; Barrier* at; unsigned opened; };
 static std::vector<Fibre> fibres;
 static jmp_buf scheduler;
 static unsigned current, in_block, random = 1;
@@ -61,6 +61,8 @@ static void wait(Barrier& barrier) {
     ++barrier.arrived;
     ++progress;
     open_if_all_are_here(barrier);
+    fibres[current].at = &barrier;
+    fibres[current].opened = opened;
     while (barrier.opened == opened) hand_over();
 }
 static void wait_block() { wait(of_block); }
@@ -86,6 +88,9 @@ static void turn(unsigned t) {                 // thread t runs until it waits o
     setcontext(&fibre.start);
 }
 
+static bool can_go_on(const Fibre& fibre) { return !fibre.at || fibre.at->opened != fibre.opened; }
+static unsigned drawn(unsigned bits) { return (random = random * 1103515245u + 12345u) >> (32 - bits); }
+
 static void start_of_block();
 static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool alone, const std::function<void()>& kernel) {
     gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel;
@@ -97,14 +102,17 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
         of_block = {threads, 0, 0};
         start_of_block();
         for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
-        for (unsigned t = 0; t < threads; ++t) fibres[t].started = fibres[t].done = false;
+        for (unsigned t = 0; t < threads; ++t) { fibres[t].started = fibres[t].done = false; fibres[t].at = nullptr; }
         unsigned long before = progress;
+        unsigned warps = (threads + 31) / 32, late = drawn(16) % warps;
         for (int rounds = 0, busy = true; busy; rounds = progress == before ? rounds + 1 : 0, before = progress) {
             if (rounds == 1000) { refuse("threads that wait for each other for ever"); break; }
             busy = false;
-            for (unsigned warp = 0; warp < (threads + 31) / 32; ++warp) {
-                bool waits = (random = random * 1103515245u + 12345u) >> 31;
-                for (unsigned t = warp * 32; t < threads && t < warp * 32 + 32; ++t) if (!fibres[t].done) { busy = true; if (!waits) turn(t); }
+            if (drawn(8) == 0) late = drawn(16) % warps;                       // another one is late now
+            for (unsigned warp = 0; warp < warps; ++warp) {
+                bool waits = drawn(warp == late ? 4 : 1);                      // all but one turn of 16, or of 2
+                for (unsigned t = warp * 32; t < threads && t < warp * 32 + 32; ++t)
+                    if (!fibres[t].done) { busy = true; if (!waits && can_go_on(fibres[t])) turn(t); }
             }
         }
     }
@@ -146,7 +154,10 @@ template <int pending> static void wait_for_groups() {
     std::vector<on_cpu::Copy> later;
     for (auto& copy : copies)
         if (copy.group + pending >= on_cpu::groups[on_cpu::current]) later.push_back(copy);
-        else if (copy.inside) std::memcpy(copy.shared, copy.global, 16);
+        else if (copy.inside) {
+            if (!std::memcmp(copy.global, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16)) refuse("a copy from beyond an array");
+            std::memcpy(copy.shared, copy.global, 16);
+        }
         else std::memset(copy.shared, 0, 16);
     copies.swap(later);
 }

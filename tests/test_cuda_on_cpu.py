@@ -1,9 +1,12 @@
 """What the emulation of CUDA must see: mistakes that a GPU answers with an error, with garbage, or with silence."""
 
+import re
+
 import cuda_on_cpu
 import numpy as np
 import pytest
 
+from npunet import ops
 from npunet.gpu import cuda, tensor_cores
 from npunet.machine.backend import to_cpu
 
@@ -65,6 +68,11 @@ def test_a_copy_is_there_after_the_wait_for_its_group(probes, waits, arrived):
     assert np.array_equal(found, np.arange(128)) if arrived else np.isnan(found).all()
 
 
+def test_copies_come_from_an_array(probes):
+    with pytest.raises(AssertionError, match="copied: a copy from beyond an array"):
+        run(probes, "copied", 64, np.int32(0), np.int32(2))
+
+
 def test_copies_of_16_bytes_are_aligned(probes):
     with pytest.raises(AssertionError, match="copied: a copy of 16 bytes that is not aligned"):
         run(probes, "copied", 128, np.int32(2), np.int32(2))
@@ -111,6 +119,17 @@ def test_arrays_have_fences(probes):
 
 def test_what_is_not_written_is_not_a_number(emulated):
     assert np.isnan(to_cpu(emulated.empty((3,), dtype="float32"))).all()
+
+
+def test_the_real_kernel_without_its_last_barrier_is_found_out(emulated, monkeypatch, rng):
+    """A fast warp sends for the slab after next into the place of the one that a slow warp still reads."""
+    late = re.sub(r"__syncthreads\(\); +// all have read this slab", "//", tensor_cores.PRODUCTS.source)
+    assert late != tensor_cores.PRODUCTS.source
+    monkeypatch.setitem(tensor_cores.PRODUCTS.__dict__, "source", late)
+    x, weight = (emulated.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 5, 4, 64), (3, 3, 64, 16)))
+    y = to_cpu(tensor_cores.ALGORITHM.forward(x, weight, None, 0, False))
+    expected = ops.conv2d(to_cpu(x), to_cpu(weight))[0]
+    assert not np.allclose(y, expected, atol=0.1)
 
 
 def test_the_real_kernel_without_its_wait_is_found_out(emulated, monkeypatch, rng):
