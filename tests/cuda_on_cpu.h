@@ -162,6 +162,23 @@ template <int pending> static void wait_for_groups() {
     copies.swap(later);
 }
 
+// ldmatrix.sync.aligned.m8n8.x4.shared.b16, and with .trans: lane i names the place of row i % 8 of matrix i / 8. Without .trans it gets, of each
+// matrix, columns 2 (i % 4) and the next of row i / 4; with it, rows 2 (i % 4) and the next of column i / 4. The first in the lower half.
+template <bool turned> static void load_four(unsigned* four, const void* row) {
+    const char* place = (const char*)row;
+    if ((unsigned long long)place % 16) refuse("a row of a matrix that is not aligned");
+    unsigned me = on_cpu::current, warp = me / 32 * 32;
+    std::memcpy(on_cpu::lane_value[me], &place, sizeof place);
+    on_cpu::wait_warp();
+    for (unsigned i = 0; i < 4; ++i)
+        for (unsigned part = 0; part < 2; ++part) {
+            unsigned row = turned ? 2 * (me % 4) + part : me % 32 / 4, column = turned ? me % 32 / 4 : 2 * (me % 4) + part;
+            std::memcpy(&place, on_cpu::lane_value[warp + 8 * i + row], sizeof place);
+            std::memcpy((char*)(four + i) + 2 * part, place + 2 * column, 2);
+        }
+    on_cpu::wait_warp();
+}
+
 // mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, as the PTX manual lays its operands out over the 32 lanes of a warp:
 // group = lane / 4, member = lane % 4;
 //   A (16x8):  a[i] at row group + 8 (i % 2),      column member + 4 (i / 2)

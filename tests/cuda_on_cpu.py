@@ -24,7 +24,7 @@ COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
-WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "block_sum", "multiply<", "tap_gradients<")
+WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "load_four", "block_sum", "multiply<", "tap_gradients<")
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 
 

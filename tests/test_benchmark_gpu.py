@@ -282,7 +282,23 @@ def test_the_plan_for_a_gpu_in_a_dry_run(tmp_path):
     assert sorted(back) == ["0.log", "1.log", "2.log", "3.log", "4.log", "all.tgz"]
     with tarfile.open(out / "all.tgz") as archive:
         packed = {Path(name).name for name in archive.getnames()}
-    assert {"0-tf32-graph.log", "1-against_float64.log", "4.log"} <= packed
+    assert {"0-tf32-graph.log", "1-against_float64.log", "1-sixteen_bits.log", "1-operations.log", "4.log"} <= packed
+
+
+def test_the_plan_stops_where_nothing_runs(tmp_path):
+    """Without a GPU, and not dry: no step is made, so the device's time is not spent on the rest."""
+    if gpu_problem() is None:
+        pytest.skip("there is a GPU")
+    result = subprocess.run(
+        ["bash", "benchmarks/gpu_run/all.sh"],
+        cwd=ROOT,
+        env=os.environ | dict(OUT=str(tmp_path / "out"), WORK=str(tmp_path / "work"), PYTHON=sys.executable),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert result.returncode == 9 and "nothing runs" in result.stdout and "1-right" not in result.stdout
+    assert (tmp_path / "out" / "all.tgz").exists()
 
 
 def test_a_part_that_is_not_known(monkeypatch):

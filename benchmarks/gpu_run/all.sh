@@ -11,5 +11,6 @@ for step in 0-machine 1-right 2-bars 3-layers 4-training; do
     [ $status = 0 ] || echo "== $step ended with status $status" | tee -a "$log"
     tail -n 45 "$log" | cut -c -300
     pack
+    [ $status = 9 ] && echo "== nothing runs: see above. The rest is left for a second call" && exit 9
 done
 echo "== $SECONDS s; all logs, tables and pictures are in $OUT/all.tgz"

@@ -40,8 +40,10 @@ __device__ __forceinline__ void store_two(bf16* at, float first, float second) {
 #define IN_REGISTER (4 / (int)sizeof(MAP))                     // numbers
 #define IN_COPY (16 / (int)sizeof(MAP))                        // numbers that one copy in the background moves
 #define DEPTH (8 * IN_REGISTER)
-__device__ __forceinline__ unsigned operand(const float* at) { return to_tf32(*at); }
-__device__ __forceinline__ unsigned operand(const bf16* at) { return *(const unsigned*)at; }
+__device__ __forceinline__ void load_operands(unsigned* four, const MAP* row) {             // 16 bytes a row, see load_four
+    load_four<false>(four, row);
+    if (sizeof(MAP) == 4) UNROLL for (int i = 0; i < 4; ++i) four[i] = to_tf32(__uint_as_float(four[i]));
+}
 __device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned* b) {
     if (sizeof(MAP) == 2) mma_bf16(d, a, b);
     else mma_tf32(d, a, b);

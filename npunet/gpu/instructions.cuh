@@ -28,6 +28,19 @@ __device__ __forceinline__ unsigned two_bf16(float low, float high) {
     return both;
 }
 
+// Four matrices of 8 x 8 numbers of 16 bits from shared memory, a register for each, by the whole warp. Lane i says where row i % 8 of matrix
+// i / 8 lies: 16 bytes. It gets, of each matrix, two neighbours of row i / 4, columns 2 (i % 4) and the next: just what `mma_bf16` wants. Turned,
+// it gets two neighbours of column i / 4. Not turned, two neighbours of 16 bits may as well be one number of 32.
+template <bool turned> __device__ __forceinline__ void load_four(unsigned* four, const void* row) {
+#if __CUDA_ARCH__ >= 800
+    unsigned address = (unsigned)__cvta_generic_to_shared(row);
+    if (turned) asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                             : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3]) : "r"(address));
+    else asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                      : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3]) : "r"(address));
+#endif
+}
+
 // 16 bytes from global to shared memory, or zeros, in the background. `again`: others of this multiprocessor read the same numbers soon,
 // so they are kept in its cache; else they pass it by.
 template <bool again> __device__ __forceinline__ void copy_16_bytes(void* shared, const void* global, bool inside) {

@@ -6,21 +6,23 @@
 // and from shared memory. With few channels a large tile would be half empty; there a block does the three taps of one row of the kernel
 // (TAPS), so that dz is fetched and rounded once for three products.
 //
-// In 16 bits an operand holds two numbers that the sum runs over, here two pixels, but neighbours in memory are two channels. So a thread reads
-// two channels of two pixels, two words, and changes halves between them: two operands, of one channel each. Its channels are
-// then 2 group and 2 group + 1, where in TF32 they are group and group + 8; the result's channels follow.
+// In 16 bits an operand holds two numbers that the sum runs over, here two pixels, but neighbours in memory are two channels. So they are turned
+// while they are read from shared memory: load_four does that for numbers of 16 bits, not for those of 32, which come one by one.
 
 #define SLAB (64 / (int)sizeof(MAP))                           // pixels
 
-// Operands of two channels, from `at` on: of one pixel in TF32; of it and the next, `row` numbers further on, in 16 bits.
-__device__ __forceinline__ void two_operands(const float* at, int, unsigned& one, unsigned& other) {
-    one = to_tf32(at[0]);
-    other = to_tf32(at[8]);
+// A thread's four registers of 16 channels of DEPTH pixels, which begin at `at` and lie `row` numbers apart. Of A, register i holds numbers of
+// the channels' eight i % 2 and of the pixels' half i / 2; of B, where they are two tiles side by side, it is the other way round.
+template <bool OF_A> __device__ __forceinline__ void operands(const float* at, int row, unsigned* four) {
+    int lane = threadIdx.x % 32, group = lane / 4, member = lane % 4;
+    UNROLL for (int i = 0; i < 4; ++i) {
+        int eight = OF_A ? i % 2 : i / 2, half = OF_A ? i / 2 : i % 2;
+        four[i] = to_tf32(at[(4 * half + member) * row + 8 * eight + group]);
+    }
 }
-__device__ __forceinline__ void two_operands(const bf16* at, int row, unsigned& one, unsigned& other) {
-    unsigned pixel = *(const unsigned*)at, next = *(const unsigned*)(at + row);
-    one = __byte_perm(pixel, next, 0x5410);                    // the lower halves
-    other = __byte_perm(pixel, next, 0x7632);                  // the upper halves
+template <bool OF_A> __device__ __forceinline__ void operands(const bf16* at, int row, unsigned* four) {
+    int lane = threadIdx.x % 32, i = lane / 8, eight = OF_A ? i % 2 : i / 2, half = OF_A ? i / 2 : i % 2;
+    load_four<true>(four, at + (8 * half + lane % 8) * row + 8 * eight);                  // where a row of matrix i lies
 }
 
 // UP: of the 2x2 up-convolution. There it is dz that a tap shifts, (2 row + tap / 2, 2 column + tap % 2), and x stays.
@@ -75,21 +77,16 @@ __device__ __forceinline__ void tap_gradients(const MAP* x, const MAP* dz, float
         } else {
             arrived<0>();
         }
-        int mine = IN_REGISTER * member * ROW + IN_REGISTER * group;
-        const MAP* b = b_slab[slab % 2] + mine + warp_column;
         UNROLL for (int step = 0; step < SLAB; step += DEPTH) {
-            unsigned of_a[TAPS][TILES_M][4], of_b[2][2];
-            UNROLL for (int tap = 0; tap < TAPS; ++tap) {
-                const MAP* a = a_slab[slab % 2][tap] + mine + warp_row;
+            unsigned of_a[TAPS][TILES_M][4], of_b[4];
+            UNROLL for (int tap = 0; tap < TAPS; ++tap)
                 UNROLL for (int m = 0; m < TILES_M; ++m)
-                    UNROLL for (int i = 0; i < 4; i += 2)
-                        two_operands(a + (step + DEPTH / 4 * i) * ROW + 16 * m, ROW, of_a[tap][m][i], of_a[tap][m][i + 1]);
-            }
+                    operands<true>(a_slab[slab % 2][tap] + step * ROW + warp_row + 16 * m, ROW, of_a[tap][m]);
             UNROLL for (int t = 0; t < TILES_N; t += 2) {
-                UNROLL for (int i = 0; i < 2; ++i) two_operands(b + (step + DEPTH / 2 * i) * ROW + 8 * t, ROW, of_b[0][i], of_b[1][i]);
+                operands<false>(b_slab[slab % 2] + step * ROW + warp_column + 8 * t, ROW, of_b);
                 UNROLL for (int tap = 0; tap < TAPS; ++tap)
                     UNROLL for (int m = 0; m < TILES_M; ++m)
-                        UNROLL for (int u = 0; u < 2; ++u) mma(sum[tap][m][t + u], of_a[tap][m], of_b[u]);
+                        UNROLL for (int u = 0; u < 2; ++u) mma(sum[tap][m][t + u], of_a[tap][m], of_b + 2 * u);
             }
         }
         __syncthreads();                                       // all have read this slab; the next gather may overwrite it
@@ -97,17 +94,13 @@ __device__ __forceinline__ void tap_gradients(const MAP* x, const MAP* dz, float
     int taps = groups * TAPS;
     UNROLL for (int tap = 0; tap < TAPS; ++tap)
         UNROLL for (int m = 0; m < TILES_M; ++m)
-            UNROLL for (int t = 0; t < TILES_N; t += 2)
-                UNROLL for (int half = 0; half < 2; ++half)
-                    UNROLL for (int u = 0; u < 2; ++u) {       // two neighbouring channels of dz
-                        bool pairs = IN_REGISTER == 2;
-                        int c = first_c + warp_row + 16 * m + (pairs ? 2 * group + half : group + 8 * half);
-                        int k = first_k + warp_column + 8 * t + (pairs ? 4 * member + 2 * u : 2 * member + 8 * u);
-                        const float *one = sum[tap][m][t], *other = sum[tap][m][t + 1], *one_tile = u ? other : one;
-                        if (c < channels && k < outputs)
-                            store_two(partial + ((long long)(split * taps + first_tap + tap) * channels + c) * outputs + k,
-                                      pairs ? one[2 * half + u] : one_tile[2 * half], pairs ? other[2 * half + u] : one_tile[2 * half + 1]);
-                    }
+            UNROLL for (int t = 0; t < TILES_N; ++t)
+                UNROLL for (int half = 0; half < 2; ++half) {  // two neighbouring channels of dz: one store
+                    int c = first_c + warp_row + 16 * m + group + 8 * half, k = first_k + warp_column + 8 * t + 2 * member;
+                    if (c < channels && k < outputs)
+                        store_two(partial + ((long long)(split * taps + first_tap + tap) * channels + c) * outputs + k, sum[tap][m][t][2 * half],
+                                  sum[tap][m][t][2 * half + 1]);
+                }
 }
 
 #define GRADIENT(name, TILE, TAPS, UP)                                                                                                         \

@@ -15,7 +15,8 @@
 // with group = lane / 4 and member = lane % 4,
 //     A: rows group and group + 8, columns member and member + 4      B: rows member and member + 4, column group
 //     D: rows group and group + 8, columns 2 member and 2 member + 1
-// Rows in shared memory are 20 (or BN + 8) numbers long, not 16 (or BN): so the 32 threads of a warp read from 32 different banks.
+// An instruction made for it (load_four) brings four such elements to each thread, if rows of 16 bytes lie in shared memory as they lie in the
+// matrix. Rows there are 20 (or BN + 8) numbers long, not 16 (or BN): so what a warp reads at once comes from 32 different banks.
 //
 // Two precisions, by what feature maps are stored in (MAP); sums are float32 in both:
 //     float      multiplied as TF32: 8 bits of exponent, 10 of mantissa
@@ -101,18 +102,21 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
         } else {
             arrived<0>();
         }
-        int mine = IN_REGISTER * member;
-        const MAP* a = a_slab[slab % 2] + (warp_row + group) * A_ROW + mine;
-        const MAP* b = b_slab[slab % 2] + (BY_CHANNEL ? (warp_column + group) * B_ROW + mine : member * B_ROW + warp_column + group);
-        constexpr int NEXT_B = BY_CHANNEL ? 1 : B_ROW, ACROSS = BY_CHANNEL ? B_ROW : 1;      // from channel to channel, from output to output
+        // One load brings what all threads need of 16 rows of A, or of 16 outputs of B where these lie row by row. Its four matrices: eight
+        // rows, the next eight, and of both the other half of the channels; of B the two halves of eight outputs, then those of the next.
+        const MAP* a = a_slab[slab % 2] + (warp_row + lane % 16) * A_ROW + lane / 16 * IN_COPY;
+        const MAP* b = b_slab[slab % 2] + (BY_CHANNEL ? (warp_column + lane % 8 + lane / 16 * 8) * B_ROW + lane / 8 % 2 * IN_COPY
+                                                      : member * B_ROW + warp_column + group);
         UNROLL for (int step = 0; step < SLAB; step += DEPTH) {
-            unsigned of_a[2][4], of_b[TILES][2];
+            unsigned of_a[2][4], of_b[2 * TILES];
+            UNROLL for (int m = 0; m < 2; ++m) load_operands(of_a[m], a + 16 * m * A_ROW + step);
+            if (BY_CHANNEL) {
+                UNROLL for (int t = 0; t < TILES; t += 2) load_operands(of_b + 2 * t, b + 8 * t * B_ROW + step);
+            } else {
+                UNROLL for (int i = 0; i < 2 * TILES; ++i) of_b[i] = to_tf32(b[8 * (i / 2) + (step + DEPTH / 2 * (i % 2)) * B_ROW]);
+            }
             UNROLL for (int m = 0; m < 2; ++m)
-                UNROLL for (int i = 0; i < 4; ++i) of_a[m][i] = operand(a + (16 * m + 8 * (i % 2)) * A_ROW + step + DEPTH / 2 * (i / 2));
-            UNROLL for (int t = 0; t < TILES; ++t)
-                UNROLL for (int i = 0; i < 2; ++i) of_b[t][i] = operand(b + 8 * t * ACROSS + (step + DEPTH / 2 * i) * NEXT_B);
-            UNROLL for (int m = 0; m < 2; ++m)
-                UNROLL for (int t = 0; t < TILES; ++t) mma(sum[m][t], of_a[m], of_b[t]);
+                UNROLL for (int t = 0; t < TILES; ++t) mma(sum[m][t], of_a[m], of_b + 2 * t);
         }
         __syncthreads();                                       // all have read this slab; the next gather may overwrite it
     }
