@@ -4,6 +4,7 @@ CUDA 12's compilers know compute capability 7.0 to 9.0; CUDA 13's begin at 7.5, 
 compiler is found.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -88,6 +89,25 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
     assert not spilled, f"registers spill to memory in {path.name}: {spilled}"
 
 
+AS_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy adds to the options of a RawModule
+REPORT = re.compile(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers([^\n]*)", re.DOTALL)
+TWO_BLOCKS = r"(convolve|flipped|up|down)_(64|128)|(tap|up)_gradient_\w+|three_taps_64"  # planned for two on a multiprocessor
+
+
+def check_resources(log, where):
+    """What ptxas reports of each kernel: no registers spill, static shared memory fits (48 KB), and where the plan is
+    two blocks of 256 threads on a multiprocessor of 65,536 registers, there are enough of them.
+    """
+    kernels = REPORT.findall(log)
+    assert kernels, log
+    for name, spilled, registers, rest in kernels:
+        shared = re.search(r"(\d+) bytes smem", rest)
+        assert spilled == "0", f"{where}: {name} spills {spilled} bytes"
+        assert shared is None or int(shared[1]) <= 48 << 10, f"{where}: {name} has {shared[1]} bytes of shared memory"
+        if re.fullmatch(TWO_BLOCKS, name):
+            assert int(registers) <= 128, f"{where}: {name} needs {registers} registers, one block instead of two"
+
+
 @each_source
 def test_nvrtc_compiles(path, numbers, dtype):
     """As CuPy will do it, for every capability that this NVRTC supports."""
@@ -99,8 +119,10 @@ def test_nvrtc_compiles(path, numbers, dtype):
     for capability in supported:
         program = compiler.createProgram(cuda.CudaFile(path.stem).source, path.name, [], [])
         try:
-            compiler.compileProgram(program, [*cuda.options(dtype, **numbers), f"-arch=sm_{capability}"])
+            asked = [*cuda.options(dtype, **numbers), f"-arch=sm_{capability}", *AS_CUPY, "--ptxas-options=-v"]
+            compiler.compileProgram(program, asked)
             assert compiler.getCUBIN(program)
+            check_resources(compiler.getProgramLog(program), f"{path.name}, sm_{capability}")
         except compiler.NVRTCError:
             pytest.fail(f"{path.name}, sm_{capability}: {compiler.getProgramLog(program)}")
         finally:

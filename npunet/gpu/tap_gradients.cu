@@ -104,7 +104,7 @@ __device__ __forceinline__ void tap_gradients(const MAP* x, const MAP* dz, float
 }
 
 #define GRADIENT(name, TILE, TAPS, UP)                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256) name(const MAP* x, const MAP* dz, float* partial, int pixels, int share, int height,     \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(const MAP* x, const MAP* dz, float* partial, int pixels, int share, int height,     \
             int width, int channels, int rows, int columns, int outputs, int padding) {                                                        \
         tap_gradients<TILE, TAPS, UP>(x, dz, partial, pixels, share, height, width, channels, rows, columns, outputs, padding);                \
     }

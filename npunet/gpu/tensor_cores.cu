@@ -142,7 +142,7 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
 }
 
 #define PRODUCT(name, BN, KIND)                                                                                                               \
-    extern "C" __global__ void __launch_bounds__(256) name(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial,        \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial,        \
             int pixels, int height, int width, int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {       \
         multiply<BN, KIND>(x, weight, bias, y, partial, pixels, height, width, channels, rows, columns, outputs, padding, has_bias, relu);    \
     }
