@@ -91,7 +91,9 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
 
 AS_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy adds to the options of a RawModule
 REPORT = re.compile(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers([^\n]*)", re.DOTALL)
-TWO_BLOCKS = r"(convolve|flipped|up|down)_(64|128)|(tap|up)_gradient_\w+|three_taps_64"  # planned for two on a multiprocessor
+TWO_BLOCKS = (
+    r"(convolve|flipped|up|down)_(64|128)|(tap|up)_gradient_\w+|three_taps_64"  # planned for two on a multiprocessor
+)
 
 
 def check_resources(log, where):

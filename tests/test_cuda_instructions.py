@@ -22,6 +22,15 @@ EXPECTED = {  # function: [(text with its operands in place, their kinds, volati
     "mma_bf16": [(f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {SUM}, {A}, {B}, {SUM};", MMA, True)],
     # cvt d, a, b: a becomes the upper half
     "two_bf16": [("cvt.rn.bf16x2.f32 both, high, low;", ["=r", "f", "f"], False)],
+    # lanes 8 i to 8 i + 7 name the rows of what goes to register i
+    "load_four": [
+        (
+            f"ldmatrix.sync.aligned.m8n8.x4{turned}.shared.b16 {{four[0],four[1],four[2],four[3]}}, [address];",
+            ["=r"] * 4 + ["r"],
+            True,
+        )
+        for turned in (".trans", "")
+    ],
     # where to, where from, how many bytes are written, how many of them are read: the rest are zeros
     "copy_16_bytes": [
         (f"cp.async.{kept}.shared.global [address], [global], 16, inside ? 16 : 0;", ["r", "l", "r"], True)
@@ -55,6 +64,7 @@ def test_every_instruction_is_spelled_as_in_the_manual():
         ('"+f"(d[0])', '"=f"(d[0])'),
         ('"f"(high), "f"(low)', '"f"(low), "f"(high)'),
         ("inside ? 16 : 0", "16"),
+        ("x4.trans.shared", "x4.shared"),
         ('asm volatile("cp.async.commit', 'asm("cp.async.commit'),
     ],
 )

@@ -84,7 +84,7 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
             copy_16_bytes<false>(b + (BY_CHANNEL ? k * B_ROW + c : c * B_ROW + k), weight + (inside ? at : 0), inside);
         }
         end_of_group();
-        if (NEAR) {
+        if (NEAR || KIND == UP) {
             if (++tap == first_tap + taps) { tap = first_tap; c0 += SLAB; }
         } else {
             c0 += SLAB;
