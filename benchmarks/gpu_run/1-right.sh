@@ -2,7 +2,7 @@
 # Is it right? Every CUDA test on the device, the other tests of operations on CuPy's arrays, and one test under memcheck. Each file in a
 # process of its own, all at the same time: an illegal address ends one process, not the rest. The sharpest first: each kernel against float64.
 . benchmarks/gpu_run/common.sh
-files=$(cd tests && grep -lE "def test_.*gpu" test_cuda_*.py | sed "s/^test_cuda_//; s/[.]py$//" | grep -vx against_float64)       # those that have a device test
+files=$(cd tests && grep -lE "def test_.*[( ]gpu[,)]" test_cuda_*.py | sed "s/^test_cuda_//; s/[.]py$//" | grep -vx against_float64)       # those that have a device test
 files="against_float64 $files"
 for f in $files; do tests 115 tests/test_cuda_$f.py >"$WORK/1-$f.log" 2>&1 & done
 tests 115 tests/test_{ops_contract,loss,dropout,max_pooling,up_convolution,crop_concat,relu,upsampling,batch_norm,optimizers,unet}.py \
