@@ -26,6 +26,12 @@ program (PytorchNeuralStyleTransfer) weights a style layer by 1000 / C^2, with G
 Caffe's scale: that is 1000 * 58^2 = 3.3e6 here, the same for all layers. conv4_1 sees 68 pixels, so whole strokes
 count. The notes' demo, `DEMO`, compares conv1_2 and conv2_2, which see 5 and 14 pixels (grain, no strokes), with 1e6,
 as in PyTorch's tutorial, and holds the picture to conv3_4 and conv4_4 of the content.
+
+**Which weight for a generator.** Direct optimisation begins with the content and brings the style loss down more than
+a hundredfold in 50 steps; after that both losses are of one size. A generator has one pass for every photograph, and its
+style loss stays some twenty times as high. With Gatys' weight its content loss is then lost in the sum, and it paints one
+texture over everything. `PAINTER_STYLE_WEIGHT` makes both losses count for a generator
+(benchmarks/results/style_painter.md).
 """
 
 from dataclasses import dataclass
@@ -38,6 +44,7 @@ from npunet.machine.threads import blas_on_one_thread
 
 CONTENT_LAYERS, STYLE_LAYERS = ("conv4_2",), ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 3e6
+PAINTER_STYLE_WEIGHT = 2e3
 DEMO = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"), style_weight=1e6)
 
 

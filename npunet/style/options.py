@@ -32,6 +32,7 @@ BETTER = dict(
     norm="instance",
     initial_weights="gaussian",
     schedule="cosine",
+    style_weight=losses.PAINTER_STYLE_WEIGHT,
 )
 SHARED = dict(
     content=None,
