@@ -63,7 +63,7 @@ def train(given):
         folder = StyleFolder(options.out)
         folder.check_free(options.out)
     else:
-        folder, config = StyleFolder.reopen(resume)
+        folder, config = StyleFolder.reopen(resume, option="--resume")
         options = resumed(resume, config, given)
     set_threads(options)
     paths = content_pictures(options)

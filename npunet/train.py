@@ -98,7 +98,7 @@ def new_run(given):
 def resumed_run(path, given):
     """The run in the folder `path`, where its newest checkpoint stands: within, a `Session` that goes on from there."""
     # 1. The options of the run, and those that may change.
-    run, config = folder_class().reopen(path, OF_TRAINING)
+    run, config = folder_class().reopen(path, OF_TRAINING, "--resume")
     refused = [name for name in given if name not in CHANGEABLE_ON_RESUME]
     if refused:
         raise InputError(

@@ -196,7 +196,7 @@ def test_resume_refuses_what_is_no_run_and_what_cannot_change(folder, tmp_path):
         train.main(["--resume", str(run)])
     for text in ("{}", "[1]", '{"options": {}}'):
         (run / "config.json").write_text(text)
-        with pytest.raises(InputError, match="that is no run of npunet.train"):
+        with pytest.raises(InputError, match="--resume .*: that is no run of npunet.train"):
             train.main(["--resume", str(run)])
 
 

@@ -64,20 +64,20 @@ class RunFolder:
             )
 
     @classmethod
-    def reopen(cls, path, parts=()):
+    def reopen(cls, path, parts=(), option=""):
         """The folder of an earlier run and its configuration.
 
-        Raises InputError if there is none, or it lacks one of the `parts`.
+        Raises InputError, which names the option that asked for it, if there is none, or it lacks one of the `parts`.
         """
-        run = cls(path)
+        run, named = cls(path), f"{option} {path}".strip()
         try:
             config = schema.read_json(run.path / "config.json")
         except InputError as error:
-            raise InputError(f"{path}: {error}; expected the --out folder of an earlier run") from None
+            raise InputError(f"{named}: {error}; expected the --out folder of an earlier run") from None
         if parts and not (isinstance(config, dict) and config.keys() >= set(parts)):
-            raise InputError(f"{path}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}")
+            raise InputError(f"{named}: that is no run of npunet.train; expected a config.json with {', '.join(parts)}")
         if parts and (found := schema.problem(config, schema.TRAINING_CONFIG)):
-            raise InputError(f"{path}: config.json is damaged: {found}")
+            raise InputError(f"{named}: config.json is damaged: {found}")
         return run, config
 
     def go_on_from(self, step):

@@ -28,9 +28,9 @@ count. The notes' demo, `DEMO`, compares conv1_2 and conv2_2, which see 5 and 14
 as in PyTorch's tutorial, and holds the picture to conv3_4 and conv4_4 of the content.
 
 **Which weight for a generator.** Direct optimisation begins with the content and brings the style loss down more than
-a hundredfold in 50 steps; after that both losses are of one size. A generator has one pass for every photograph, and its
-style loss stays some twenty times as high. With Gatys' weight its content loss is then lost in the sum, and it paints one
-texture over everything. `PAINTER_STYLE_WEIGHT` makes both losses count for a generator
+a hundredfold in 50 steps; after that both losses are of one size. A generator has one pass for every photograph, and
+its style loss stays some twenty times as high. With Gatys' weight its content loss is then lost in the sum, and it
+paints one texture over everything. `PAINTER_STYLE_WEIGHT` makes both losses count for a generator
 (benchmarks/results/style_painter.md).
 """
 
