@@ -42,12 +42,14 @@ OF_TRAINING = """data synthetic | out runs/unet | labels auto | held_out None | 
     weight_decay 0.0 | loss cross-entropy | schedule cosine | seed 0 | rotation 180.0 | mirror True |
     elastic 10.0 | grey 0.1 | w0 None | sigma 5.0 | class_balance False"""
 OF_STYLE = """content None | style None | weights None | out runs/style | style_size None | content_layers conv4_2 |
-    style_layers conv1_1,conv2_1,conv3_1,conv4_1 | content_weight 1.0 | style_weight 3000000.0 | variation_weight 0.0 |
+    style_layers conv1_1,conv2_1,conv3_1,conv4_1 | content_weight 1.0 | variation_weight 0.0 |
     preview_every None | seed 0 | device cpu | tf32 False | threads None | """
-OF_GENERATOR = """size 256 | square False | base_channels 32 | colours full | up_convolutions False | norm instance |
+OF_GENERATOR = """style_weight 2000.0 |
+    size 256 | square False | base_channels 32 | colours full | up_convolutions False | norm instance |
     initial_weights gaussian | schedule cosine | steps 500 | learning_rate 0.001 | batch 1 | photo_size None |
     faithful False"""
-OF_OPTIMIZE = """size 512 | sizes 2 | steps 200 | learning_rate 0.02 | method lbfgs | start content | strength 1.0 |
+OF_OPTIMIZE = """style_weight 3000000.0 |
+    size 512 | sizes 2 | steps 200 | learning_rate 0.02 | method lbfgs | start content | strength 1.0 |
     keep_colours False"""
 
 
