@@ -141,6 +141,7 @@ ILL = {
     "a copy held out, brighter": (lambda d: held_out(d, lambda i: 0.8 * i + 0.1), "look-alike", "5.png = 0.png"),
     "a copy held out, turned": (lambda d: held_out(d, lambda i: np.rot90(i)[:, ::-1]), "look-alike", "5.png = 0.png"),
     "a mask of nothing": (lambda d: remask(d, 2, lambda m: np.roll(m, 40, axis=0)), "unrelated mask", "2.png"),
+    "a stranger's mask": (lambda d: remask(d, 2, lambda m: cells(92).labels), "unrelated mask", "2.png"),
     "noise for an image": (lambda d: reimage(d, 3, noise), "unrelated mask", "3.png"),
     "a noisy mask": (lambda d: remask(d, 2, lambda m: m ^ (noise(m) > 0.9)), "crumbs", "2.png"),
     "one image of 8 bits": (lambda d: of_16_bits(d, 5, 3), "bit depth", "3.png: of 8 bits"),

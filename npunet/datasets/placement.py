@@ -11,6 +11,7 @@ from npunet.datasets.finding import HIGH, Finding, named
 
 PLAIN_CONTRAST = 0.5  # from which a polarity, or a better place, can be trusted
 STRANGE = 0.15  # of the usual contrast; a mask with less lies somewhere else
+AT_HOME = 0.5  # of the usual contrast; a place with less is no better one, however a few objects may happen to fall
 SHIFT = 24  # pixels, the furthest shift that is looked for
 
 
@@ -50,7 +51,7 @@ def misplaced(samples):
             continue
         here = abs(contrast(sample.image, objects))
         best, kind, words, cure = max([*_turns(sample), _best_shift(sample), *_other_owners(sample, samples)])
-        if best > max(1.6 * here, here + 0.25) and best > PLAIN_CONTRAST:
+        if best > max(1.6 * here, here + 0.25, AT_HOME * usual, PLAIN_CONTRAST):
             yield Finding(
                 kind,
                 f"the mask of {sample.name} fits {words} (contrast {best:.2f} instead of {here:.2f}); {cure}",
