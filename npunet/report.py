@@ -62,8 +62,12 @@ def page(experiment, outcome, options):
     """The report as HTML."""
     ranking = "seg" if experiment.cells else "mean_iou"
     rows = [[figure.title, number(figure.score, outcome.mean[figure.score])] for figure in experiment.figures]
-    cut = f"Cells are cut by {outcome.cutting}, chosen on training images." if outcome.cutting else ""
-    cut += " IoU and Dice of the mask compare the pixels of all found cells with those of all true ones." * bool(cut)
+    cut = (
+        f"Cells are cut by {outcome.cutting}, chosen on training images. IoU and Dice of the mask compare the pixels "
+        "of all found cells with those of all true ones."
+        if outcome.cutting
+        else ""
+    )
     parts = [
         html_report.paragraph(how_trained(outcome, options)),
         html_report.heading("Scores on the images that were held out"),

@@ -220,10 +220,4 @@ struct float2 {
     void operator=(const float2& from) { if ((unsigned long long)this % 8) refuse("8 bytes stored where none may be"); std::memcpy(this, &from, 8); }
 };
 static inline float __uint_as_float(unsigned bits) { return on_cpu_float(bits); }
-static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {  // four bytes of the eight, by number, the lowest first
-    unsigned long long both = (unsigned long long)y << 32 | x;
-    unsigned result = 0;
-    for (int i = 0; i < 4; ++i) result |= (unsigned)(both >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
-    return result;
-}
 static inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }

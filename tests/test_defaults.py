@@ -61,7 +61,7 @@ OF_OPTIMIZE = """style_weight 3000000.0 |
         (style_options.DEFAULTS["optimize"], OF_STYLE + OF_OPTIMIZE),
     ],
 )
-def test_who_says_nothing_gets_what_the_help_promises(defaults, promised):
+def test_who_says_nothing_gets_the_defaults_of_this_table(defaults, promised):
     """A default that changes makes other figures of an old command, so whoever changes one says it here, too."""
     assert {name: str(value) for name, value in defaults.items()} == dict(part.split() for part in promised.split("|"))
 

@@ -11,7 +11,7 @@ from npunet.datasets.finding import HIGH, Finding, named
 
 PLAIN_CONTRAST = 0.5  # from which a polarity, or a better place, can be trusted
 STRANGE = 0.15  # of the usual contrast; a mask with less lies somewhere else
-AT_HOME = 0.5  # of the usual contrast; a place with less is no better one, however a few objects may happen to fall
+AT_HOME = 0.5  # of the usual contrast; a place with less fits by chance, as a few objects easily do
 SHIFT = 24  # pixels, the furthest shift that is looked for
 
 
