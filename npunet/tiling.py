@@ -121,14 +121,14 @@ def padded_parts(length: int, net: Network, tile: int) -> list[Part]:
             f"{2 * margin}; "
             f"use at least {2 * margin + grid}, or {length} for the whole image at once"
         )
-    found, start = [], 0
-    while start + tile < length:
-        first = start + margin if start else 0
-        found.append(Part(slice(first, start + tile - margin), start, start + tile, first - start))
-        start += tile - 2 * margin
-    # the last one ends with the image
-    end = length if net.options.pads_upsampled else start - (start - length) // grid * grid
-    return [*found, Part(slice(start + margin, length), start, end, margin)]
+    starts = range(0, length - tile, tile - 2 * margin)
+    found = []
+    for start in starts:
+        skipped = margin if start else 0
+        found.append(Part(slice(start + skipped, start + tile - margin), start, start + tile, skipped))
+    last = len(starts) * starts.step  # this one ends with the image
+    end = length if net.options.pads_upsampled else last - (last - length) // grid * grid
+    return [*found, Part(slice(last + margin, length), last, end, margin)]
 
 
 def count_tiles(shape: tuple[int, ...], net: Network, tile: int = 572) -> int:

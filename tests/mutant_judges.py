@@ -21,7 +21,8 @@ SLOW = "against_pytorch", "learning", "parallel_mpi", "cuda_"  # minutes for wha
 LATE = "train", "train_cells", "predict_cells", "option_effects", "parallel", "experiments", "stylize", "report"
 LATE += "style_generator", "style_memory_needs", "pytorch_unet", "export", "doctor"  # minutes too: mapped last
 LONGEST = 30  # seconds of one test
-BUDGET, NEAR = 40, 15  # seconds of tests for one mutant at most, and of tests that do not execute its line
+QUICK, NEAR = 15, 5  # seconds of tests that a mutant meets first, and of tests that do not execute its line
+SLOW_TESTS = 240  # seconds of further tests that a mutant meets if it survives the quick ones
 
 
 def suite(tree, only=()):
@@ -133,23 +134,25 @@ def known_tests(path):
     return {"seconds": seconds, "failed": failed, "lines": lines}
 
 
-def judges(known, name, line):
-    """The tests for a mutant, with the seconds they take: those that execute its line, then the others of its home.
+def judges(known, name, line, slow=SLOW_TESTS):
+    """Two rounds of tests for a mutant, each {test: the seconds it takes}: quick ones, and those for a survivor.
 
-    Home are the test files named like the module or its folder: test_strips.py, test_instances.py,
-    test_instances_strips.py.
-    Quick tests come first, and those of the home before others. A line that runs when its module is imported, or
-    in a process of its own only, is judged by all tests that execute something of the file.
+    The first round are tests that execute its line, then others of its home; the second are all further tests that
+    execute its line, as far as `slow` seconds reach. Home are the test files named like the module or its folder
+    (test_strips.py, test_instances.py, test_instances_strips.py) and test_defaults.py, which reads all signatures. In
+    each round the quickest come first, and those of the home before others. A line that runs when its module is
+    imported, or in a process of its own only, is judged by all tests that execute something of the file.
     """
     seconds, lines = known["seconds"], known["lines"][name]
     exact = lines.get(line) or {test for tests in lines.values() for test in tests}
     folder, stem = Path(name).parent.name, Path(name).stem
-    named = tuple(f"tests/test_{file}.py::" for file in (stem, folder, f"{folder}_{stem}"))
+    named = tuple(f"tests/test_{file}.py::" for file in (stem, folder, f"{folder}_{stem}", "defaults"))
     home = {test for test in seconds if test.startswith(named)}
-    chosen = {}
-    for tests, budget in ((exact, BUDGET), (home - exact, NEAR)):
-        for test in sorted(tests - known["failed"], key=lambda test: seconds[test] / (5 if test in home else 1)):
+    rounds = {}, {}
+    for chosen, tests, budget in ((rounds[0], exact, QUICK), (rounds[0], home - exact, NEAR), (rounds[1], exact, slow)):
+        unmet = tests - known["failed"] - rounds[0].keys()
+        for test in sorted(unmet, key=lambda test: seconds[test] / (5 if test in home else 1)):
             if seconds[test] < budget:
                 budget -= seconds[test]
                 chosen[test] = seconds[test]
-    return chosen
+    return rounds

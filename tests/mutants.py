@@ -5,8 +5,9 @@ Three steps, each of which goes on where it was stopped. All work is done in a c
     1. tests.jsonl: the suite runs once under coverage.py: which test executes which line, and how long each test takes
        (mutant_judges.py)
     2. `count` mutants are drawn with a seed from all places alike (mutant_places.py)
-    3. rows.jsonl: for each mutant the tests that execute its line, fastest first, until one fails. A fork of this
-       process runs them, so that NumPy and pytest are imported once
+    3. rows.jsonl: for each mutant some seconds of the tests that execute its line, fastest first, until one fails; if
+       none does, the others, up to --slow seconds. A fork of this process runs them, so that NumPy and pytest are
+       imported once
 
 Each mutant is killed (a test failed), survived, or was out of time (a loop without end, or slow code): a fault that no
 test saw within its time is not counted as killed. docs/reliability.md has the figures of the last run.
@@ -32,7 +33,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mutant_judges import LONGEST, Clock, judges, known_tests, map_tests, run_tests
+from mutant_judges import LONGEST, SLOW_TESTS, Clock, judges, known_tests, map_tests, run_tests
 from mutant_places import around, drawn, found_again
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +66,14 @@ def verdict(tree, mutant, tests):
     shutil.rmtree(tree / "left", ignore_errors=True)
     killed = "killed" if by else "survived" if status == 0 else "out of time"
     return row | {"verdict": killed, "by": by, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def judged(tree, mutant, quick, slow):
+    """The row of a mutant that meets the quick tests, and if it survives them the slow ones."""
+    row = verdict(tree, mutant, quick)
+    if row["verdict"] == "survived" and slow:
+        row = verdict(tree, mutant, slow) | {"slow": True}
+    return row
 
 
 def give_up(*_):
@@ -116,6 +125,7 @@ def parser():
     )
     parse.add_argument("--replay", type=Path, help="plant those of this rows.jsonl that no test killed", metavar="ROWS")
     parse.add_argument("--tests", nargs="+", help="judge by these tests alone", metavar="TEST")
+    parse.add_argument("--slow", type=float, default=SLOW_TESTS, help="seconds of more tests for a survivor")
     return parse
 
 
@@ -130,11 +140,15 @@ def planned(tree, options):
 
 
 def summary(rows):
-    """One line: each verdict with its number, and the share of those judged that a test killed."""
+    """One line: each verdict with its number, and the share of those judged that a test killed: within seconds, and
+    with the slower tests.
+    """
     count = Counter(row["verdict"] for row in rows)
-    judged = len(rows) - count["line is gone"]
+    slower = sum(row["verdict"] == "killed" and row.get("slow", False) for row in rows)
+    planted = max(1, len(rows) - count["line is gone"])
     words = ", ".join(f"{count[word]} {word}" for word in ("killed", "survived", "out of time", "line is gone"))
-    return f"{len(rows)} mutants: {words}; {count['killed'] / max(1, judged):.1%} of {judged} killed"
+    quick, all_tests = (100 * killed / planted for killed in (count["killed"] - slower, count["killed"]))
+    return f"{len(rows)} mutants: {words}; {quick:.1f} % killed within seconds, {all_tests:.1f} % with slower tests"
 
 
 def main():
@@ -143,11 +157,11 @@ def main():
     copied(tree)
     until = time.time() + 60 * options.minutes
     if options.tests:
-        choose = lambda name, line: dict.fromkeys(options.tests, LONGEST)
+        choose = lambda name, line: (dict.fromkeys(options.tests, LONGEST), {})
     else:
         if not map_tests(tree, options.work / "tests.jsonl", until, options.only):
             sys.exit("time is over; the same command goes on")
-        choose = functools.partial(judges, known_tests(options.work / "tests.jsonl"))
+        choose = functools.partial(judges, known_tests(options.work / "tests.jsonl"), slow=options.slow)
     rows = options.work / ("replayed.jsonl" if options.replay else "rows.jsonl")
     done = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
     import matplotlib.pyplot, PIL.Image, pytest, scipy.ndimage, tifffile  # noqa: E401, F401, I001  once for all forks
@@ -157,7 +171,7 @@ def main():
     for mutant in planned(tree, options)[len(done) :]:
         if time.time() > until:
             break
-        done.append(verdict(tree, mutant, choose(*mutant[:2])) if mutant else {"verdict": "line is gone"})
+        done.append(judged(tree, mutant, *choose(*mutant[:2])) if mutant else {"verdict": "line is gone"})
         with rows.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(json.dumps(done[-1]), flush=True)

@@ -33,6 +33,24 @@ def test_files_of_0_1_and_of_0_255_are_both_read_right(labels, order):
         assert instances.max() == (20 if mask.any() else 0)
 
 
+@pytest.mark.parametrize(
+    "of_each_file, binary",
+    [
+        ([[0, 7]], True),
+        ([[0, 1], [0, 255], [0, 65535]], True),
+        ([[0, 1], [0, 65534]], False),
+        ([[0, 7], [0], [7]], True),  # an empty image and one that is object everywhere
+        ([[0, 7], [8]], False),
+        ([[0], [7]], False),  # no file has both
+        ([[1, 2]], False),
+        ([[0, 7], [0, 7, 8]], False),
+    ],
+)
+def test_when_all_files_are_of_two_values_that_mean_the_same(of_each_file, binary):
+    files = conventions.files_of([(f"{n}.png", np.array([values])) for n, values in enumerate(of_each_file)])
+    assert conventions.are_binary(files) == binary
+
+
 def test_label_images_said_to_be_binary_are_object_wherever_they_have_a_number():
     found, *_ = interpret([("a", BINARY), ("b", CELLS), ("c", squares(range(1, 8)))], "binary")
     for (classes, _), mask in zip(found, (BINARY, CELLS, squares(range(1, 8))), strict=True):

@@ -1,7 +1,12 @@
 """What a command asks for and what it takes for granted: options that are needed, and defaults."""
 
+import importlib
+import inspect as introspection
+import pkgutil
+
 import pytest
 
+import npunet
 from npunet import evaluate, predict, stylize
 from npunet.commands import train_options
 from npunet.doctor import __main__ as doctor
@@ -73,3 +78,60 @@ def test_defaults_of_commands_on_finished_networks():
     assert (asked.tile, asked.strength, asked.device, asked.size) == (1024, 1.0, "cpu", None)
     asked = doctor.parser().parse_args(["run"])
     assert (asked.by_heart, asked.checkpoint) == (30, "best.npz")
+
+
+USUAL = """alpha 0.99 | augment False | base_channels 64 | batch 1 | best -1.0 | beta1 0.9 | beta2 0.999 | bias True |
+    bilinear False | channels 64 | choose True | classes 2 | clip 0.0 | colours False | content_weight 1.0 |
+    decimals 4 | depth 4 | dropout 0.5 | dropout_levels 0 | durable False | each 1 | elastic 10.0 | eps 1e-05 |
+    factor 1.0 | fewest 1 | fixed False | gain 1.0 | gamma 1.0 | grey 0.1 | high inf | in_channels 1 | input_mean 0.0 |
+    input_std 1.0 | instance_norm True | keep_colours False | label False | last_up_keeps_channels False | least 0.0 |
+    left 0 | lines False | low 0 | may_be_bilinear False | min_size 0 | mirror False | momentum 0.99 | more 1 |
+    multiple 1 | n_classes 2 | n_sections 12 | need_dx True | negative_slope 0.0 | offset 0.0 | open_high False |
+    open_low False | padding 0 | pads_upsampled False | page 0 | patience 5 | quick False | reach 1.0 |
+    recompute False | relu True | relu_after_up False | rotation 180.0 | rtol 1e-06 | scale 1.0 | seed 0 |
+    seed_threshold 0.5 | settle True | severity 2 | shift True | sigma 5.0 | size 512 | softmax False | square False |
+    start 0 | strength 1.0 | style_weight 3000000.0 | symmetries True | tanh False | taps 3 | threshold 0.5 | tile 572 |
+    tiles 0 | top 0 | train False | train_memory True | variation_weight 0.0 | view False | w0 10.0 | w_c 1.0 |
+    wait True | waited 0 | warmup 20 | weight_decay 0.0 | whole True | width 1"""
+OTHERWISE = """style.generator.Generator base_channels 32 | style.generator.Generator bilinear True |
+    training.Recipe clip 1.0 | files.torch_files.reading._Resolver.resolve depth 0 |
+    files.torch_files.writing._encode depth 0 | optimizers.RMSprop eps 1e-08 | optimizers.Adam eps 1e-08 |
+    files.images.GreyRule high 0.0 | files.images.GreyRule low 0.0 | files.schema.Number low -inf |
+    files.schema.Number whole False | instances.cutting.Cutting min_size 1 |
+    instances.cutting.ClassComponents min_size 1 | augmentation.Settings mirror True |
+    optimizers.RMSprop momentum 0.0 | metrics.counting.touching_cells reach 2 | layers.UpConvolution relu False |
+    ops.batch_norm.batch_norm relu False | ops.convolution.conv2d relu False |
+    ops.instance_norm.instance_norm relu False | instances.watershed.seeded_watershed seed_threshold 0.8 |
+    training.Plateau.report threshold 0.0001 | style.generator.Generator.paint tile 1024 |
+    profile.measure train True | style.vgg.VGG.forward train True"""
+
+
+def functions_of(module):
+    """The functions of a module, and the methods of its classes."""
+    for thing in vars(module).values():
+        if getattr(thing, "__module__", "") == module.__name__:
+            parts = [getattr(thing, name) for name in vars(thing)] if introspection.isclass(thing) else [thing]
+            yield from (part for part in parts if introspection.isfunction(part) or introspection.ismethod(part))
+
+
+def arguments_with_a_default():
+    """("room.module.function", argument, default) of all of npunet but gpu/."""
+    for found in pkgutil.walk_packages(npunet.__path__, "npunet."):
+        if not found.name.startswith("npunet.gpu"):
+            for function in functions_of(importlib.import_module(found.name)):
+                name = f"{found.name[7:]}.{function.__qualname__}".removesuffix(".__init__")
+                for argument in introspection.signature(function).parameters.values():
+                    yield name, argument.name, argument.default
+
+
+def test_the_same_argument_has_the_same_default_everywhere():
+    """Whoever calls depth, padding or tile by no value gets the paper's. Exceptions are named."""
+    usual = dict(part.split() for part in USUAL.split("|"))
+    otherwise = {tuple(part.split()[:2]): part.split()[2] for part in OTHERWISE.split("|")}
+    seen = set()
+    for function, argument, default in arguments_with_a_default():
+        expected = otherwise.get((function, argument), usual.get(argument))
+        if expected and isinstance(default, (bool, int, float)):
+            assert str(default) == expected, f"{function}({argument}={default})"
+            seen |= {(function, argument), argument}
+    assert seen >= usual.keys() | otherwise.keys()

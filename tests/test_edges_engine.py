@@ -92,6 +92,15 @@ def test_a_padded_network_needs_no_more_tiles_than_the_margins_ask_for(variant, 
             assert part.skipped == part.kept.start - part.start
 
 
+def test_a_padded_tile_that_is_all_margin_is_refused():
+    net = UNet(1, 2, 1, 2, variant="padded")
+    margin = -(-geometry.padded_context(2) // 4) * 4
+    assert len(tiling.parts(2 * margin, net, 2 * margin)) == 1
+    with pytest.raises(InputError, match=f"tile {2 * margin} is too small .* use at least {2 * margin + 4}, or 99 for"):
+        tiling.parts(99, net, 2 * margin)
+    assert len(tiling.parts(99, net, 2 * margin + 4)) > 1
+
+
 def test_an_image_is_refused_before_its_first_tile_is_asked_for():
     with pytest.raises(InputError, match=r"the image has shape \(24, 24, 3\); this network expects \(H, W\)"):
         tiling.predict_tiles(UNet(1, 2, 1, 1), np.zeros((24, 24, 3), np.float32))

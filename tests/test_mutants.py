@@ -2,6 +2,7 @@
 
 import json
 
+import mutant_judges
 import mutant_places
 import mutants
 import pytest
@@ -74,10 +75,30 @@ def test_a_mutant_is_found_again_where_its_line_has_moved(tree):
 
 def test_only_what_a_test_killed_counts_and_the_rest_is_planted_again(tree):
     verdicts = ["killed", "killed", "killed", "survived", "out of time", "line is gone"]
-    assert mutants.summary([{"verdict": word} for word in verdicts]) == (
-        "6 mutants: 3 killed, 1 survived, 1 out of time, 1 line is gone; 60.0% of 5 killed"
+    rows = [{"verdict": word} for word in verdicts]
+    rows[0]["slow"] = rows[3]["slow"] = True
+    assert mutants.summary(rows) == (
+        "6 mutants: 3 killed, 1 survived, 1 out of time, 1 line is gone; "
+        "40.0 % killed within seconds, 60.0 % with slower tests"
     )
     row = {"file": "unet.py", "line": 2, "text": "x = 3  # é", "column": 4, "old": "3", "new": "4"}
     (tree / "rows.jsonl").write_text("".join(json.dumps(row | {"verdict": word}) + "\n" for word in verdicts))
     options = mutants.parser().parse_args(["--replay", str(tree / "rows.jsonl")])
     assert [mutant[0] for mutant in mutants.planned(tree, options)] == ["unet.py", "unet.py"]
+
+
+def test_a_survivor_of_the_quick_tests_meets_the_slow_ones(monkeypatch):
+    seconds = {"tests/test_a.py::quick": 1, "tests/test_a.py::slow": 20, "tests/test_b.py::slower": 25}
+    seconds |= {"tests/test_a.py::near": 2, "tests/test_b.py::other": 3, "tests/test_b.py::fails": 1}
+    here = {test for test in seconds if not test.endswith(("near", "other"))}
+    known = {"seconds": seconds, "failed": {"tests/test_b.py::fails"}, "lines": {"a.py": {7: here}}}
+    quick, slow = mutant_judges.judges(known, "a.py", 7)
+    assert list(quick) == ["tests/test_a.py::quick", "tests/test_a.py::near"]
+    assert list(slow) == ["tests/test_a.py::slow", "tests/test_b.py::slower"]
+    assert list(mutant_judges.judges(known, "a.py", 7, 25)[1]) == ["tests/test_a.py::slow"]
+
+    met = []
+    monkeypatch.setattr(mutants, "verdict", lambda tree, mutant, tests: met.append(tests) or {"verdict": mutant})
+    assert mutants.judged(None, "killed", quick, slow) == {"verdict": "killed"} and met == [quick]
+    assert mutants.judged(None, "survived", quick, slow) == {"verdict": "survived", "slow": True}
+    assert met == [quick, quick, slow]

@@ -78,6 +78,7 @@ def test_a_run_leaves_everything_it_promises(folder, tmp_path, capsys):
         assert images.read_image(run / picture)[0].std() > 0.01
     assert UNet.load(run / "best.npz").config["base_channels"] == 2
     output = capsys.readouterr().out
+    assert "processes" not in output
     assert str(run) in output and "pixel accuracy" in output and "held out" in output
 
 
