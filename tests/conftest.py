@@ -1,8 +1,9 @@
 """Fixtures for all tests: `xp`, the array module that a test runs on;
-`gpu`, on which the CUDA kernels run with and without one, and `rng`.
+`gpu`, on which the CUDA kernels run with and without one, `rng`, and `without_pictures`.
 """
 
 import functools
+import gc
 import os
 
 import cuda_on_cpu
@@ -93,6 +94,21 @@ def emulated(gpu):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20150518)  # the day of the paper's arXiv version
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Training draws no loss.png and panel.png, which take three times as long as its few small steps.
+
+    For tests that look at networks, records and messages; test_train.py, test_train_cells.py, test_report.py and
+    test_experiments.py have them drawn, and test_run_pictures.py says what they show.
+    """
+    monkeypatch.setattr("npunet.commands.run_folder.RunFolder.draw", lambda run, loss, *rest: None)
+
+
+def pytest_collection_finish():
+    """All that there is now stays: a gc.collect(), as behind each picture of a run, need not look at it."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,8 @@ from npunet.files import checkpoint, images
 from npunet.style import Generator
 from npunet.style import options as style_options
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 2 --steps 4 --evaluate-every 2 --threads 1".split()
 
 

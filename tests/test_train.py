@@ -16,6 +16,8 @@ from npunet.datasets import synthetic
 from npunet.files import checkpoint, images
 from npunet.machine.backend import free_memory, gpu_problem
 
+without_pictures = pytest.mark.usefixtures("without_pictures")
+
 SMALL = [
     "--base-channels",
     "2",
@@ -82,6 +84,7 @@ def test_a_run_leaves_everything_it_promises(folder, tmp_path, capsys):
     assert str(run) in output and "pixel accuracy" in output and "held out" in output
 
 
+@without_pictures
 def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(folder, tmp_path, monkeypatch):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     options = ["--data", str(folder), "--steps", "6", *SMALL]
@@ -173,6 +176,7 @@ def test_a_tile_that_is_no_number(capsys):
     )
 
 
+@without_pictures
 def test_an_earlier_run_is_never_overwritten(folder, tmp_path):
     run = tmp_path / "run"
     train.main(["--data", str(folder), "--out", str(run), "--steps", "1", *SMALL])
@@ -182,6 +186,7 @@ def test_an_earlier_run_is_never_overwritten(folder, tmp_path):
     assert (run / "newest.npz").read_bytes() == before
 
 
+@without_pictures
 def test_resume_refuses_what_is_no_run_and_what_cannot_change(folder, tmp_path):
     with pytest.raises(InputError, match="config.json cannot be read"):
         train.main(["--resume", str(tmp_path)])
@@ -201,6 +206,7 @@ def test_resume_refuses_what_is_no_run_and_what_cannot_change(folder, tmp_path):
             train.main(["--resume", str(run)])
 
 
+@without_pictures
 def test_resume_goes_on_with_the_same_images_and_not_back(folder, tmp_path):
     run, more = tmp_path / "run", tmp_path / "more"
     train.main(["--data", str(folder), "--out", str(run), "--steps", "4", *SMALL])
@@ -220,6 +226,7 @@ def test_resume_goes_on_with_the_same_images_and_not_back(folder, tmp_path):
         moved.rename(folder)
 
 
+@without_pictures
 def test_a_run_that_has_done_its_steps_unscored_is_said_so(folder, tmp_path, capsys):
     run = tmp_path / "run"
     train.main(["--data", str(folder), "--out", str(run), "--steps", "2", *SMALL])
@@ -228,6 +235,7 @@ def test_a_run_that_has_done_its_steps_unscored_is_said_so(folder, tmp_path, cap
     assert "none was scored" in capsys.readouterr().out
 
 
+@without_pictures
 def test_a_run_that_failed_before_its_first_step_can_be_repeated(folder, tmp_path, monkeypatch):
     def out_of_memory(session):
         raise MemoryError
@@ -302,6 +310,7 @@ PYTORCH_UNET = [
 ]
 
 
+@without_pictures
 def test_the_recipe_of_pytorch_unet(folder, tmp_path, capsys):
     """One class, bilinear, RMSprop, Dice, plateau, scale, recomputation; stopped after one epoch and resumed."""
     run = tmp_path / "run"
@@ -354,6 +363,7 @@ def test_the_recipe_of_pytorch_unet(folder, tmp_path, capsys):
     assert UNet.load(run / "best.pth").mask_values == [0, 255]
 
 
+@without_pictures
 def test_recomputation_trains_the_same_network(folder, tmp_path):
     for name, more in (("plain", []), ("again", ["--recompute"])):
         train.main(["--data", str(folder), "--out", str(tmp_path / name), "--steps", "3", *PYTORCH_UNET, *more])
@@ -362,6 +372,7 @@ def test_recomputation_trains_the_same_network(folder, tmp_path):
         np.testing.assert_array_equal(plain[name], again[name])
 
 
+@without_pictures
 @pytest.mark.parametrize("suffix", [".pth", ".npz"])
 def test_training_starts_from_loaded_weights(folder, tmp_path, suffix):
     """At a learning rate of next to nothing the weights stay; the file decides variant and sizes."""
@@ -463,6 +474,7 @@ def test_free_memory_is_a_plausible_number():
     assert free is None or 1e6 < free < 1e14
 
 
+@without_pictures
 def test_minutes_become_steps_that_repeat_the_run(folder, tmp_path, capsys):
     timed, counted = tmp_path / "timed", tmp_path / "counted"
     rarely = [*SMALL, "--evaluate-every", "1000"]
@@ -499,6 +511,7 @@ def test_more_minutes_are_more_steps(folder, monkeypatch):
     assert train.steps_in(1, net, training, held_out, options) == 1
 
 
+@without_pictures
 def test_auto_tile_is_a_number_in_the_run(folder, tmp_path):
     """48 pixels at depth 1: an output of 48, from 64."""
     run = tmp_path / "run"

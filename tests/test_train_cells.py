@@ -13,6 +13,8 @@ from npunet.datasets import heads
 from npunet.files import checkpoint, images
 from npunet.instances.cutting import Cutting, cutting_of
 
+without_pictures = pytest.mark.usefixtures("without_pictures")
+
 FAST = ["--base-channels", "2", "--depth", "1", "--tile", "44", "--threads", "1", "--labels", "instances"]
 
 
@@ -43,7 +45,7 @@ def records(out):
 
 @pytest.mark.parametrize("head", heads.HEADS)
 def test_every_head_trains_and_keeps_its_cutting(folder, tmp_path, head, capsys):
-    run(folder, tmp_path / "run", "--head", head, "--steps", "20", "--learning-rate", "0.01")
+    run(folder, tmp_path / "run", "--head", head, "--steps", "20", "--evaluate-every", "10", "--learning-rate", "0.01")
     said = capsys.readouterr().out
     for name in ("best", "newest"):
         net = UNet.load(tmp_path / "run" / f"{name}.npz")
@@ -94,7 +96,7 @@ def test_classes_of_heads_are_steps_of_the_distance(seed):
 
 def test_heads_need_numbered_cells():
     with pytest.raises(InputError, match="--head border") as error:
-        heads.with_head(datasets.load("synthetic"), "border")
+        heads.with_head(datasets.synthetic(n_sections=1, size=48), "border")
     assert "\n" not in str(error.value)
 
 
@@ -111,6 +113,7 @@ def _net(head):
     return net
 
 
+@without_pictures
 def test_the_shared_network_carries_no_optimiser(folder, tmp_path):
     run(folder, tmp_path / "run", "--steps", "2")
     assert not [name for name in checkpoint.load(tmp_path / "run" / "best.npz") if name.startswith("optimizer")]
@@ -128,6 +131,7 @@ def give_scores(monkeypatch, *values):
     monkeypatch.setitem(train.Session.evaluate.__globals__, "evaluate", scripted)
 
 
+@without_pictures
 def test_early_stop_and_going_on(folder, tmp_path, monkeypatch, capsys):
     give_scores(monkeypatch, 0.5, 0.7, 0.6, 0.65, 0.9)
     run(folder, tmp_path / "run", "--steps", "10", "--evaluate-every", "2", "--patience", "2")
@@ -136,6 +140,7 @@ def test_early_stop_and_going_on(folder, tmp_path, monkeypatch, capsys):
     assert records(tmp_path / "run")[-1]["step"] == 10
 
 
+@without_pictures
 def test_early_stop_waits_while_nothing_can_be_scored(folder, tmp_path, monkeypatch, capsys):
     give_scores(monkeypatch, math.nan, math.nan, math.nan, 0.7, math.nan, 0.6, 0.9)
     run(folder, tmp_path / "run", "--steps", "7", "--evaluate-every", "1", "--patience", "2")
@@ -149,6 +154,7 @@ def test_the_held_out_loss_is_minus_the_mean_logarithm(folder):
     assert scoring.held_out_loss([sample], [p]) == pytest.approx(expected, rel=1e-5)
 
 
+@without_pictures
 @pytest.mark.parametrize(
     "size, given, depth, tile",
     [(60, [], 2, 100), (60, ["--depth", "1"], 1, 76), (172, [], 3, 260), (40, ["--tile", "204"], 4, 204)],

@@ -23,6 +23,8 @@ from npunet.doctor import __main__ as doctor
 from npunet.files import checkpoint, images, schema, whole_file
 from npunet.style import pictures
 
+without_pictures = pytest.mark.usefixtures("without_pictures")
+
 SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 1 --steps 2 --evaluate-every 1 --threads 1".split()
 
 
@@ -154,6 +156,7 @@ def test_shapes_of_json():
         assert words in schema.problem(value, shape)
 
 
+@without_pictures
 def test_damaged_lines_of_a_log_are_left_out_and_said(folder, capsys):
     run(folder)
     log = folder / "run" / "metrics.jsonl"
@@ -163,6 +166,7 @@ def test_damaged_lines_of_a_log_are_left_out_and_said(folder, capsys):
     assert max(json.loads(line)["step"] for line in log.read_text().splitlines()) == 3
 
 
+@without_pictures
 @pytest.mark.parametrize("name, value", [("steps", "many"), ("variant", "vnet"), ("grey", [1]), ("colour", 1)])
 def test_a_damaged_configuration_is_one_line(folder, name, value):
     run(folder)
@@ -175,6 +179,7 @@ def test_a_damaged_configuration_is_one_line(folder, name, value):
     assert "\n" not in str(error.value) and name in str(error.value)
 
 
+@without_pictures
 def test_a_configuration_of_more_weights_than_the_checkpoint_has_builds_nothing(folder, monkeypatch):
     """4 GB of them, in a file of one kilobyte, were drawn for minutes before the two were compared."""
     run(folder)
@@ -191,6 +196,7 @@ def test_a_configuration_of_more_weights_than_the_checkpoint_has_builds_nothing(
         train.main(["--resume", str(folder / "run")])
 
 
+@without_pictures
 def test_a_folder_belongs_to_one_run_at_a_time(folder):
     with RunFolder(folder / "run").reserved():
         with pytest.raises(InputError, match="another run is at work in this folder"):
@@ -222,6 +228,7 @@ def test_where_no_process_can_be_asked_only_ones_own_files_stay(tmp_path, monkey
     UNet.load(tmp_path / "newest.npz")
 
 
+@without_pictures
 def test_a_resumed_run_has_the_same_images_and_masks(folder):
     run(folder)
     sample = synthetic(n_sections=4, size=48, seed=2).samples[1]
@@ -230,18 +237,21 @@ def test_a_resumed_run_has_the_same_images_and_masks(folder):
         train.main(["--resume", str(folder / "run"), "--steps", "3"])
 
 
+@without_pictures
 def test_other_threads_are_said(folder, capsys):
     run(folder)
     train.main(["--resume", str(folder / "run"), "--steps", "3", "--threads", "2"])
     assert "began on 1 threads and goes on with 2" in capsys.readouterr().err
 
 
+@without_pictures
 def test_a_finished_run_says_so(folder, capsys):
     run(folder)
     train.main(["--resume", str(folder / "run")])
     assert "is done: all 2 steps; --steps N with a larger N goes on" in capsys.readouterr().out
 
 
+@without_pictures
 def test_held_out_images_are_known_by_content(folder, capsys):
     run(folder)
     other = shutil.copytree(folder / "data", folder / "other")
@@ -257,6 +267,7 @@ def test_held_out_images_are_known_by_content(folder, capsys):
     assert "all 4 images, 4 of them trained on" in capsys.readouterr().out
 
 
+@without_pictures
 def test_weights_for_other_channels_and_classes_are_taken_over_in_part(folder, capsys):
     net = UNet(3, 3, 2, 1, seed=9)
     net.save(folder / "given.npz")
@@ -397,6 +408,7 @@ def sixteen_bits(folder, brightness):
     return stored
 
 
+@without_pictures
 @pytest.mark.parametrize("by", ["file", "training", "type"])
 def test_grey_values_are_scaled_as_the_training_run_was_told(folder, by):
     stored = sixteen_bits(folder, [1000, 2000, 4000, 8000])
@@ -422,6 +434,7 @@ def test_grey_values_are_scaled_as_the_training_run_was_told(folder, by):
     train.main(["--resume", str(folder / "run"), "--steps", "3"])
 
 
+@without_pictures
 def test_the_noise_of_an_empty_field_is_not_stretched(folder, capsys):
     sixteen_bits(folder, [3000, 4000, 5000, 4000])
     run(folder)
@@ -450,6 +463,7 @@ def test_a_network_file_with_a_strange_grey_rule_is_refused(tmp_path):
             UNet.load(tmp_path / "net.npz")
 
 
+@without_pictures
 def test_grey_values_that_the_network_has_not_seen_are_said(folder, capsys):
     run(folder)
     usual = images.read_image(folder / "data" / "images" / "3.png")[0]
@@ -463,6 +477,7 @@ def test_grey_values_that_the_network_has_not_seen_are_said(folder, capsys):
         assert (f"{name}.png: its grey values have a mean of" in said) == (name != "usual"), said
 
 
+@without_pictures
 @pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 0)])
 def test_masks_with_a_palette_say_that_indices_are_read(folder, capsys, background):
     for path in (folder / "data" / "masks").iterdir():
