@@ -1,0 +1,219 @@
+"""What no other test looked at in the paper's operations, as faults planted by tests/mutants.py showed (test_edges.py).
+
+Here are mostly the numbers that change no result: how much memory is asked for, how large a piece of work is.
+"""
+
+import types
+
+import numpy as np
+import pytest
+
+from npunet import InputError, UNet, optimizers, training
+from npunet.layers import Parameter
+from npunet.machine import bands, ranks, threads
+from npunet.ops.conv_algorithms import ALGORITHMS, winograd
+
+
+@pytest.fixture
+def on_two_threads():
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "name, x, weight, padding, numbers",
+    [
+        # each of two threads: cols of 4 of 7 rows, 8 pixels and 3 x 3 x 2 taps; a part of dweight, and its sum
+        ("im2col", (1, 9, 10, 2), (3, 3, 2, 5), 0, 2 * (4 * 8 * 18 + 2 * 18 * 5)),
+        ("im2col", (1, 9, 10, 2), (3, 3, 2, 5), 1, 2 * (5 * 10 * 18 + 2 * 18 * 5)),
+        ("im2col", (1, 9, 10, 2), (1, 1, 2, 5), 0, 2 * (2 * 2 * 5)),  # no cols: they are x itself
+        ("im2col", (1, 90, 130, 2), (3, 3, 2, 5), 0, 2 * (2 * 128 * 18 + 2 * 18 * 5)),  # bands of two rows, see below
+        ("im2col", (3, 4, 5, 2), (3, 3, 2, 19), 0, 2 * 3 * 2 * 3 * 18),  # 18 pixels, 19 channels: cols, whole
+        # taps, the row of ones, and dy where the ReLU passes it
+        ("few_channels", (1, 9, 10, 5), (3, 3, 5, 1), 0, 2 * 4 * 8 * (45 + 1 + 1)),
+        ("few_channels", (1, 90, 131, 5), (3, 3, 5, 1), 0, 2 * 34 * 129 * (45 + 1 + 1)),
+        # im2col for dx needs more: 5 of 9 rows, 10 pixels and 3 x 3 x 5 taps
+        ("few_channels", (1, 9, 10, 2), (3, 3, 2, 5), 0, 2 * (5 * 10 * 45 + 2 * 45 * 2)),
+        # each thread: a band of 4 rows of 12 pixels twice, and dweight, with 4 of 7 channels; dy with its border
+        ("shifted_gemm", (2, 9, 10, 3), (5, 5, 3, 7), 1, 2 * (2 * 4 * 12 * 4 + 3 * 4) + 2 * 7 * 12 * 7),
+        # 6 x 6 frequencies; each thread: dU and its sum; of 3 x 3 tiles V, dM and two arrays like the wider of them
+        ("winograd", (1, 14, 14, 2), (3, 3, 2, 3), 0, 36 * 2 * (2 * 6 + 9 * (2 + 3 + 2 * 3))),
+        # the strategy by channels: V and dM of 2 x 3 x 3 tiles; each thread: U and M of 16 of 20 channels
+        ("winograd", (2, 14, 14, 5), (3, 3, 5, 20), 0, 36 * (18 * (5 + 20) + 2 * (16 * 5 + 18 * 16))),
+        # ... each thread: dU, which is larger here
+        ("winograd", (1, 6, 6, 20), (3, 3, 20, 5), 0, 36 * (20 + 5 + 2 * (5 * 20 + 5))),
+    ],
+)
+def test_the_memory_of_a_convolution_by_hand(name, x, weight, padding, numbers, on_two_threads, monkeypatch):
+    monkeypatch.setattr(bands, "BAND_BYTES", 3 * 128 * (18 + 5) * 4 - 1)
+    monkeypatch.setattr(winograd, "SMALL_KERNEL", 50)
+    monkeypatch.setattr(winograd.kernels, "small_products", lambda: False)
+    for itemsize in (4, 8):
+        if itemsize == 8:
+            monkeypatch.setattr(bands, "BAND_BYTES", 2 * bands.BAND_BYTES)
+        assert ALGORITHMS[name].scratch_bytes(x, weight, padding, itemsize) == itemsize * numbers
+
+
+@pytest.mark.parametrize(
+    "channels, others, tiles, size",
+    [
+        (60, 100, 0, 32),  # half of the channels for each thread, in whole registers of 16 numbers
+        (64, 100, 0, 32),
+        (66, 100, 0, 48),
+        (5, 100, 0, 5),
+        (1024, 512, 0, 256),  # 2^17 kernels
+        (1000, 512, 0, 256),  # four blocks of 250
+        (1100, 512, 0, 192),  # six of 184
+        (512, 1 << 18, 0, 16),
+        (512, 100, 100, 96),  # products of up to a million multiplications: 100 channels, in six blocks
+        (512, 100, 312, 32),  # 32 channels, in 16 blocks of 32 ...
+        (512, 100, 313, 256),  # ... but with less than 32 a product would be too small
+    ],
+)
+def test_how_many_channels_a_thread_takes_at_a_time(channels, others, tiles, size, on_two_threads):
+    assert winograd.block_size(channels, others, tiles) == size
+
+
+@pytest.mark.parametrize(
+    "small, tiles, c, columns, groups",
+    [
+        (False, 200, 512, winograd.BLOCK_KERNELS, 1),
+        (True, 201, 512, winograd.BLOCK_KERNELS, 1),
+        (True, 200, 512, 64, 7),  # 30 tiles x 512 x 64 are not quite a million multiplications
+        (True, 30, 512, 64, 1),
+        (True, 31, 512, 64, 2),
+        (True, 3, 20000, 64, 3),
+    ],
+)
+def test_small_products_of_few_tiles(small, tiles, c, columns, groups, monkeypatch):
+    monkeypatch.setattr(winograd.kernels, "small_products", lambda: small)
+    assert winograd.small_products(tiles, c) == (columns, groups)
+
+
+@pytest.mark.parametrize(
+    "down, across, batch, c, k, each, shape",
+    [
+        (50, 100, 1, 128, 128, 1, (4, 15)),  # 2^14 kernels: 61 tiles are not quite a million multiplications
+        (50, 100, 1, 128, 129, 1, (3, 100)),  # one more: whole rows, up to 300 tiles
+        (50, 10, 1, 128, 129, 1, (25, 10)),  # a half of the rows for each of two threads
+        (50, 10, 1, 128, 129, 3, (9, 10)),  # three bands for each
+        (50, 10, 3, 128, 129, 3, (25, 10)),
+        (50, 400, 1, 128, 129, 3, (1, 400)),
+        (50, 100, 1, 8, 8, 1, (7, 25)),  # up to 200 tiles, in four equal pieces of a row
+        (50, 100, 1, 1, 8, 3, (7, 25)),
+        (2, 100, 1, 8, 8, 1, (2, 100)),
+        (3, 1, 1, 128, 128, 1, (3, 1)),
+    ],
+)
+def test_the_bands_of_winograd(down, across, batch, c, k, each, shape, on_two_threads):
+    grid = types.SimpleNamespace(down=down, across=across, batch=batch)
+    assert winograd.band_shape(grid, c, k, each) == shape
+
+
+@pytest.mark.parametrize("count, c, k, answer", [(99, 1000, 20, True), (100, 1000, 20, False), (9, 128, 128, False)])
+def test_when_the_transformed_kernel_is_the_largest_array(count, c, k, answer):
+    assert winograd.by_channels(types.SimpleNamespace(count=count), c, k) == answer
+    assert not answer or not winograd.by_channels(types.SimpleNamespace(count=1), 1 << 7, 1 << 7)
+    assert winograd.by_channels(types.SimpleNamespace(count=1), 1 << 7, (1 << 7) + 1)
+
+
+def gradient_of(step, size):
+    return np.random.default_rng(step).standard_normal(size)
+
+
+def by_formula(kind, p, steps, eta=0.03, decay=0.02, momentum=0.99, alpha=0.99, b1=0.9, b2=0.999, eps=1e-8):
+    """The formulas at the top of optimizers.py, for some gradients; default constants."""
+    v = m = s = 0
+    for t in range(1, steps + 1):
+        g = gradient_of(t, p.shape) + decay * p
+        if kind is optimizers.SGD:
+            v = momentum * v + g
+            p = p - eta * v
+        elif kind is optimizers.RMSprop:
+            s = alpha * s + (1 - alpha) * g**2
+            p = p - eta * g / (np.sqrt(s) + eps)
+        else:
+            m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g**2
+            p = p - eta * (m / (1 - b1**t)) / (np.sqrt(s / (1 - b2**t)) + eps)
+    return p
+
+
+@pytest.mark.parametrize("size", [5, optimizers.BLOCK + 1])  # one more than a thread takes at a time
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.RMSprop, optimizers.Adam])
+def test_some_steps_by_the_formula(kind, size):
+    start = gradient_of(0, size)
+    parameter = Parameter(start.copy())
+    optimizer = kind({"p": parameter}, 0.03, weight_decay=0.02)
+    for step in (1, 2, 3):
+        parameter.grad = gradient_of(step, size)
+        assert optimizer.step() is None
+        assert optimizer.scale == 1 and optimizer.steps == step
+    np.testing.assert_allclose(parameter.value, by_formula(kind, start, 3), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.RMSprop, optimizers.Adam])
+def test_the_numbers_that_a_gpu_is_told(kind):
+    optimizer = kind({"p": Parameter(np.ones(3))}, 0.25)
+    optimizer.steps = 2
+    bias1, bias2 = 1 / (1 - 0.9**2), 1 / (1 - 0.999**2)
+    told, kernel = {
+        optimizers.SGD: ((0.25,), ("sgd", (0.99,))),
+        optimizers.RMSprop: ((0.25,), ("rmsprop", (0.99, 1e-8, 0.0))),
+        optimizers.Adam: ((0.25 * bias1, bias2), ("adam", (0.9, 0.999, 1e-8))),
+    }[kind]
+    assert optimizer.step_numbers() == pytest.approx(told, rel=1e-14) and optimizer.kernel() == kernel
+
+
+def test_a_report_a_clipped_step_and_steps_that_change_nothing():
+    parameters = {name: Parameter(np.zeros(1)) for name in "ab"}
+    optimizer = optimizers.SGD(parameters, 1.0, momentum=0.0)
+
+    def step(a, b, energy=7.0, clip=0.0):
+        parameters["a"].grad, parameters["b"].grad = np.array([a]), np.array([b])
+        report = optimizer.step(np.float32(energy), clip)
+        assert report.shape == (2,) and report.dtype == np.float64
+        return *report, parameters["a"].value[0], parameters["b"].value[0]
+
+    assert step(3.0, 4.0) == (7, 5, -3, -4)  # no limit
+    assert step(3.0, 4.0, clip=5.0) == (7, 5, -6, -8)
+    assert step(3.0, 4.0, clip=2.5) == (7, 5, -7.5, -10)
+    assert step(3.0, 4.0, energy=np.inf) == (np.inf, 5, -7.5, -10) and optimizer.scale == 0
+    assert step(3.0, 4.0) == (7, 5, -7.5, -10) and optimizer.steps == 5
+    optimizer.take_back()
+    assert optimizer.steps == 4 and optimizer.scale == 1
+    assert step(3.0, np.inf)[1:] == (np.inf, -7.5, -10)
+    optimizer.take_back()
+    assert step(3.0, 4.0) == (7, 5, -10.5, -14) and optimizer.steps == 5
+
+
+@pytest.mark.parametrize(
+    "options, processes, reason",
+    [
+        ({}, 1, "needs --device gpu"),
+        ({"device": "gpu", "statistics": {"mean": 0}}, 1, "cannot be used with batch normalisation"),
+        ({"device": "gpu"}, 2, "cannot be used in several processes"),
+    ],
+)
+def test_a_step_that_cannot_be_recorded_says_why(options, processes, reason, monkeypatch):
+    monkeypatch.setattr(ranks, "size", lambda: processes)
+    net = types.SimpleNamespace(**{"device": "cpu", "statistics": {}} | options)
+    with pytest.raises(InputError, match=f"^--graph {reason}; leave it out$"):
+        training.recorded_step(net, None)
+
+
+def test_one_logit_has_the_binary_energy():
+    rng = np.random.default_rng(0)
+    logits, labels, weights = rng.standard_normal((1, 4, 5, 1)), rng.integers(0, 2, (1, 4, 5)), rng.random((1, 4, 5))
+    found, gradient = training.energy_of("cross-entropy", logits, labels, weights)
+    s = 1 / (1 + np.exp(-logits[..., 0]))
+    assert found == pytest.approx(-(weights * np.log(np.where(labels == 1, s, 1 - s))).mean(), rel=1e-12)
+    np.testing.assert_allclose(gradient[..., 0], weights * (s - labels) / 20, rtol=1e-12)
+
+
+def test_the_diagnosis_names_the_largest_map():
+    net = UNet(1, 2, 1, 1, dtype="float64")
+    net.output.bias.value[:] = 1e6, 0
+    said = training.diagnosis(net, np.full((1, 24, 24, 1), -0.5), 1.5, 2.5)
+    assert said.startswith("loss 1.5, gradient norm 2.5; largest activation 1e+06 in output, largest input 0.5; try")
