@@ -16,6 +16,9 @@ import nbformat
 from nbclient import NotebookClient
 
 LESSONS = Path(__file__).resolve().parent
+CELL_SECONDS = float(
+    os.environ.get("NPUNET_CELL_SECONDS", 300)
+)  # a cell that takes longer hangs; slow machines need more
 
 
 def execute(notebook):
@@ -26,7 +29,12 @@ def execute(notebook):
             cell.outputs, cell.execution_count = [], None
     resources = {"metadata": {"path": str(LESSONS)}}
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources=resources,
     )
     asyncio.run(client.async_execute())
 
