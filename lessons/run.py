@@ -16,9 +16,8 @@ import nbformat
 from nbclient import NotebookClient
 
 LESSONS = Path(__file__).resolve().parent
-CELL_SECONDS = float(
-    os.environ.get("NPUNET_CELL_SECONDS", 300)
-)  # a cell that takes longer hangs; slow machines need more
+# A cell that takes longer is taken for one that hangs; a machine that does other work needs more.
+CELL_SECONDS = float(os.environ.get("NPUNET_CELL_SECONDS", 300))
 
 
 def execute(notebook):
@@ -28,14 +27,8 @@ def execute(notebook):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     resources = {"metadata": {"path": str(LESSONS)}}
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        record_timing=False,
-        coalesce_streams=True,
-        resources=resources,
-    )
+    options = dict(timeout=CELL_SECONDS, record_timing=False, coalesce_streams=True)
+    client = NotebookClient(notebook, kernel_name="python3", resources=resources, **options)
     asyncio.run(client.async_execute())
 
 

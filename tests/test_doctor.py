@@ -210,6 +210,9 @@ def test_whether_one_tile_can_be_learned_by_heart(tmp_path, capsys, monkeypatch,
         (lambda image: 0.2 * image, "new image exposure"),
         (lambda image: 0.45 + 0.1 * image, "new image contrast"),
         (lambda image: 0 * image + 0.4, "new image blank"),
+        (lambda image: np.repeat(np.repeat(image, 4, axis=0), 4, axis=1), "new image scale"),
+        (lambda image: image[::3, ::3], "new image scale"),
+        (lambda image: image + 0.8 * np.linspace(-0.3, 0.5, 96)[:, None], "new image brightness"),
     ],
 )
 def test_a_new_image_of_another_kind_is_named(trained, tmp_path, capsys, change, kind):

@@ -57,6 +57,15 @@ def copy(dataset, source, target, masks=True):
     return dataset
 
 
+def left_out(dataset, number):
+    """Every second object of one mask is not drawn."""
+    return remask(dataset, number, lambda mask: mask * (dataset.samples[number].instances % 2))
+
+
+def outline(mask):
+    return mask & ~ndimage.binary_erosion(mask, iterations=2).astype(mask.dtype)
+
+
 def three_classes(dataset, only_held_out=False):
     dataset.n_classes, dataset.class_values = 3, (0, 7, 255)
     if only_held_out:
@@ -113,6 +122,16 @@ def of_16_bits(dataset, count, other):
     return dataset
 
 
+# A mask that is drawn or placed wrongly looks wrong in several ways; one of them is said.
+OF_MASKS = {
+    "unfinished mask",
+    "outlines",
+    "nudged mask",
+    "shifted mask",
+    "turned mask",
+    "swapped mask",
+    "unrelated mask",
+}
 ILL = {
     "one mask inverted": (lambda d: remask(d, 2, lambda m: 1 - m), "polarity", "2.png"),
     "half of the masks inverted": (
@@ -160,6 +179,30 @@ ILL = {
         "tiny",
         "0",
     ),
+    "half of the objects left out": (lambda d: left_out(d, 3), "unfinished mask", "3.png"),
+    "one mask of outlines": (lambda d: remask(d, 3, outline), "outlines", "3.png"),
+    "masks of outlines": (lambda d: everywhere(d, outline), "outlines", "0.png, 1.png"),
+    "a mask three pixels lower": (
+        lambda d: remask(d, 1, lambda m: np.roll(m, 3, 0)),
+        "nudged mask",
+        "1.png 3 pixels up",
+    ),
+    "all masks moved a little": (
+        lambda d: everywhere(d, lambda m: np.roll(m, (2, -2), (0, 1))),
+        "nudged mask",
+        "0.png 2 pixels up and 2 pixels right",
+    ),
+    "an image out of focus": (
+        lambda d: reimage(d, 4, lambda i: ndimage.gaussian_filter(i, (3, 3, 0)) + 0.02 * noise(i)),
+        "out of focus",
+        "4.png",
+    ),
+    "upper half black": (lambda d: reimage(d, 2, lambda i: i * (np.arange(96) > 48)[:, None, None]), "cut off", "51%"),
+    "left half black": (
+        lambda d: reimage(d, 2, lambda i: i * (np.arange(96) > 40)[:, None]),
+        "cut off",
+        "of its columns",
+    ),
     "one image in colour": (
         lambda d: Dataset("d", [reimaged(s, n == 1) for n, s in enumerate(d.samples)], 2),
         "colour",
@@ -179,9 +222,12 @@ def test_ill_data_are_named(name):
     found = findings(make(healthy()))
     said = [str(finding) for finding in found if finding.kind == kind]
     assert said and words in said[0] and "\n" not in said[0], [(f.kind, str(f)) for f in found]
+    if kind in OF_MASKS:
+        assert {finding.kind for finding in found} & OF_MASKS == {kind}
 
 
 HEALTHY = {
+    "membranes are the objects": lambda: everywhere(synthetic(n_sections=6, size=128, seed=3), lambda m: 1 - m),
     "bright cells": lambda: healthy(),
     "dark cells": lambda: healthy(bright=False),
     "noisy cells": lambda: healthy(noise=0.15),

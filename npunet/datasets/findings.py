@@ -7,6 +7,8 @@ Each finding is one line: what was seen, with the numbers, and what helps. `npun
 import numpy as np
 from scipy import ndimage
 
+from npunet.datasets import drawing
+from npunet.datasets.capture import cut_off, out_of_focus
 from npunet.datasets.dataset import HELD_OUT, fingerprint
 from npunet.datasets.finding import HIGH, MIDDLE, Finding, named
 from npunet.datasets.look_alike import look_alikes
@@ -23,10 +25,27 @@ def findings(dataset, held_out=HELD_OUT):
     found = [*empty_masks(samples, rest), *full_masks(samples), *leaks(training, rest), *copies(samples)]
     found += [*rare_classes(dataset, training, rest), *masks_as_images(samples), *exposures(samples), *flat(samples)]
     found += [*sizes(samples), *colours(samples), *bit_depths(samples), *look_alikes(training, rest)]
+    found += [*out_of_focus(samples), *cut_off(samples)]
     if binary:
-        found += [*polarities(samples), *misplaced(samples), *tiny_objects(samples)]
-        found += crumbs(samples, dataset.kind == "instances")
+        found += [*polarities(samples), *tiny_objects(samples), *crumbs(samples, dataset.kind == "instances")]
+        found += masks(samples)
     return sorted(found, key=lambda finding: -finding.severity)
+
+
+def masks(samples):
+    """Masks that are drawn or placed wrongly, each named for one reason: the others would follow from it."""
+    rings = drawing.outlines(samples)
+    yield from drawing.not_filled(rings)
+    samples = without(samples, rings)
+    placed = list(misplaced(samples))
+    yield from (finding for _, finding in placed)
+    samples = without(samples, [sample for sample, _ in placed])
+    yield from drawing.nudged(samples)
+    yield from drawing.unfinished(samples)
+
+
+def without(samples, odd):
+    return [sample for sample in samples if not any(sample is other for other in odd)]
 
 
 def worst_findings(dataset, held_out=HELD_OUT, most=3):

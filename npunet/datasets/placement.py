@@ -41,9 +41,11 @@ def polarities(samples):
 
 
 def misplaced(samples):
-    """Masks that fit another image, or their own one when shifted or turned, much better than as they lie; and those
-    that fit nothing, where the others fit well.
+    """(sample, `Finding`) of masks that fit another image, or their own one when shifted or turned, much better than as
+    they lie; and of those that fit nothing, where the others fit well.
     """
+    if not samples:
+        return
     usual = np.median([abs(contrast(sample.image, sample.labels > 0)) for sample in samples])
     for sample in samples:
         objects = sample.labels > 0
@@ -52,18 +54,14 @@ def misplaced(samples):
         here = abs(contrast(sample.image, objects))
         best, kind, words, cure = max([*_turns(sample), _best_shift(sample), *_other_owners(sample, samples)])
         if best > max(1.6 * here, here + 0.25, AT_HOME * usual, PLAIN_CONTRAST):
-            yield Finding(
-                kind,
-                f"the mask of {sample.name} fits {words} (contrast {best:.2f} instead of {here:.2f}); {cure}",
-                HIGH,
-            )
+            words = f"the mask of {sample.name} fits {words} (contrast {best:.2f} instead of {here:.2f}); {cure}"
+            yield sample, Finding(kind, words, HIGH)
         elif here < STRANGE * usual and usual > PLAIN_CONTRAST and len(samples) > 3:
-            yield Finding(
-                "unrelated mask",
+            words = (
                 f"objects of {sample.name} are as bright as its background (contrast {here:.2f}, {usual:.2f} in the "
-                "middle of all images); do image and mask belong together?",
-                HIGH,
+                "middle of all images); do image and mask belong together?"
             )
+            yield sample, Finding("unrelated mask", words, HIGH)
 
 
 def _other_owners(sample, samples):
@@ -108,11 +106,12 @@ def _best_shift(sample):
     down, right = int(at[0] - reach), int(at[1] - reach)
     rows, columns = _overlap(down, grey.shape[0]), _overlap(right, grey.shape[1])
     fit = abs(contrast(sample.image[rows[0], columns[0]], (sample.labels > 0)[rows[1], columns[1]]))
-    words = f"its image better {_moved(down, 'lower', 'higher')} and {_moved(right, 'further right', 'further left')}"
+    words = f"its image better {moved(down, 'lower', 'higher')} and {moved(right, 'further right', 'further left')}"
     return fit, "shifted mask", words, "was it moved, or the image cropped?"
 
 
-def _moved(pixels, positive, negative):
+def moved(pixels, positive, negative):
+    """How far something should go, in words."""
     return f"{abs(pixels)} pixels {positive if pixels >= 0 else negative}"
 
 
