@@ -250,9 +250,9 @@ def band_shape(grid, c, k, each=1):
     if c * k > SMALL_KERNEL:
         share = ceil_div(grid.down * grid.batch, each * get_num_threads())
         return max(1, min(LARGE_BAND // grid.across, share)), grid.across
-    count = max(8, min(BAND_TILES, SMALL_PRODUCT // (c * k)))
-    rows = min(grid.down, max(1, round(count**0.5 / 2)))
-    pieces = ceil_div(grid.across, max(1, count // rows))
+    count = min(BAND_TILES, SMALL_PRODUCT // (c * k))  # 61 at least
+    rows = min(grid.down, round(count**0.5 / 2))
+    pieces = ceil_div(grid.across, count // rows)
     return rows, ceil_div(grid.across, pieces)
 
 
