@@ -8,6 +8,8 @@ y-size" (§2). With `depth` poolings:
     expansive level:     n -> 2n -> 2n - 4
 """
 
+import itertools
+
 from npunet.errors import InputError
 
 
@@ -34,7 +36,7 @@ def _through_the_u(size, depth, padding):
     cost = 4 * (1 - padding)  # of two 3x3 convolutions
     for _ in range(depth):
         size -= cost
-        if size <= 0 or size % 2:
+        if size % 2:
             return None
         size //= 2
     size -= cost
@@ -45,8 +47,7 @@ def _through_the_u(size, depth, padding):
 
 def smallest_valid_size(depth: int = 4, padding: int = 0) -> int:
     """188 for the paper's network."""
-    step = 2**depth
-    return next(size for size in range(1, 16 * step + 1) if is_valid_size(size, depth, padding))
+    return next(size for size in itertools.count(1) if is_valid_size(size, depth, padding))
 
 
 def valid_input_sizes(largest: int, depth: int = 4, padding: int = 0) -> list[int]:
@@ -115,10 +116,8 @@ def receptive_field(depth: int = 4) -> tuple[int, int]:
     backwards, layer by layer: a 3x3 convolution widens the interval [low, high] to [low, high + 2],
     an up-convolution halves it, a pooling doubles it; a skip connection sees less than the way around.
     """
-    period = 2**depth
-    start = output_size(smallest_valid_size(depth) + 4 * period, depth) // 2
     sides = []
-    for pixel in range(start, start + period):
+    for pixel in range(2**depth):  # then it repeats
         low = high = pixel
         for _ in range(depth):  # expansive path, from the output down
             high += 4

@@ -144,7 +144,7 @@ def mirrored(start: int, stop: int, length: int) -> np.ndarray:
     """
     period = max(2 * (length - 1), 1)  # 0 1 2 3 2 1 | 0 1 2 3 2 1 ...
     position = np.arange(start, stop) % period
-    return np.minimum(position, period - position) if length > 1 else position
+    return np.minimum(position, period - position)
 
 
 def gather(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:

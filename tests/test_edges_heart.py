@@ -8,10 +8,11 @@ import types
 import numpy as np
 import pytest
 
-from npunet import InputError, UNet, optimizers, training
+from npunet import InputError, UNet, geometry, optimizers, tiling, training
 from npunet.layers import Parameter
 from npunet.machine import bands, ranks, threads
 from npunet.ops.conv_algorithms import ALGORITHMS, winograd
+from npunet.weight_map import border_reach
 
 
 @pytest.fixture
@@ -217,3 +218,39 @@ def test_the_diagnosis_names_the_largest_map():
     net.output.bias.value[:] = 1e6, 0
     said = training.diagnosis(net, np.full((1, 24, 24, 1), -0.5), 1.5, 2.5)
     assert said.startswith("loss 1.5, gradient norm 2.5; largest activation 1e+06 in output, largest input 0.5; try")
+
+
+@pytest.mark.parametrize(
+    "variant, rates",
+    [("paper", [0, 0, 0, 0.25]), ("padded", [0, 0, 0, 0.25]), ("release", [0, 0, 0.25, 0.25])]
+    + [(name, [0, 0, 0, 0]) for name in ("pytorch-unet", "style", "painter")],
+)
+def test_where_features_are_dropped(variant, rates):
+    net = UNet(1, 2, 1, 3, variant=variant, dropout=0.25)
+    assert [layer.rate for layer in net.dropouts] == rates
+
+
+def test_the_tile_of_a_network_that_is_given_none():
+    for depth, tile in ((1, 572), (2, 572), (3, 572), (4, 572), (5, 572)):
+        assert tiling.default_tile(UNet(1, 2, 1, depth)) == geometry.nearest_valid_size(572, depth)
+    assert tiling.default_tile(UNet(1, 2, 1, 4)) == 572
+    for variant in ("padded", "pytorch-unet", "style"):
+        assert tiling.default_tile(UNet(1, 2, 1, 2, variant=variant)) == 1024
+
+
+def test_the_tile_that_the_message_names_is_the_first_that_works():
+    net = UNet(1, 2, 1, 3)
+    smallest = geometry.smallest_valid_size(3)
+    output = net.output_size(smallest)
+    assert output < 8 and tiling.plan_axis(output, net, smallest).count == 1
+    with pytest.raises(
+        InputError, match=f"tile {smallest} gives {output} pixels, .* use tile {smallest + 8} or larger"
+    ):
+        tiling.plan_axis(output + 1, net, smallest)
+    assert tiling.plan_axis(99, net, smallest + 8).count == -(-(99 - output - 8) // 8) + 1
+
+
+def test_where_a_border_begins_to_be_felt():
+    assert border_reach(2.0**-25, 5) is None and border_reach(2.1 * 2.0**-25, 50) is not None
+    assert border_reach(10, 5) == 30  # as the docstring says
+    assert border_reach(1e-7, 0.1) == 0
