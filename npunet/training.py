@@ -69,7 +69,7 @@ def learning_rate(recipe, step):
     Momentum 0.99 remembers a hundred gradients, and those of an untrained network are the largest: hence the warm-up.
     """
     rise = min(1.0, (step + 1) / max(recipe.warmup, 1))
-    fall = 0.5 * (1 + np.cos(np.pi * min(step / recipe.steps, 1.0))) if recipe.schedule == "cosine" else 1.0
+    fall = 0.5 * (1 + np.cos(np.pi * (step / recipe.steps))) if recipe.schedule == "cosine" else 1.0
     return recipe.learning_rate * rise * fall
 
 

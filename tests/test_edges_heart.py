@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from npunet import InputError, UNet, geometry, optimizers, tiling, training
+from npunet.augmentation import Settings
+from npunet.datasets import synthetic
 from npunet.layers import Parameter
 from npunet.machine import bands, ranks, threads
 from npunet.ops.conv_algorithms import ALGORITHMS, winograd
@@ -254,3 +256,19 @@ def test_where_a_border_begins_to_be_felt():
     assert border_reach(2.0**-25, 5) is None and border_reach(2.1 * 2.0**-25, 50) is not None
     assert border_reach(10, 5) == 30  # as the docstring says
     assert border_reach(1e-7, 0.1) == 0
+
+
+@pytest.mark.parametrize("warmup, rates", [(0, [1, 1, 1]), (1, [1, 1, 1]), (2, [0.5, 1, 1]), (4, [0.25, 0.5, 0.75])])
+def test_the_first_steps_of_a_warm_up(warmup, rates):
+    recipe = training.Recipe(learning_rate=2.0, warmup=warmup, schedule="constant")
+    assert [training.learning_rate(recipe, step) / 2 for step in range(3)] == rates
+
+
+def test_each_rank_draws_its_own_part_of_the_big_batch(monkeypatch):
+    samples = synthetic(2, 64).samples
+    whole = training.draw_batch(samples, training.Recipe(tile=36, batch=4), 20, 3, Settings())
+    for rank in (0, 1):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        part = training.draw_batch(samples, training.Recipe(tile=36, batch=2), 20, 3, Settings())
+        for ours, all_of_them in zip(part, whole, strict=True):
+            np.testing.assert_array_equal(ours, all_of_them[2 * rank : 2 * rank + 2])
