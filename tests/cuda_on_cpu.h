@@ -21,7 +21,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __restrict__
-#define __shared__ static __attribute__((section("on_cpu_shared")))         // one block at a time: one copy serves
+#define __shared__ static                       // one block at a time: one copy serves
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __CUDA_ARCH__ 900
@@ -36,8 +36,9 @@ static const char* refused = nullptr;           // what a GPU would have ended t
 extern "C" const char* what_was_refused() { const char* what = refused; refused = nullptr; return what; }
 static void refuse(const char* what) { std::fprintf(stderr, "a kernel on the CPU: %s\n", what); std::fflush(stderr); refused = what; }
 
-extern "C" char __attribute__((weak)) __start_on_cpu_shared[], __attribute__((weak)) __stop_on_cpu_shared[];
 namespace on_cpu {
+struct Shared { void* place; unsigned long bytes; };
+static std::vector<Shared> shared;             // the __shared__ variables of all kernels; cuda_on_cpu.py tells where they are
 struct Barrier { unsigned members, arrived, opened; };
 struct Fibre { ucontext_t start; jmp_buf place; std::vector<char> stack; bool started, done; Barrier* at; unsigned opened; };
 static std::vector<Fibre> fibres;
@@ -98,7 +99,7 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
     for (unsigned z = 0; z < gz; ++z) for (unsigned y = 0; y < gy; ++y) for (unsigned x = 0; x < gx; ++x) {
         blockIdx = {x, y, z};
         if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t, 0, 0}; kernel(); } continue; }
-        if (__start_on_cpu_shared) std::memset(__start_on_cpu_shared, 0xff, __stop_on_cpu_shared - __start_on_cpu_shared);
+        for (auto& variable : shared) std::memset(variable.place, 0xff, variable.bytes);
         of_block = {threads, 0, 0};
         start_of_block();
         for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
@@ -118,6 +119,10 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
     }
 }
 }  // namespace on_cpu
+extern "C" void shared_is_at(void* place, unsigned long bytes) {
+    for (auto& variable : on_cpu::shared) if (variable.place == place) return;      // the file was loaded before
+    on_cpu::shared.push_back({place, bytes});
+}
 
 static inline void __syncthreads() { on_cpu::wait_block(); }
 static inline void __syncwarp() { on_cpu::wait_warp(); }

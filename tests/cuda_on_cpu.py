@@ -24,6 +24,7 @@ COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
+NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
 WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "load_four", "block_sum", "multiply<", "tap_gradients<")
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 
@@ -51,6 +52,15 @@ def body(source, name):
         depth += {"{": 1, "}": -1}.get(source[end], 0)
         end += 1
     return source[start:end]
+
+
+def shared_memory(path, library):
+    """[(address, bytes)] of the __shared__ variables of a compiled file: the static data of its functions."""
+    listed = subprocess.run(["nm", "-S", "--defined-only", path], capture_output=True, text=True, check=True).stdout
+    rows = [(int(at, 16), int(size, 16), kind, name) for at, size, kind, name in re.findall(NM_ROW, listed)]
+    off = next(at for at, _, _, name in rows if name == "shared_is_at")
+    off = ctypes.cast(library.shared_is_at, ctypes.c_void_p).value - off
+    return [(off + at, size) for at, size, kind, name in rows if kind in "bdV" and name.startswith("_ZZ")]
 
 
 class Fenced:
@@ -125,6 +135,7 @@ class EmulatedModule:
                     "-Wno-unknown-pragmas",
                     "-Wno-unused-function",
                     "-Wno-unused-variable",
+                    "-fno-gnu-unique",  # or a template's __shared__ variables would be one for all files
                     f"-I{HEADER.parent}",
                     str(cpp),
                     "-o",
@@ -136,6 +147,8 @@ class EmulatedModule:
             assert result.returncode == 0, result.stderr[:4000]
         self.library = ctypes.CDLL(str(path))
         self.library.what_was_refused.restype = ctypes.c_char_p
+        for place, size in shared_memory(path, self.library):
+            self.library.shared_is_at(ctypes.c_void_p(place), ctypes.c_ulong(size))
 
     def get_function(self, name):
         parameters = self.signatures[name]

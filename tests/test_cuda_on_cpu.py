@@ -38,6 +38,21 @@ extern "C" __global__ void __launch_bounds__(32) small_blocks(const float* x, fl
 extern "C" __global__ void in_pairs(const float* x, float* y, int offset) {
     if (threadIdx.x < 4) store_two(y + 2 * threadIdx.x + offset, x[threadIdx.x], 0);
 }
+template <int more> __device__ float kept(const float* x, int writes) {
+    __shared__ float of_block[32 + more];
+    if (writes) of_block[threadIdx.x] = x[threadIdx.x];
+    return of_block[threadIdx.x];
+}
+extern "C" __global__ void by_template(const float* x, float* y, int writes) {
+    __syncthreads();
+    y[threadIdx.x] = kept<1>(x, writes);
+}
+extern "C" __global__ void plain(const float* x, float* y, int writes) {
+    __shared__ float of_block[32];
+    __syncthreads();
+    if (writes) of_block[threadIdx.x] = x[threadIdx.x];
+    y[threadIdx.x] = of_block[threadIdx.x];
+}
 extern "C" __global__ void beyond(const float* x, float* y, int read, int write) {
     if (threadIdx.x < 4) y[threadIdx.x] = x[threadIdx.x];
     if (threadIdx.x == 0) y[0] = x[read];
@@ -115,6 +130,12 @@ def test_arrays_have_fences(probes):
     assert np.isnan(run(probes, "beyond", 4, np.int32(-2), np.int32(3))[0])  # what lies there is no number
     with pytest.raises(AssertionError, match="beyond wrote beyond an array"):
         run(probes, "beyond", 4, np.int32(1), np.int32(4))
+
+
+@pytest.mark.parametrize("kernel", ["plain", "by_template"])
+def test_a_block_begins_with_nothing_in_its_shared_memory(probes, kernel):
+    assert list(run(probes, kernel, 32, np.int32(1))) == list(range(32))
+    assert np.isnan(run(probes, kernel, 32, np.int32(0))).all()  # not what the block before has left there
 
 
 def test_what_is_not_written_is_not_a_number(emulated):
