@@ -72,7 +72,7 @@ def draw_unet(net: UNet, tile: int = 572, ax: Axes | None = None) -> Axes:
     floor = min(box.y - box.height / 2 for box in boxes) - LABEL
     # what hangs over the legend
     overhead = min(box.y - box.height / 2 for box in boxes if box.right > legend_x - 2) - LABEL
-    bottom = min(floor, overhead - LEGEND_LINE * len(COLOURS)) - 1
+    bottom = min(floor, overhead - LEGEND_LINE * (len(COLOURS) + 1)) - 1
     if ax is None:
         figure = Figure(figsize=((right - left) * INCHES, (top - bottom) * INCHES), dpi=150)
         ax = figure.add_axes((0, 0, 1, 1))
@@ -92,18 +92,7 @@ def draw_unet(net: UNet, tile: int = 572, ax: Axes | None = None) -> Axes:
     _arrow(ax, (expansive[0][-1].right, output.y), (output.x, output.y), "conv 1x1")
     _caption(ax, contracting[0][0].x - 1.2, contracting[0][0].y, "input\nimage\ntile", "right")
     _caption(ax, output.right + 1.2, output.y, "output\nsegmentation\nmap", "left")
-    start, end = contracting[0][-1].right, expansive[0][0].x
-    if end - start > 25:  # there is room for it from depth 2 on
-        ax.text(
-            (start + end) / 2,
-            output.y + 1.5,
-            f"{net.n_parameters:,} parameters",
-            ha="center",
-            va="bottom",
-            fontsize=9,
-            color="#707070",
-        )
-    _legend(ax, legend_x, bottom + 2)
+    _legend(ax, legend_x, bottom + 2, f"{net.n_parameters:,} parameters")
     return ax
 
 
@@ -222,7 +211,8 @@ def _caption(ax, x, y, text, align):
     ax.text(x, y, text, ha=align, va="center", fontsize=8, color=INK)
 
 
-def _legend(ax, x, y):
+def _legend(ax, x, y, heading):
+    ax.text(x, y + LEGEND_LINE * len(COLOURS), heading, va="center", fontsize=8.5, color=INK)
     for line, operation in enumerate(reversed(COLOURS)):
         _arrow(ax, (x, y + LEGEND_LINE * line), (x + 5, y + LEGEND_LINE * line), operation, shrinkA=0, shrinkB=0)
         words = operation.replace("2x2", "2×2").replace("3x3", "3×3").replace("1x1", "1×1")

@@ -114,3 +114,19 @@ def test_the_network_in_the_page_predicts_as_npunet_does(numbers):
     found = run(numbers, "skips", program)
     np.testing.assert_allclose(found["rows"], found["check"], atol=2e-4)
     assert found["side"] == geometry.output_size(188, 3) and found["changed"] > 0.1
+
+
+def test_links_between_pages_of_the_course_are_kept(monkeypatch):
+    """The glossary of every lesson lost its link once: `linked` leaves out what has no page."""
+    monkeypatch.syspath_prepend(str(SITE))
+    import build
+
+    for target, page in {
+        "glossary.md": "glossary.html",
+        "build/README.md": "build.html",
+        "02_convolution.ipynb": "02_convolution.html",
+        "README.md": "index.html",
+        "../docs/style.md": "../docs/style.html",
+    }.items():
+        text = build.linked(f"See [it]({target}).", "lessons/01_a_tour.ipynb", "lessons/01_a_tour")
+        assert page in text and "href" in text, f"{target}: {text}"

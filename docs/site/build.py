@@ -74,6 +74,10 @@ def page_of(file: PurePosixPath) -> str | None:
         return f"{file.with_suffix('.html')}"
     if text in ("lessons/README.md", "lessons"):
         return "lessons/index.html"
+    if text in ("lessons/build/README.md", "lessons/build"):
+        return "lessons/build.html"
+    if file.parts[:1] == ("lessons",) and file.suffix == ".md":
+        return f"{file.with_suffix('.html')}"
     if text == "README.md":
         return "readme.html"
     if text == "docs/paper.md":
@@ -134,11 +138,13 @@ def add_lessons(pages: Path) -> None:
         target = pages / "lessons" / "figures" / figure.name
         target.parent.mkdir(exist_ok=True)
         shutil.copy(figure, target)
-    others = [path for path in (ROOT / "lessons").glob("*.md") if path.stem != "README"]
-    for path in others:
-        write(pages / "lessons" / path.name, linked(path.read_text(), f"lessons/{path.name}", f"lessons/{path.stem}"))
+    others = {path.stem: path for path in sorted((ROOT / "lessons").glob("*.md")) if path.stem != "README"}
+    others["build"] = ROOT / "lessons" / "build" / "README.md"
+    for name, path in others.items():
+        text = linked(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)), f"lessons/{name}")
+        write(pages / "lessons" / f"{name}.md", text)
     text = linked((ROOT / "lessons" / "README.md").read_text(), "lessons/README.md", "lessons/index")
-    entries = "\n".join([*names, *(path.stem for path in others)])
+    entries = "\n".join([*names, *others])
     write(pages / "lessons" / "index.md", f"{text}\n\n```{{toctree}}\n:hidden:\n{entries}\n```\n")
 
 

@@ -75,6 +75,8 @@ def test_average_precision():
                 count(found, truth, threshold, lambda a, b: 2 * len(a & b) / (len(a) + len(b)))
             ),
             "the threshold is 1/2 whatever is asked": score(count(found, truth, 0.5)),
+            "the IoU of the two masks, which counts pixels; AP counts cells": np.sum((found > 0) & (truth > 0))
+            / np.sum((found > 0) | (truth > 0)),
             "all cells of both are counted in the denominator: a match is there twice": n["tp"]
             / (2 * n["tp"] + n["fp"] + n["fn"]),
         }
