@@ -195,7 +195,7 @@ def add_docs(pages: Path) -> None:
         write(pages / "docs" / path.name, linked(path.read_text(), f"docs/{path.name}", f"docs/{path.stem}"))
     shutil.copytree(ROOT / "docs" / "pictures", pages / "docs" / "pictures")
     names = "\n".join(path.stem for path in paths)
-    write(pages / "docs" / "index.md", f"# For engineers\n\n```{{toctree}}\n:maxdepth: 1\n{names}\n```\n")
+    write(pages / "docs" / "index.md", f"# Guides\n\n```{{toctree}}\n:maxdepth: 1\n{names}\n```\n")
 
 
 def add_readme(pages: Path) -> None:

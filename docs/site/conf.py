@@ -29,7 +29,7 @@ html_context = {
         ("readme", "README"),
         ("api/index", "Modules"),
         ("benchmarks/index", "Benchmarks"),
-        ("docs/index", "For engineers"),
+        ("docs/index", "Guides"),
     ]
 }
 html_show_sphinx = False
