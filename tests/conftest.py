@@ -5,6 +5,7 @@
 import functools
 import gc
 import os
+from pathlib import Path
 
 import cuda_on_cpu
 import numpy as np
@@ -104,6 +105,17 @@ def without_pictures(monkeypatch):
     test_experiments.py have them drawn, and test_run_pictures.py says what they show.
     """
     monkeypatch.setattr("npunet.commands.run_folder.RunFolder.draw", lambda run, loss, *rest: None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """pytest -n calls this for each of its processes; what one of them compiles, none compiles again."""
+    node.workerinput["compiled_kernels"] = str(cuda_on_cpu.folder)
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        cuda_on_cpu.folder = Path(config.workerinput["compiled_kernels"])
 
 
 def pytest_collection_finish():

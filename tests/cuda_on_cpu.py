@@ -6,7 +6,9 @@ differs.
 """
 
 import ctypes
+import functools
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +29,7 @@ BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
 NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
 WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "load_four", "block_sum", "multiply<", "tap_gradients<")
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
+folder = Path(_folder.name)  # of compiled kernels; pytest -n has one for all its processes (conftest.py)
 
 
 def signatures(source):
@@ -120,9 +123,9 @@ class EmulatedModule:
                 f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
                 f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n"
             )
-        path = Path(_folder.name) / hashlib.sha256(text.encode()).hexdigest()
+        path = folder / hashlib.sha256(text.encode()).hexdigest()
         if not path.exists():
-            cpp = path.with_suffix(".cpp")
+            cpp, mine = (path.with_suffix(f".{os.getpid()}.{kind}") for kind in ("cpp", "so"))
             cpp.write_text(text)
             result = subprocess.run(
                 [
@@ -139,12 +142,13 @@ class EmulatedModule:
                     f"-I{HEADER.parent}",
                     str(cpp),
                     "-o",
-                    str(path),
+                    str(mine),
                 ],
                 capture_output=True,
                 text=True,
             )
             assert result.returncode == 0, result.stderr[:4000]
+            mine.rename(path)  # whole, should another process look for it just now
         self.library = ctypes.CDLL(str(path))
         self.library.what_was_refused.restype = ctypes.c_char_p
         for place, size in shared_memory(path, self.library):
@@ -213,6 +217,9 @@ class EmulatedModule:
         }[kind](value.item())
 
 
+compiled = functools.cache(EmulatedModule)  # all tests of a process: reading a source costs as much as a small test
+
+
 def batched_matmul(a, b, out, transpose_a=False):
     """What `npunet.gpu.cublas` leaves to cuBLAS."""
     strict_array.matmul(a.swapaxes(1, 2) if transpose_a else a, b, out=out)
@@ -248,7 +255,7 @@ def install(monkeypatch):
     """Arrays of the strict stand-in count as CuPy arrays whose kernels run on the CPU; returns that array module."""
     monkeypatch.setattr(cuda, "_modules", {})
     monkeypatch.setattr(backend, "is_cupy", lambda x: isinstance(x, strict_array.ndarray))
-    monkeypatch.setattr(cuda, "compiled", EmulatedModule)
+    monkeypatch.setattr(cuda, "compiled", compiled)
     monkeypatch.setattr(cuda, "by_value", lambda struct: struct)  # EmulatedModule fills it with its own addresses
     monkeypatch.setattr(cuda, "compute_capability", lambda: 90)
     monkeypatch.setattr(cublas, "batched_matmul", batched_matmul)

@@ -12,9 +12,9 @@ from npunet.files import images
 from npunet.style import Generator
 
 COMMANDS = {
-    "train": (train.main, "--data synthetic --base-channels 2 --depth 1 --tile 36 --steps 1"),
+    "train": (train.main, "--data pictures --base-channels 2 --depth 1 --tile 36 --steps 1"),
     "predict": (predict.main, "--model net.npz --input a.png --output found"),
-    "evaluate": (evaluate.main, "--model net.npz --data synthetic"),
+    "evaluate": (evaluate.main, "--model net.npz --data pictures"),
     "stylize train": (stylize.main, "train --content a.png --style a.png --size 32 --base-channels 2"),
     "stylize optimize": (stylize.main, "optimize --content a.png --style a.png --size 32"),
     "stylize apply": (stylize.main, "apply --model painter.npz --input a.png --output found"),
@@ -28,6 +28,9 @@ def folder(tmp_path, monkeypatch, rng):
     UNet(base_channels=2, depth=1).save("net.npz")
     Generator(2, 1).save("painter.npz")
     images.write_image(tmp_path / "a.png", rng.random((32, 32, 3)))
+    for name in "bc":
+        images.write_image(tmp_path / "pictures" / "images" / f"{name}.png", rng.random((48, 48)))
+        images.write_mask(tmp_path / "pictures" / "masks" / f"{name}.png", rng.integers(0, 2, (48, 48)))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

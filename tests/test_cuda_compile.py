@@ -4,6 +4,7 @@ CUDA 12's compilers know compute capability 7.0 to 9.0; CUDA 13's begin at 7.5, 
 compiler is found.
 """
 
+import functools
 import re
 import shutil
 import subprocess
@@ -39,13 +40,47 @@ NVCC = shutil.which("nvcc")
 CAPABILITIES = (70, 75, 80, 86, 89, 90)
 
 
+@functools.cache
 def nvcc_knows():
-    """The first and the last capability, and 8.0, where tensor cores learned TF32:
-    nvcc takes a second for each, NVRTC below does them all.
-    """
+    """The first and the last capability, and 8.0, where tensor cores learned TF32; NVRTC below does them all."""
     listed = subprocess.run([NVCC, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
     known = [capability for capability in CAPABILITIES if f"compute_{capability}" in listed]
     return sorted({known[0], 80, known[-1]})
+
+
+@functools.cache
+def functions_that_ask_for_the_capability():
+    """Their names: those of instructions.cuh, and those of common.cuh that call them."""
+    definitions = [
+        text for path in cuda.SHARED for text in re.split(r"^(?=__device__|template)", path.read_text(), flags=re.M)
+    ]
+    names = ["__CUDA_ARCH__"]
+    for text in definitions:  # C++ has what is called before what calls it
+        if asks(text, names) and (found := re.search(r"__forceinline__ \w+ (\w+)\(", text)):
+            names.append(found[1])
+    return names
+
+
+def asks(text, names):
+    return re.search(rf"\b({'|'.join(names)})\b", text) is not None
+
+
+def architectures(text):
+    """nvcc's options for a .cu file: machine code for each capability. Reading its C++ is what takes the time: once,
+    unless the capability decides what it says.
+    """
+    known = nvcc_knows()
+    if asks(text, functions_that_ask_for_the_capability()):
+        return [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in known]
+    codes = ",".join(f"sm_{capability}" for capability in known)
+    return [f"-gencode=arch=compute_{known[0]},code=[{codes}]"]
+
+
+def test_the_files_of_tensor_cores_are_read_for_each_capability():
+    names = functions_that_ask_for_the_capability()
+    assert {"mma_tf32", "mma_bf16", "two_bf16", "load_four", "copy_16_bytes", "end_of_group"} <= set(names)
+    apart = {path.name for path in FILES if asks(path.read_text(), names)}
+    assert {"tensor_cores.cu", "tap_gradients.cu"} <= apart and "loss.cu" not in apart, apart
 
 
 def nvrtc():
@@ -69,12 +104,11 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
         pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
     source = tmp_path / path.name
     source.write_text(cuda.CudaFile(path.stem).source)
-    targets = [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in nvcc_knows()]
     command = [
         NVCC,
-        "-cubin" if len(targets) == 1 else "-fatbin",
+        "-fatbin",
         *cuda.options(dtype, **numbers),
-        *targets,
+        *architectures(path.read_text()),
         "--Werror",
         "all-warnings",
         "-Xptxas",
@@ -85,6 +119,7 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
     ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert all(f"for 'sm_{capability}'" in result.stderr for capability in nvcc_knows())
     spilled = [line for line in result.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
     assert not spilled, f"registers spill to memory in {path.name}: {spilled}"
 

@@ -184,6 +184,7 @@ def test_depth_follows_small_images_unless_it_is_given():
 
 def test_a_sixth_is_looked_at_as_held_out(monkeypatch, capsys):
     shares = []
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: datasets.synthetic(2, 32))
     monkeypatch.setattr(inspect, "findings", lambda dataset, share: shares.append(share) or [])
     inspect.main(["synthetic"])
     inspect.main(["synthetic", "--held-out", "3"])
