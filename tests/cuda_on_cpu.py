@@ -24,6 +24,10 @@ from npunet.machine import backend
 INSTRUCTIONS = cuda.SHARED[0].read_text()
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+OPTIONS = (
+    "-O1 -std=c++17 -fPIC -Wall -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-variable "
+    "-fno-gnu-unique"  # or a template's __shared__ variables would be one for all files
+).split()
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
 NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
@@ -98,6 +102,25 @@ class Fenced:
                 array[...] = whole[start:stop].view(array.dtype).reshape(array.shape)
 
 
+def shared_library(source, name):
+    """The path of a C++ text as a library. It begins with HEADER, which is read once and for all, not for each."""
+    path, header = folder / name, folder / f"{HEADER.name}.gch"
+    mine = folder / f"{name}.{os.getpid()}"  # until it is whole, should another process look for it just now
+
+    def run(*arguments, text=None):
+        command = [COMPILER, *OPTIONS, *map(str, arguments)]
+        result = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[:4000]
+
+    if not header.exists():
+        run("-x", "c++-header", HEADER, "-o", mine)
+        mine.rename(header)
+    if not path.exists():
+        run("-shared", f"-I{folder}", f"-I{HEADER.parent}", "-x", "c++", "-", "-o", mine, text=source)
+        mine.rename(path)
+    return path
+
+
 class EmulatedModule:
     """A .cu source compiled by g++ for the CPU; get_function(name) gives what CuPy's RawModule gives."""
 
@@ -123,32 +146,7 @@ class EmulatedModule:
                 f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
                 f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n"
             )
-        path = folder / hashlib.sha256(text.encode()).hexdigest()
-        if not path.exists():
-            cpp, mine = (path.with_suffix(f".{os.getpid()}.{kind}") for kind in ("cpp", "so"))
-            cpp.write_text(text)
-            result = subprocess.run(
-                [
-                    COMPILER,
-                    "-O1",
-                    "-std=c++17",
-                    "-fPIC",
-                    "-shared",
-                    "-Wall",
-                    "-Wno-unknown-pragmas",
-                    "-Wno-unused-function",
-                    "-Wno-unused-variable",
-                    "-fno-gnu-unique",  # or a template's __shared__ variables would be one for all files
-                    f"-I{HEADER.parent}",
-                    str(cpp),
-                    "-o",
-                    str(mine),
-                ],
-                capture_output=True,
-                text=True,
-            )
-            assert result.returncode == 0, result.stderr[:4000]
-            mine.rename(path)  # whole, should another process look for it just now
+        path = shared_library(text, hashlib.sha256(text.encode()).hexdigest())
         self.library = ctypes.CDLL(str(path))
         self.library.what_was_refused.restype = ctypes.c_char_p
         for place, size in shared_memory(path, self.library):

@@ -100,6 +100,7 @@ def test_cells_from_data_to_report(folder, tmp_path, capsys):
     assert "report.md" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_an_interrupted_run_goes_on_and_a_finished_one_is_only_scored(folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     arguments = ["isbi2012", "--data", str(folder), "--out", str(out), "--plain", *SMALL]
@@ -161,6 +162,7 @@ def test_report_on_a_run_that_is_there(folder, tmp_path):
         command.main(["phase_contrast", "--run", str(tmp_path / "nowhere")])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_ablations_change_one_thing_each_and_come_into_one_table(folder, tmp_path):
     out = tmp_path / "out"
     command.main(
@@ -210,6 +212,7 @@ def test_ablations_that_cannot_be(tmp_path, arguments, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_minutes_set_the_steps_of_all(folder, tmp_path):
     out = tmp_path / "out"
     small = [*SMALL[: SMALL.index("--steps")], "--evaluate-every", "1000", "--minutes", "0.001", "--plain"]

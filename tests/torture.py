@@ -16,6 +16,7 @@ Each run is a fork of this process, in which NumPy and npunet are loaded already
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import random
@@ -293,6 +294,7 @@ def main():
     parse.add_argument("--seed", type=int, default=0)
     options, rng = parse.parse_args(), random.Random()
     rng.seed(options.seed)
+    gc.freeze()  # a gc.collect(), as behind each picture of a run, need not look at what all forks have
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         words = data(root)
