@@ -29,8 +29,16 @@ def test_pieces():
                 found[rank, k] = [int(piece) for piece in answer]
             except (TypeError, ValueError):
                 check.fail(f"pieces({rank}, {k}, {n}) returns {answer!r}", "two whole numbers are wanted")
+        sent, rank, k = expected[..., 0], *np.indices(expected.shape[:2])
+        no_remainder = found if np.array_equal(found % n, expected) else rounds(n, modulo=False)
         mistakes = {
-            "pieces are counted modulo n: there is none below 0": rounds(n, modulo=False),
+            "pieces are counted modulo n: there is none below 0": no_remainder,
+            "what is received is one piece lower than what is sent, not one higher": np.stack(
+                [sent, (sent + 1) % n], axis=2
+            ),
+            "in round k a rank sends piece rank - k, not rank + k": np.stack(
+                [(rank + k) % n, (rank + k - 1) % n], axis=2
+            ),
             "the second half begins with the finished piece, rank + 1, not with piece rank": rounds(
                 n, begin_again=True
             ),
