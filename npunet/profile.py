@@ -21,7 +21,8 @@ from npunet.figure_1 import COLOURS, INK
 from npunet.layers import watched
 from npunet.machine import kernels, threads
 from npunet.optimizers import SGD
-from npunet.unet import VARIANTS, UNet
+from npunet.unet import UNet
+from npunet.variants import VARIANTS
 
 
 @dataclass(frozen=True)

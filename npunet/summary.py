@@ -10,7 +10,8 @@ from npunet import geometry
 from npunet.commands import cli, ranges
 from npunet.commands.memory_needs import inference_memory, training_memory
 from npunet.commands.rows import UP, rows
-from npunet.unet import VARIANTS, UNet
+from npunet.unet import UNet
+from npunet.variants import VARIANTS
 
 MB = 1e6
 

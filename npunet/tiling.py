@@ -44,9 +44,7 @@ def default_tile(net: Network) -> int:
 
 
 class AxisPlan(NamedTuple):
-    """Tiles along one axis: `count` tiles of side `tile`, each `stride` after the one before;
-    the first output pixel is pixel 0.
-    """
+    """`count` tiles of side `tile` along one axis, each `stride` after the one before; output begins at pixel 0."""
 
     tile: int  # pixels of the input
     output: int  # pixels of the output
@@ -54,9 +52,7 @@ class AxisPlan(NamedTuple):
     count: int  # type: ignore[assignment]    # a tuple has a method of that name
 
     def pieces(self, length: int) -> list[slice]:
-        """The slices of the axis that the tiles are responsible for:
-        `stride` pixels each, the last one what is left.
-        """
+        """What each tile is responsible for, as slices of the axis: `stride` pixels, the last one what is left."""
         last = (self.count - 1) * self.stride
         return [slice(start, start + self.stride) for start in range(0, last, self.stride)] + [slice(last, length)]
 
@@ -75,8 +71,7 @@ def plan_axis(length: int, net: Network, tile: int) -> AxisPlan:
     if length > output and aligned == 0:
         raise InputError(
             f"tile {tile} gives {output} pixels, fewer than the {grid} from one position of the pooling grid to the "
-            f"next; "
-            f"for an image of {length} pixels use tile {tile + grid} or larger"
+            f"next; for an image of {length} pixels use tile {tile + grid} or larger"
         )
     count = 1 if length <= output else 1 + -(-(length - output) // aligned)
     while True:  # shrink by one grid step as long as the same number of tiles covers
@@ -105,9 +100,7 @@ def parts(length: int, net: Network, tile: int) -> list[Part]:
 
 
 def padded_parts(length: int, net: Network, tile: int) -> list[Part]:
-    """`parts` for a padded network:
-    the whole axis if the tile is as large, else overlapping tiles on the pooling grid.
-    """
+    """`parts` for a padded network: the whole axis if the tile is as large, else overlapping tiles on the grid."""
     grid = 2**net.depth
     net.output_size(tile)  # raises InputError if it is too small
     if length <= tile:
@@ -118,8 +111,7 @@ def padded_parts(length: int, net: Network, tile: int) -> list[Part]:
     if tile <= 2 * margin:
         raise InputError(
             f"tile {tile} is too small for an image of {length} pixels: tiles of this padded network overlap by "
-            f"{2 * margin}; "
-            f"use at least {2 * margin + grid}, or {length} for the whole image at once"
+            f"{2 * margin}; use at least {2 * margin + grid}, or {length} for the whole image at once"
         )
     starts = range(0, length - tile, tile - 2 * margin)
     found = []

@@ -39,7 +39,8 @@ from npunet.files import checkpoint
 from npunet.machine import ranks, threads
 from npunet.machine.backend import resolve_device
 from npunet.training import batches, make_optimizer, placed, training_step
-from npunet.unet import VARIANTS, UNet
+from npunet.unet import UNet
+from npunet.variants import VARIANTS
 from npunet.weight_map import with_gaps
 
 # --minutes: steps that are timed; the share of the time that is planned for, the rest is for checkpoints and pictures
@@ -241,8 +242,7 @@ def check_same_data(config, prints, source):
     if before != now:
         raise InputError(
             f"data {source}: the last {len(now)} images are {now[0]} to {now[-1]}, but this run holds out {before[0]} "
-            f"to {before[-1]}; "
-            "give the --data that it began with, or start a new run"
+            f"to {before[-1]}; give the --data that it began with, or start a new run"
         )
     for part, known in config.get("fingerprints", {}).items():
         for name in dict.fromkeys([*known, *prints[part]]):

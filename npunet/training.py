@@ -1,4 +1,4 @@
-"""Training (§3): tiles are drawn and augmented ahead of time; each step is forward, energy, backward, momentum update.
+"""Training (§3): tiles are drawn and augmented ahead of time; each step is forward, energy, backward, update.
 
 "To minimize the overhead and make maximum use of the GPU memory, we favor large input tiles over a large batch size and
 hence reduce the batch to a single image" (§3): a batch is one tile unless a recipe says otherwise.
@@ -75,8 +75,7 @@ def learning_rate(recipe, step):
 
 @dataclass
 class Plateau:
-    """Schedule "plateau":
-    a tenth of the learning rate whenever the score has not grown for more than `patience` evaluations.
+    """Schedule "plateau": a tenth of the learning rate when no score has grown for more than `patience` evaluations.
 
     PyTorch's ReduceLROnPlateau(mode="max", patience=5), as milesial/Pytorch-UNet uses it. `factor` multiplies the
     learning rate.
@@ -162,11 +161,12 @@ def energy_of(kind, logits, labels, weights):
 
 
 def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy", wait=True):
-    """One step of gradient descent on one batch of NumPy arrays. Returns the loss and the norm of the gradient.
+    """One step of gradient descent on one batch. Returns the loss and the norm of the gradient.
 
-    Raises NotFinite, with the parameters as they were, if either is not finite. With wait=False the host does not wait
-    for a GPU: both numbers are returned as an array (2,) on the device, see `read_back`, finite or not. After a step
-    with one that is not finite no step changes anything, so it is enough to look at them now and then.
+    The batch may lie on the CPU or on the network's device. Raises NotFinite, with the parameters as they were, if loss
+    or norm is not finite. With wait=False the host does not wait for a GPU: both numbers are returned as an array (2,)
+    on the device, see `read_back`, finite or not. After a step with one that is not finite no step changes anything, so
+    it is enough to look at them now and then.
     """
     images, labels, weights = (to_device(array, net.device) for array in (images, labels, weights))
     optimizer.forget_gradients()  # their memory serves the forward pass
@@ -211,9 +211,7 @@ def recorded_step(net, optimizer, clip=0.0, loss="cross-entropy"):
 
 
 def read_back(reports):
-    """[(loss, norm), ...] as floats from what `training_step` returned with wait=False for some steps:
-    one transfer, which waits for the last.
-    """
+    """[(loss, norm), ...] as floats from what some steps with wait=False returned: one transfer, after the last."""
     return to_cpu(array_module(reports[0]).stack(reports)).tolist()
 
 

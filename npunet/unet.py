@@ -183,7 +183,7 @@ class UNet:
         check_images(x, self.in_channels)
         for size in x.shape[1:3]:
             self.output_size(size)  # raises InputError, with the nearest valid sizes
-        sixteen_bits.check_network(self)
+        sixteen_bits.check_network(self)  # raises InputError for a layer that has no kernel for --precision bf16
         x = (x.astype(self.dtype, copy=False) - self.input_mean) / self.input_std
         skips = []
         for level in range(self.depth):

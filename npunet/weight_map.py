@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from npunet.errors import InputError
 from npunet.instances.numbers import touching
@@ -75,7 +76,7 @@ def weight_map(instances: Array, w0: float = 10.0, sigma: float = 5.0, w_c: floa
     nearest = xp.full(instances.shape, FAR, np.int32)  # d1 squared: an integer, hence exact
     second = xp.full(instances.shape, FAR, np.int32)  # d2 squared
     reach = border_reach(w0, sigma)
-    boxes = ndimage_module(np).find_objects(to_cpu(instances)) if reach is not None else []
+    boxes = ndimage.find_objects(to_cpu(instances)) if reach is not None else []  # slices, which a CPU finds
     for label, box in enumerate(boxes, start=1):
         if box is None:  # a number that no pixel carries
             continue
@@ -99,8 +100,8 @@ def from_mask(mask: Array, w0: float = 10.0, sigma: float = 5.0, w_c: float | Ar
         raise InputError(
             f"a mask of shape {mask.shape} has no weight map; expected two axes (H, W), pass one section at a time"
         )
-    # label: 4-connected by default
-    return weight_map(xp.asarray(ndimage_module(xp).label(mask != 0)[0]), w0, sigma, w_c)
+    cells, _ = ndimage_module(xp).label(mask != 0)  # 4-connected, unless it is told otherwise
+    return weight_map(cells, w0, sigma, w_c)
 
 
 def border_reach(w0: float, sigma: float) -> int | None:
@@ -166,8 +167,8 @@ def _squared_distance(cell):
     """Squared distance of every pixel of `cell` (H, W; true = cell) to the nearest true pixel, (H, W) int32."""
     xp = array_module(cell)
     height, width = cell.shape
-    # (2, H, W)
-    rows, columns = ndimage_module(xp).distance_transform_edt(~cell, return_distances=False, return_indices=True)
+    edt = ndimage_module(xp).distance_transform_edt
+    rows, columns = edt(~cell, return_distances=False, return_indices=True)  # of the nearest pixel, (H, W) each
     rows = rows.astype(np.int32, copy=False) - xp.arange(height, dtype=np.int32)[:, None]
     columns = columns.astype(np.int32, copy=False) - xp.arange(width, dtype=np.int32)
     return rows * rows + columns * columns

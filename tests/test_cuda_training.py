@@ -138,28 +138,11 @@ def test_a_checkpoint_goes_from_one_device_to_the_other(gpu, rng, tmp_path):
     np.testing.assert_allclose(to_cpu(mine.forward(gpu.asarray(x))), other.forward(x), atol=2e-5)
 
 
-SMALL = [
-    "--base-channels",
-    "8",
-    "--depth",
-    "1",
-    "--tile",
-    "36",
-    "--held-out",
-    "1",
-    "--evaluate-every",
-    "2",
-    "--threads",
-    "1",
-    "--grey",
-    "0",
-    "--elastic",
-    "3",
-]
+SMALL = "--base-channels 8 --depth 1 --tile 36 --held-out 1 --evaluate-every 2 --threads 1 --grey 0 --elastic 3".split()
 
 
 @pytest.fixture
-def command(gpu, monkeypatch):
+def command(gpu, monkeypatch, without_pictures):
     """npunet.train, with --device gpu meaning the stand-in."""
     monkeypatch.setattr(cli, "use_precision", lambda name: monkeypatch.setattr(cublas, "_precision", name))
     monkeypatch.setattr(session, "peak_memory", lambda device: 1.25e9 if device == "gpu" else None)

@@ -16,22 +16,7 @@ from npunet.experiments import recipes, report, running
 from npunet.files import images
 from npunet.instances.cutting import Cutting
 
-SMALL = [
-    "--base-channels",
-    "2",
-    "--depth",
-    "1",
-    "--tile",
-    "36",
-    "--held-out",
-    "2",
-    "--steps",
-    "4",
-    "--evaluate-every",
-    "2",
-    "--threads",
-    "1",
-]
+SMALL = "--base-channels 2 --depth 1 --tile 36 --held-out 2 --steps 4 --evaluate-every 2 --threads 1".split()
 
 
 def discs(rng, touching=False):

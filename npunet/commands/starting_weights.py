@@ -4,7 +4,8 @@ from npunet.commands.choose_cutting import first_cutting
 from npunet.commands.train_options import grey_statistics
 from npunet.errors import InputError
 from npunet.files import checkpoint
-from npunet.unet import VARIANTS, UNet
+from npunet.unet import UNet
+from npunet.variants import VARIANTS
 
 FRESH_RATE = 1e-3  # the default of --learning-rate
 

@@ -23,7 +23,7 @@ from npunet.datasets.heads import HEADS
 from npunet.errors import InputError
 from npunet.gpu.cublas import PRECISIONS
 from npunet.training import LOSSES, OPTIMIZERS, SCHEDULES, Recipe
-from npunet.unet import VARIANTS
+from npunet.variants import VARIANTS
 from npunet.weight_map import class_balance
 
 CHANGEABLE_ON_RESUME = ("data", "steps", "batch", "device", "threads", "evaluate_every", "recompute")

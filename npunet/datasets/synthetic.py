@@ -7,8 +7,7 @@ A section is made as nature and the microscope make one:
 2. **membranes**: a dark line on each border, uneven in width and contrast, faint in places (cut obliquely) and smeared
    in others (synapses). In the labels it is always closed, as a person would close it;
 3. **organelles**: mitochondria, vesicles and specks, as dark as membranes but labelled cell interior, so that no
-   threshold
-   on the grey value can tell the classes apart;
+   threshold on the grey value can tell the classes apart;
 4. **the microscope**: uneven staining, grain, blur and noise, and at last 8 bits as in the real files.
 
 Labels as in ISBI 2012: class 1 is cell interior, class 0 membrane. Neighbouring sections are independent of each other.

@@ -121,9 +121,7 @@ def backward(dy: Array, ctx: BatchNormContext, over_ranks: Callable) -> tuple[Ar
 
 
 def _gradient_sums(dy, x, y, mean):
-    """Sums over all pixels of g and g (x - mean), two (C,) float64, and g itself:
-    dy masked by the ReLU, a new array like dy.
-    """
+    """Sums over all pixels of g and g (x - mean), two (C,) float64; and g, dy masked by the ReLU, a new array."""
     xp = array_module(dy)
     n, height, width, channels = x.shape
     masked, means = memory.empty(x.shape, dy.dtype, xp), _rows(mean, width, x.dtype)
@@ -139,8 +137,8 @@ def _gradient_sums(dy, x, y, mean):
         deviation *= g
         return _channel_sums(g, channels), _channel_sums(deviation, channels)
 
-    # deviations: like x
-    sums = sum_over_bands(one_band, touches=(masked, dy, x, x) if y is None else (masked, dy, y, x, x))
+    read = (dy, x) if y is None else (dy, y, x)
+    sums = sum_over_bands(one_band, touches=(masked, *read, x))  # x once more: the deviations are as large
     return *sums, masked
 
 
@@ -157,7 +155,7 @@ def _sum_of_lines(g, x, factor_g, factor_x, offset):
         scaled = memory.scratch("batch norm", band.shape, band.dtype, xp)
         band += xp.multiply(x[image, rows].reshape(band.shape), factor_x, out=scaled)
 
-    each_band(one_band, touches=(g, x, x))  # what is scaled: like x
+    each_band(one_band, touches=(g, x, x))  # x twice: what is scaled is as large
     return g
 
 
@@ -179,7 +177,7 @@ def moments(x):
         deviation *= deviation
         return pixels * mean, pixels * mean * mean, _channel_sums(deviation, channels)
 
-    total, squares, deviations = sum_over_bands(one_band, touches=(x, x))  # deviations: like x
+    total, squares, deviations = sum_over_bands(one_band, touches=(x, x))  # x twice: the deviations are as large
     pixels = n * height * width
     mean = total / pixels
     return mean, deviations / pixels + xp.maximum(squares / pixels - mean * mean, 0)

@@ -77,8 +77,8 @@ def max_pool2d_backward(dy: Array, ctx: MaxPoolingContext, dskip: Array | None =
 
     def one_band(image, rows):
         both = slice(2 * rows.start, 2 * rows.stop)
-        # (rows, W//2, 2, C)
-        best, gradient = (xp.stack([band, band], axis=2) for band in (y[image, rows], dy[image, rows]))
+        best = xp.stack([y[image, rows]] * 2, axis=2)  # (rows, W//2, 2, C): for both pixels of a pair
+        gradient = xp.stack([dy[image, rows]] * 2, axis=2)  # alike
         unclaimed = xp.ones(y[image, rows].shape, bool)  # windows whose winner has not been met yet
         for row in (0, 1):  # each as pairs of pixels, so that NumPy's loops run along the whole row
             wins = _pairs(x[image, both], row) == best

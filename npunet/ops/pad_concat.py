@@ -66,8 +66,7 @@ def pad_concat(upsampled: Array, skip: Array) -> tuple[Array, PadConcatContext]:
 
     def one_band(image, rows):
         y[image, rows, :, :skip_channels] = skip[image, rows]
-        # of these rows, those with an upsampled part
-        first, last = max(rows.start, down.start), min(rows.stop, down.stop)
+        first, last = max(rows.start, down.start), min(rows.stop, down.stop)  # rows with an upsampled part
         if first < last:
             y[image, first:last, across, skip_channels:] = upsampled[image, first - top : last - top]
 
