@@ -18,7 +18,7 @@ PURE = ("comm", "tifffile", "tqdm", "threadpoolctl")  # pure Python; NumPy, SciP
 SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", "@jupyterlab/terminal-extension"]
 UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
 LARGE = 60_000  # bytes
-LONG = {"04_the_u"}  # lessons that take more than five minutes of a processor in a page
+LONG = {"04_the_u", "13_style_transfer"}  # lessons that take more than five minutes of a processor in a page
 ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
 
 
