@@ -8,12 +8,13 @@ import types
 import numpy as np
 import pytest
 
-from npunet import InputError, UNet, geometry, optimizers, tiling, training
+from npunet import InputError, UNet, geometry, ops, optimizers, tiling, training
 from npunet.augmentation import Settings
 from npunet.datasets import synthetic
 from npunet.layers import Parameter
 from npunet.machine import bands, ranks, threads
-from npunet.ops.conv_algorithms import ALGORITHMS, winograd
+from npunet.ops import up_convolution
+from npunet.ops.conv_algorithms import ALGORITHMS, im2col, tiles, transforms, winograd
 from npunet.weight_map import border_reach
 
 
@@ -272,3 +273,61 @@ def test_each_rank_draws_its_own_part_of_the_big_batch(monkeypatch):
         part = training.draw_batch(samples, training.Recipe(tile=36, batch=2), 20, 3, Settings())
         for ours, all_of_them in zip(part, whole, strict=True):
             np.testing.assert_array_equal(ours, all_of_them[2 * rank : 2 * rank + 2])
+
+
+def test_pieces_of_a_product_are_as_large_as_they_may_be(monkeypatch):
+    """A transform of tiles multiplies at most a million times in one call, that of kernels takes 2^13 at a time."""
+    asked = []
+    monkeypatch.setattr(tiles, "cached", lambda count, size, array: asked.append((count, size)) or [slice(0, count)])
+    x = np.zeros((1, 9, 12, 3))
+    ops.conv2d(x, np.zeros((3, 3, 3, 2)), algorithm="winograd")
+    assert asked and set(asked) == {(12 * 3, 1_000_000 // 36)}
+
+    shapes, scratch = [], transforms.scratch
+    monkeypatch.setattr(
+        transforms, "scratch", lambda name, shape, *rest: shapes.append(shape) or scratch(name, shape, *rest)
+    )
+    for c, k, columns in (
+        (5, 1 << 12, [1 << 13, 1 << 13, 1 << 12]),
+        (2, (1 << 12) + 1, [(1 << 12) + 1] * 2),
+        (1, 9000, [9000]),
+    ):
+        transforms.two_sided(np.zeros((6, 3)), np.zeros((3, 3, c, k)), np.zeros((6, 6, c, k)))
+        assert shapes == [(3, 6, number) for number in columns]
+        shapes.clear()
+
+
+@pytest.mark.parametrize("height, width, alone", [(1, 512, True), (19, 27, False)])  # 513 pixels
+def test_up_to_which_size_an_up_convolution_goes_back_tap_by_tap(height, width, alone, monkeypatch):
+    called, by_taps = [], up_convolution._backward_by_taps
+    monkeypatch.setattr(up_convolution, "_backward_by_taps", lambda *arrays: called.append(1) or by_taps(*arrays))
+    y, ctx = up_convolution.up_conv2d(np.zeros((1, height, width, 1)), np.zeros((2, 2, 1, 1)))
+    up_convolution.up_conv2d_backward(y, ctx)
+    assert bool(called) == alone
+
+
+def test_im2col_shares_out_the_larger_matrix():
+    assert im2col.kernel_is_larger((2, 3, 4, 25), (3, 3, 7, 25))
+    assert not im2col.kernel_is_larger((2, 3, 4, 24), (3, 3, 7, 24))
+
+
+@pytest.mark.parametrize(
+    "algorithm, points",
+    [
+        (winograd.F4, [0, 1, -1, 1 / 2, -2]),
+        (winograd.F5, [0, 1, -3 / 4, -3 / 2, 1 / 2, 2]),
+        (winograd.F6, [0, 1, -1, 1 / 2, -1 / 2, 2, -2]),
+    ],
+)
+def test_the_points_that_the_measured_errors_belong_to(algorithm, points):
+    """G has a row (1, p, p^2) / N for each point p, and (0, 0, 1) for infinity."""
+    np.testing.assert_allclose(algorithm.g[:-1, 1] / algorithm.g[:-1, 0], points, rtol=1e-14)
+    assert algorithm.g[-1].tolist() == [0, 0, 1]
+
+
+def test_every_thread_has_three_bands_of_tiles_at_least(on_two_threads, monkeypatch):
+    each, numbers = winograd.each, []
+    monkeypatch.setattr(winograd, "SMALL_KERNEL", 1)
+    monkeypatch.setattr(winograd, "each", lambda task, items, x: numbers.append(len(items)) or each(task, items, x))
+    ops.conv2d(np.zeros((1, 50, 50, 3)), np.zeros((3, 3, 3, 2)), algorithm="winograd")  # 12 x 12 tiles
+    assert numbers == [1, 6]  # U in one block of channels, then the bands
