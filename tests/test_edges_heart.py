@@ -15,6 +15,7 @@ from npunet.layers import Parameter
 from npunet.machine import bands, ranks, threads
 from npunet.ops import up_convolution
 from npunet.ops.conv_algorithms import ALGORITHMS, im2col, tiles, transforms, winograd
+from npunet.variants import check_images
 from npunet.weight_map import border_reach
 
 
@@ -331,3 +332,24 @@ def test_every_thread_has_three_bands_of_tiles_at_least(on_two_threads, monkeypa
     monkeypatch.setattr(winograd, "each", lambda task, items, x: numbers.append(len(items)) or each(task, items, x))
     ops.conv2d(np.zeros((1, 50, 50, 3)), np.zeros((3, 3, 3, 2)), algorithm="winograd")  # 12 x 12 tiles
     assert numbers == [1, 6]  # U in one block of channels, then the bands
+
+
+@pytest.mark.parametrize(
+    "x, what",
+    [
+        ([[1.0]], "a list"),
+        (np.zeros((1, 30, 30, 1), complex), "an array of complex128"),
+        (np.ma.zeros((1, 30, 30, 1)), "a masked array, whose masked pixels have no values"),
+    ],
+)
+def test_an_input_that_is_no_array_of_numbers_is_called_what_it_is(x, what):
+    with pytest.raises(InputError, match=f"^the input is {what}; expected an array of real numbers"):
+        check_images(x, 1)
+
+
+def test_an_image_needs_no_more_than_to_fit():
+    for dtype in ("float32", "uint8", "int64", bool):
+        check_images(np.zeros((1, 1, 1, 2), dtype), 2)
+    for shape in ((0, 30, 30, 2), (1, 30, 30, 1), (30, 30, 2), (1, 1, 30, 30, 2)):
+        with pytest.raises(InputError, match="expected \\(N, H, W, 2\\), N at least 1"):
+            check_images(np.zeros(shape), 2)
