@@ -32,7 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     elif name == "--version":
         print(npunet.__version__)
     elif name in commands():
-        sys.argv = [f"npunet {name}", *rest]
+        started, sys.argv = sys.argv[0], [f"npunet {name}", *rest]
+        if Path(started).stem == "npunet":  # the installed command; else python -m npunet
+            from npunet.commands import cli
+
+            cli.started_as = "npunet "
         runpy.run_module(f"npunet.{name}", run_name="__main__", alter_sys=True)
     else:
         print(f"error: {name!r} is not a command; expected one of {', '.join(commands())}", file=sys.stderr)

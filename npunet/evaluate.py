@@ -210,7 +210,7 @@ def write_report(path, found):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.evaluate", description="Score a trained network on labelled images."
+        prog=cli.program("evaluate"), description="Score a trained network on labelled images."
     )
     parse.add_argument("--model", required=True, help=cli.MODEL_HELP)
     parse.add_argument("--data", required=True, help="synthetic, or a folder as for npunet.train")

@@ -188,7 +188,7 @@ def predict_one(options, net, path, output, wanted, title):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.predict", description="Apply a trained network to images of any size."
+        prog=cli.program("predict"), description="Apply a trained network to images of any size."
     )
     parse.add_argument("--model", required=True, help=cli.MODEL_HELP)
     parse.add_argument("--input", required=True, nargs="+", help="images, or folders of images", metavar="IMAGE")

@@ -233,7 +233,7 @@ def main(arguments=None):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.profile", description="Where the time of one training step goes, by layer and direction."
+        prog=cli.program("profile"), description="Where the time of one training step goes, by layer and direction."
     )
     parse.add_argument("--tile", type=int, default=572, help="side of the input tile in pixels (default 572)")
     parse.add_argument("--base-channels", type=int, default=64, help="channels of the first level (default 64)")

@@ -128,7 +128,7 @@ def commands(outcome, options):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.report", description="Write one HTML file about a training run on one's own images."
+        prog=cli.program("report"), description="Write one HTML file about a training run on one's own images."
     )
     parse.add_argument("run", metavar="RUN", help="the folder that npunet.train wrote (--out)")
     parse.add_argument("--title", help="title of the report (default: the name of the folder)")

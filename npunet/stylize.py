@@ -67,8 +67,10 @@ def train(given):
         options = resumed(resume, config, given)
     set_threads(options)
     paths = content_pictures(options)
+    newest = None
     if config is not None:
         check_same_files(config, file_sizes(options, paths), resume)
+        newest = folder.newest({"base_channels": options.base_channels, "in_channels": 3, "n_classes": 3})
     # 2. The generator, and VGG, whose view of its pictures is the loss.
     generator = new_generator(options)
     shown = fitted(read_picture(paths[0]), options.photo_size or options.size, GRID, options.square)
@@ -79,7 +81,8 @@ def train(given):
         optimizer = Adam(generator.net.parameters, options.learning_rate)
         with folder.reserved():
             # 3. The folder: a new one, or the newest state in it.
-            done = begin(folder, config, options, generator, optimizer, paths)
+            done = begin(folder, newest, options, generator, optimizer, paths)
+            del newest  # it is as large as generator and optimiser together
             print(
                 f"U-Net (style): {generator.net.n_parameters:,} parameters, "
                 f"{'resize' if generator.net.bilinear else 'up'}-convolutions, "
@@ -93,10 +96,10 @@ def train(given):
     return run.finished
 
 
-def begin(folder, config, options, generator, optimizer, paths):
-    """Write config.json of a new run, or take up the newest state of the run with this configuration; its step."""
-    if config is not None:
-        done = folder.go_on(generator.net, optimizer, options.steps)
+def begin(folder, newest, options, generator, optimizer, paths):
+    """Write config.json of a new run, or go on from the newest state of an earlier one; the step."""
+    if newest is not None:
+        done = folder.go_on(newest, generator.net, optimizer, options.steps)
         print(f"going on from step {done}")
         return done
     how = {"command": "train", "options": vars(options), "network": generator.net.config}

@@ -77,7 +77,7 @@ def main(arguments=None):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.summary", description="The layers of Fig. 1: sizes, parameters, multiply-adds, memory."
+        prog=cli.program("summary"), description="The layers of Fig. 1: sizes, parameters, multiply-adds, memory."
     )
     parse.add_argument("--tile", type=int, default=572, help="side of the input tile in pixels (default 572)")
     parse.add_argument("--base-channels", type=int, default=64, help="channels of the first level (default 64)")

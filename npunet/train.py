@@ -115,7 +115,7 @@ def resumed_run(path, given):
         check_same_threads(config)
         # 3. The network and everything else that the checkpoint holds.
         how = dict(device=resolve_device(options["device"]), recompute=options["recompute"])
-        run.check_size(config["network"], "newest.npz")
+        newest = run.newest(config["network"])
         net = checkpoint.build(UNet, config["network"], run.path / "config.json", **how)
         net.mask_values = list(dataset.class_values) if dataset.class_values else None
         net.grey_rule = dataset.grey_rule
@@ -123,7 +123,8 @@ def resumed_run(path, given):
             net.cutting = first_cutting(training.samples, options["head"]).as_dict()
         prepare(options, net, training)
         optimizer = make_optimizer(recipe_of(options), net.parameters)
-        progress = run.restore("newest.npz", net, optimizer)
+        progress = run.restore(newest, net, optimizer)
+        del newest  # it is as large as network and optimiser together
         if progress["step"] > options["steps"]:
             raise InputError(
                 f"--steps {options['steps']}, but the run in {run.path} has done {progress['step']}; give more, or "

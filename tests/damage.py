@@ -125,7 +125,8 @@ def healthy(place, run):
 
 def resumed(path):
     net = UNet(1, 2, 2, 1, **{name: UNet.load(path).config[name] for name in ("input_mean", "input_std")})
-    RunFolder(path.parent).restore(path.name, net, Adam(net.parameters, 1e-3))
+    folder = RunFolder(path.parent)
+    folder.restore(folder.newest(net.config), net, Adam(net.parameters, 1e-3))
 
 
 def configured(path):

@@ -203,6 +203,17 @@ def test_whether_one_tile_can_be_learned_by_heart(tmp_path, capsys, monkeypatch,
     assert " by heart: " not in diagnose(run, "--by-heart", "0", capsys=capsys)[1]
 
 
+@pytest.mark.parametrize("value, said", [(60, True), (0, False)])
+def test_much_dropout_is_named_where_predictions_say_nothing(trained, tmp_path, capsys, value, said):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    bias(value)(run)
+    entries = checkpoint.load(run / "best.npz")
+    entries["header"]["network"]["dropout"] = 0.95
+    checkpoint.save(run / "best.npz", entries)
+    _, output = diagnose(run, "--by-heart", "0", capsys=capsys)
+    assert (". dropout: the dropout probability is 0.95: one channel in 20 is left" in output) == said, output
+
+
 @pytest.mark.parametrize(
     "change, kind",
     [

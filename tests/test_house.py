@@ -336,6 +336,22 @@ def test_a_subcommand_does_what_its_module_does():
     assert runs[2].stderr.startswith("error: 'nonsense' is not a command; expected one of ")
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # other tests have imported it
+@pytest.mark.parametrize("name", ["train", "summary", "inspect"])
+@pytest.mark.parametrize(
+    "start, usage", [("/usr/bin/npunet", "npunet "), ("npunet/__main__.py", "python -m npunet.")], ids=["npunet", "-m"]
+)
+def test_usage_names_the_command_as_it_was_started(name, start, usage, monkeypatch, capsys):
+    from npunet import __main__ as door
+    from npunet.commands import cli
+
+    monkeypatch.setattr(cli, "started_as", cli.started_as)
+    monkeypatch.setattr(sys, "argv", [start, name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        door.main()
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f"usage: {usage}{name} ")
+
+
 def test_every_file_of_the_package_is_packed():
     """Kernels and headers travel with the Python files (package-data in pyproject.toml)."""
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][

@@ -245,11 +245,11 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
     Path("gone").mkdir()
     Path("gone/config.json").write_text(Path("trained/config.json").read_text())
     images.write_image("other.png", np.zeros((60, 41, 3)))
-    Path("wider").mkdir()
-    Path("wider/config.json").write_text(
-        Path("trained/config.json").read_text().replace('"base_channels": 2', '"base_channels": 3')
-    )
-    Path("wider/newest.npz").write_bytes(Path("trained/newest.npz").read_bytes())
+    for name, channels in (("wider", 3), ("huge", 5000)):
+        Path(name).mkdir()
+        text = Path("trained/config.json").read_text().replace('"base_channels": 2', f'"base_channels": {channels}')
+        Path(name, "config.json").write_text(text)
+        Path(name, "newest.npz").write_bytes(Path("trained/newest.npz").read_bytes())
     before = Path("trained/newest.npz").read_bytes(), Path("trained/losses.jsonl").read_text()
     for arguments, message in [
         ("nowhere", "--resume nowhere: nowhere/config.json cannot be read"),
@@ -260,6 +260,7 @@ def test_what_cannot_be_resumed_is_one_line(folder, undrawn):
         ("empty", "--content is missing; expected a picture or a folder"),
         ("gone --steps 4", "newest.npz does not exist"),
         ("wider --steps 4", "newest.npz does not belong to the network in"),
+        ("huge --steps 4", "its header describes a network of at least 14,400,030,000 weights"),
         (
             "trained --style-weight 7",
             "--style-weight cannot change when a run is resumed; only --content, --style, --weights, --steps,",

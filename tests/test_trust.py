@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, loss, optimizers, predict, profile, summary, train
+from npunet import InputError, UNet, datasets, evaluate, loss, optimizers, predict, profile, summary, train
 from npunet.commands.run_folder import RunFolder
 from npunet.datasets import synthetic
 from npunet.doctor import __main__ as doctor
@@ -124,6 +124,8 @@ def test_pipes_are_no_files(tmp_path):
         UNet.load(tmp_path / "pipe.npz")
     with pytest.raises(InputError, match="no regular file"):
         images.read_image(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="pipe.png: is neither a folder nor a file; expected a folder"):
+        datasets.load(tmp_path / "pipe.png")
 
 
 def test_checkpoints_that_lie(tmp_path):

@@ -20,6 +20,7 @@ VARIANT_HELP = (
     "which U-Net: paper, that of Fig. 1; release, the authors' Caffe network; padded, the paper's with zeros around "
     "each convolution; pytorch-unet, milesial's; style and painter, for npunet.stylize"
 )
+started_as = "python -m npunet."  # what stands before a command's name; `npunet` (npunet/__main__.py) sets its own
 LET_RANK_0_SPEAK = 2.0  # seconds
 LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"
@@ -44,6 +45,11 @@ def run(main):
         if ranks.size() > 1:  # or the others would wait for this one for ever
             _end(traceback.format_exc(), 1)
         raise
+
+
+def program(name: str) -> str:
+    """The name of a command for its usage line, as it was started: python -m npunet.train, or npunet train."""
+    return started_as + name
 
 
 def join(device: str) -> None:

@@ -121,21 +121,24 @@ class RunFolder:
             progress=progress,
         )
 
-    def check_size(self, network, name):
-        """Raises InputError, before a network of this configuration is built, if the checkpoint has fewer weights."""
-        path = self.path / name
-        if path.exists():
-            checkpoint.check_weights(network, checkpoint.load(path), self.path / "config.json")
+    def newest(self, network):
+        """The entries of newest.npz, to be read before a network of this configuration is built.
 
-    def restore(self, name, net, optimizer):
-        """Put the state of a checkpoint into network and optimiser; returns `progress`."""
-        path = self.path / name
+        Raises InputError if there is no such file, or it has fewer weights than the network: config.json may come from
+        a stranger, and ask for more than the memory holds.
+        """
+        path = self.path / "newest.npz"
         if not path.exists():
             raise InputError(
                 f"{path} does not exist: the run stopped before its first checkpoint; start it again with another --out"
             )
         entries = checkpoint.load(path)
-        header = entries["header"]
+        checkpoint.check_weights(network, entries, self.path / "config.json")
+        return entries
+
+    def restore(self, entries, net, optimizer):
+        """Put the state that `newest` has read into network and optimiser; returns `progress`."""
+        path, header = self.path / "newest.npz", entries["header"]
         if header["network"] != net.config or "progress" not in header:
             raise InputError(
                 f"{path} does not belong to the network in {self.path / 'config.json'}; it cannot be resumed"

@@ -17,7 +17,7 @@ import numpy as np
 from npunet import geometry
 from npunet.augmentation import Settings
 from npunet.commands import ranges
-from npunet.commands.cli import PRECISION_HELP, TF32_HELP, VARIANT_HELP, tile_size
+from npunet.commands.cli import PRECISION_HELP, TF32_HELP, VARIANT_HELP, program, tile_size
 from npunet.commands.grey_values import NORMALISE
 from npunet.datasets.heads import HEADS
 from npunet.errors import InputError
@@ -139,7 +139,7 @@ def stored(config, path):
 def parser():
     """The options of npunet.train; what is not given is left out, see DEFAULTS."""
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.train",
+        prog=program("train"),
         description="Train a U-Net on a folder of images and masks, a pair of TIFF stacks, or synthetic sections.",
         argument_default=argparse.SUPPRESS,
     )

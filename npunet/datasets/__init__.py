@@ -34,7 +34,8 @@ def load(source, *, labels="auto", class_values=None, rule=GreyRule(), n_section
         dataset.name = str(source)
         return dataset
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+        there = "is a file" if folder.is_file() else "is neither a folder nor a file"
+        what = there if folder.exists() else "does not exist"
         raise InputError(
             f"data {source}: {what}; expected a folder with images/ and masks/ or with train-volume.tif and "
             f"train-labels.tif, "

@@ -11,7 +11,7 @@ from npunet.datasets import named
 
 
 def main(arguments=None):
-    parse = argparse.ArgumentParser(prog="python -m npunet.datasets", description="List or fetch the public data sets.")
+    parse = argparse.ArgumentParser(prog=cli.program("datasets"), description="List or fetch the public data sets.")
     parse.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(named.SETS)}; none: list them")
     names = parse.parse_args(arguments).names
     for name in names:

@@ -68,6 +68,7 @@ def diagnoses(run, config, options):
     probabilities = predict_samples(net, held_out.samples, tile)
     silent = list(from_network.findings(net, held_out.samples, probabilities, trained["tile"]))
     yield from silent
+    yield from from_network.much_dropout(silent, net.config["dropout"])
     if options.by_heart and any(finding.kind in from_network.SILENT for finding in silent):
         seen = with_head(training, trained["head"]).samples
         yield from by_heart.findings(net, recipe_of(trained), seen, options.by_heart)
@@ -79,7 +80,7 @@ def diagnoses(run, config, options):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.doctor", description="Why the predictions of a run are black, white, grey, noise or NaN."
+        prog=cli.program("doctor"), description="Why the predictions of a run are black, white, grey, noise or NaN."
     )
     parse.add_argument("run", help="the --out folder of a run of npunet.train", metavar="RUN")
     parse.add_argument("--data", help="its training data, if they have moved")

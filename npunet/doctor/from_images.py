@@ -40,8 +40,8 @@ def findings(name, image, training):
             "their exposure and bit depth",
             HIGH,
         )
-    yield from _scale(name, image, training)
-    yield from _brightness(name, image, training)
+    uneven = list(_brightness(name, image, training))
+    yield from uneven or _scale(name, image, training)  # uneven brightness looks like larger structures too
     contrasts = [one.std() for one in training]
     if image.std() < 0.4 * min(contrasts):
         yield Finding(

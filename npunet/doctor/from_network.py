@@ -10,6 +10,7 @@ from npunet.training import energy_of
 
 THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 WORDS = {0: "black", 1: "white"}
+MUCH_DROPOUT = 0.8
 SILENT = ("black", "white", "grey", "one class", "no better than one class")  # kinds of predictions that say nothing
 
 
@@ -18,6 +19,19 @@ def findings(net, samples, probabilities, tile):
     yield from one_class(samples, probabilities)
     yield from dead_layers(net, samples[0], tile)
     yield from gradients(net, samples[0], tile)
+
+
+def much_dropout(silent, probability):
+    """A `Finding` if predictions say nothing and training dropped nearly all channels. Alone it is no illness: over the
+    skip connections a network can learn without them.
+    """
+    if probability >= MUCH_DROPOUT and any(finding.kind in SILENT for finding in silent):
+        yield Finding(
+            "dropout",
+            f"the dropout probability is {probability:g}: one channel in {1 / max(1 - probability, 1e-9):.0f} is left "
+            "at the end of the contracting path, and predictions say nothing; the default is 0.5",
+            MIDDLE,
+        )
 
 
 def one_class(samples, probabilities):

@@ -117,7 +117,7 @@ def finish(folder, experiment, outcome, command, options):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.experiments",
+        prog=cli.program("experiments"),
         description="One of the paper's experiments (§4) from data to report.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -21,7 +21,7 @@ ONNX_ONLY, PACKAGE_ONLY = ("logits", "mirror", "size"), ("name", "description", 
 
 
 def parser():
-    parse = argparse.ArgumentParser(prog="python -m npunet.export", description="A trained network for other programs.")
+    parse = argparse.ArgumentParser(prog=cli.program("export"), description="A trained network for other programs.")
     add = parse.add_argument
     add("--model", required=True, help="the network: .npz, .pth, .safetensors or .caffemodel", metavar="FILE")
     add("--output", required=True, help="the file to write: .onnx, .npz, .pth, .safetensors; .zip with --bioimageio")

@@ -19,6 +19,10 @@ from npunet.datasets.findings import findings
 from npunet.errors import InputError
 
 MOST = 48  # images on a contact sheet
+SCALING = (  # users must know it where images of several bit depths lie in one folder
+    "  scaling: 8-bit pixels are divided by 255, all others are stretched file by file, so that 99.8 % of the pixels "
+    "lie between 0 and 1 (training does the same, or what its --normalise says)"
+)
 
 
 def main(arguments=None):
@@ -26,7 +30,7 @@ def main(arguments=None):
     ranges.check(vars(options))
     dataset = datasets.load(options.data, labels=options.labels)
     print(datasets.describe(dataset))
-    print(grey_values(dataset))
+    print(SCALING)
     found = findings(dataset, options.held_out or HELD_OUT)
     for number, finding in enumerate(found, start=1):
         print(f"{number}. {finding.kind}: {finding}")
@@ -39,14 +43,6 @@ def main(arguments=None):
         print(f"contact sheet: {options.sheet}")
     if found:
         sys.exit(1)
-
-
-def grey_values(dataset):
-    """The scaling rule in one line, which users must know where images of several bit depths lie in one folder."""
-    return (
-        "  scaling: 8-bit pixels are divided by 255, all others are stretched file by file, so that 99.8 % of the "
-        "pixels lie between 0 and 1"
-    )
 
 
 def contact_sheet(path, samples, columns=6):
@@ -72,7 +68,7 @@ def outlined(sample):
 
 def parser():
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.inspect",
+        prog=cli.program("inspect"),
         description="What the program sees in a training set, and what is wrong with it.",
     )
     parse.add_argument("data", help="synthetic, or a folder as for npunet.train", metavar="DATA")

@@ -124,7 +124,7 @@ def check_same_files(config, sizes, path):
 def parser():
     """Of all commands; train and optimize leave out what is not given, see `complete`."""
     parse = argparse.ArgumentParser(
-        prog="python -m npunet.stylize", description="Paint one picture in the style of another."
+        prog=cli.program("stylize"), description="Paint one picture in the style of another."
     )
     commands = parse.add_subparsers(dest="command", required=True, metavar="train | apply | optimize | download")
     add_painting(

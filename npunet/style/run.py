@@ -39,12 +39,12 @@ class StyleFolder(RunFolder):
             raise InputError(f"{path} holds a run already; give another --out, or delete it")
         super().check_free(path)
 
-    def go_on(self, net, optimizer, steps):
-        """Put the newest state into network and optimiser; returns its step.
+    def go_on(self, newest, net, optimizer, steps):
+        """Put the newest state, as `newest` has read it, into network and optimiser; returns its step.
 
         Raises InputError if it is not below `steps`.
         """
-        done = self.restore("newest.npz", net, optimizer)["step"]
+        done = self.restore(newest, net, optimizer)["step"]
         if done >= steps:
             raise InputError(
                 f"--resume {self.path}: it is at step {done} of {steps} already; give more --steps to go on"
