@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import npunet
+from npunet import commands as commands_of_npunet
 
 USAGE = "usage: npunet COMMAND ...    (npunet COMMAND --help for its options; the same as python -m npunet.COMMAND ...)"
 
@@ -34,9 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif name in commands():
         started, sys.argv = sys.argv[0], [f"npunet {name}", *rest]
         if Path(started).stem == "npunet":  # the installed command; else python -m npunet
-            from npunet.commands import cli
-
-            cli.started_as = "npunet "
+            commands_of_npunet.started_as = "npunet "
         runpy.run_module(f"npunet.{name}", run_name="__main__", alter_sys=True)
     else:
         print(f"error: {name!r} is not a command; expected one of {', '.join(commands())}", file=sys.stderr)

@@ -130,8 +130,7 @@ def resumed_run(path, given):
                 f"--steps {options['steps']}, but the run in {run.path} has done {progress['step']}; give more, or "
                 f"leave it out"
             )
-        with run.writing():
-            run.go_on_from(progress["step"])
+        run.go_on_from(progress["step"])
         if progress["step"] < options["steps"]:
             print(f"going on from step {progress['step']}")
         else:

@@ -343,9 +343,9 @@ def test_a_subcommand_does_what_its_module_does():
 )
 def test_usage_names_the_command_as_it_was_started(name, start, usage, monkeypatch, capsys):
     from npunet import __main__ as door
-    from npunet.commands import cli
+    from npunet import commands
 
-    monkeypatch.setattr(cli, "started_as", cli.started_as)
+    monkeypatch.setattr(commands, "started_as", commands.started_as)
     monkeypatch.setattr(sys, "argv", [start, name, "--help"])
     with pytest.raises(SystemExit) as ended:
         door.main()

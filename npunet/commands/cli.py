@@ -8,7 +8,7 @@ import traceback
 
 from tqdm import tqdm
 
-from npunet import parallel
+from npunet import commands, parallel
 from npunet.errors import InputError
 from npunet.gpu import nccl
 from npunet.gpu.cublas import PRECISIONS, use_precision
@@ -20,7 +20,6 @@ VARIANT_HELP = (
     "which U-Net: paper, that of Fig. 1; release, the authors' Caffe network; padded, the paper's with zeros around "
     "each convolution; pytorch-unet, milesial's; style and painter, for npunet.stylize"
 )
-started_as = "python -m npunet."  # what stands before a command's name; `npunet` (npunet/__main__.py) sets its own
 LET_RANK_0_SPEAK = 2.0  # seconds
 LOG_EVERY = 30  # seconds between lines of progress in a log
 MODEL_HELP = "a .npz file that training wrote, such as runs/isbi/best.npz, or a .pth of milesial/Pytorch-UNet"
@@ -49,7 +48,7 @@ def run(main):
 
 def program(name: str) -> str:
     """The name of a command for its usage line, as it was started: python -m npunet.train, or npunet train."""
-    return started_as + name
+    return commands.started_as + name
 
 
 def join(device: str) -> None:

@@ -87,7 +87,8 @@ class RunFolder:
             print(f"{self.metrics}: {damaged} damaged line{'s' * (damaged > 1)} left out", file=sys.stderr)
         records = [record for record in records if record["step"] <= step]
         self.records = Records(records)
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
+        with self.writing():
+            write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))
 
     @contextlib.contextmanager
     def writing(self):
