@@ -18,6 +18,8 @@ Conventions of a lesson (tests/test_lessons.py holds every notebook to them):
 7. Figures are WIDTH inches wide and come from `figure`; colours mean the same everywhere: those of Fig. 1 for its
    operations, "gray" for images and probabilities, "magma" for weights and feature maps (at least 0), "RdBu_r" about 0
    for anything with a sign (kernels, gradients).
+8. A cell that trains for many seconds, and whose numbers the tests do not compare (prints; pictures with ``varies``),
+   has "shorter_in_tests" in its metadata: what it says, and what it says with fewer steps.
 """
 
 import matplotlib.pyplot as plt

@@ -249,7 +249,7 @@ def test_a_gpu_without_tf32_gets_an_answer(gpu, rng, monkeypatch):
     with pytest.raises(InputError, match="found a GPU of compute capability 7.5; expected 8.0 or higher"):
         ops.conv2d(x, weight, algorithm="tensor_cores")
     with pytest.raises(InputError, match="TF32 needs a GPU of compute capability 8.0 or higher; this one has 7.5"):
-        algorithms.cublas.use_tf32(True)
+        algorithms.cublas.use_precision("tf32")
 
 
 @pytest.mark.parametrize(

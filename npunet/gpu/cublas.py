@@ -39,11 +39,6 @@ def precision():
     return _precision
 
 
-def use_tf32(on):
-    """use_precision("tf32"), or "float32"."""
-    use_precision("tf32" if on else "float32")
-
-
 def tf32():
     """True if products may be rounded: after use_precision("tf32") or ("bf16")."""
     return _precision != "float32"

@@ -41,7 +41,7 @@ def cut_classes(classes: np.ndarray, cells: np.ndarray, min_size: int = 0, rows:
 
     Returns how many there are. Components of fewer than min_size pixels become background.
     """
-    found = _Components(rows)
+    found = _Components()
     for strip in strips(classes.shape, rows):
         cells[strip] = found.add(classes[strip])
     group, sizes = found.joined()
@@ -55,7 +55,7 @@ def cut_ranks(ranks: np.ndarray, cells: np.ndarray, min_size: int = 0, rows: int
 
     ranks, cells    arrays or memory maps. rows: of a strip.
     """
-    found, cores = _Components(rows), _Components(rows)
+    found, cores = _Components(), _Components()
     boxes, core_in = [(0, 0, 0, 0)], [0]  # of each component its box; of each core the component that it lies in
     for strip in strips(ranks.shape, rows):
         part = ranks[strip]
@@ -115,7 +115,7 @@ def label(values: np.ndarray) -> tuple[np.ndarray, int]:
 class _Components:
     """4-connected components of strip after strip, numbered 1, 2, ..; numbers that belong together are noted."""
 
-    def __init__(self, rows):
+    def __init__(self):
         self.count, self.first, self.sizes, self.pairs = 0, 0, [np.zeros(1, np.int64)], []
         self.last_row = None  # values and numbers of the row before the strip
 

@@ -41,8 +41,8 @@ def gather(patches):
     return patches.reshape(-1, kh * kw * c)
 
 
-def kernel_is_larger(y_shape, weight_shape):
-    """True if the kernel (kh kw C, K) has more numbers than cols (pixels, kh kw C)."""
+def kernel_is_larger(y_shape):
+    """True if the kernel (kh kw C, K) has more numbers than cols (pixels, kh kw C), so if K > pixels."""
     batch, height, width, k = y_shape
     return batch * height * width < k
 
@@ -65,7 +65,7 @@ def forward(x, weight, bias, padding, relu):
         xp.matmul(gather(patches[n, rows]), matrix, out=result)  # (rows W', kh kw C) @ (kh kw C, K)
         add_bias_relu(result, bias, relu)
 
-    if kernel_is_larger(y.shape, weight.shape):
+    if kernel_is_larger(y.shape):
         each(one_block, shares(k, x), x)
     else:
         matrix = xp.ascontiguousarray(matrix)
@@ -75,7 +75,7 @@ def forward(x, weight, bias, padding, relu):
 
 def backward(dy, x, y, weight, padding, relu, need_dx):
     """dx, dweight, dbias from dy (N, H', W', K) and what forward had; y is its output, asked for its sign if relu."""
-    if kernel_is_larger(dy.shape, weight.shape):
+    if kernel_is_larger(dy.shape):
         return backward_by_channels(masked(dy, y, relu), x, weight, padding, need_dx)
     xp = array_module(x)
     kh, kw, c, k = weight.shape
@@ -129,7 +129,7 @@ def scratch_bytes(x_shape, weight_shape, padding, itemsize):
     kh, kw, c, k = weight_shape
     batch, height, width, _ = y_shape = output_shape(x_shape, weight_shape, padding)
     window = kh * kw * c if kh * kw > 1 else 0  # numbers of cols for each pixel
-    if kernel_is_larger(y_shape, weight_shape):
+    if kernel_is_larger(y_shape):
         return get_num_threads() * batch * height * width * window * itemsize
     rows = band_height(height, width * (kh * kw * c + k) * itemsize, ceil_div(LEAST_PIXELS, width))
     # cols; a part of dweight, its sum
