@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from npunet import InputError, UNet, geometry, ops, optimizers, tiling, training
+from npunet import InputError, UNet, geometry, ops, optimizers, tiling, training, variants
 from npunet.augmentation import Settings
 from npunet.datasets import synthetic
 from npunet.layers import Parameter
@@ -353,3 +353,19 @@ def test_an_image_needs_no_more_than_to_fit():
     for shape in ((0, 30, 30, 2), (1, 30, 30, 1), (30, 30, 2), (1, 1, 30, 30, 2)):
         with pytest.raises(InputError, match="expected \\(N, H, W, 2\\), N at least 1"):
             check_images(np.zeros(shape), 2)
+
+
+@pytest.mark.parametrize("sides", [(2, 2), (3, 2), (2, 3)])
+def test_a_kernel_with_an_even_side_is_refused(sides):
+    with pytest.raises(InputError, match="the kernel is {}x{}; expected odd sizes".format(*sides)):
+        ops.conv2d(np.zeros((1, 8, 8, 1)), np.zeros((*sides, 1, 1)))
+
+
+def test_weights_that_just_fit_into_memory(monkeypatch):
+    """30 for each pair of the 64 channels of the bottleneck, 9 x 1 x 8 in the first layer and 8 x 2 in the last."""
+    options, size = dict(in_channels=1, n_classes=2, base_channels=8, depth=3), 4 * (30 * 64**2 + 9 * 8 + 8 * 2)
+    monkeypatch.setattr(variants, "free_memory", lambda device: size)
+    UNet(**options)
+    monkeypatch.setattr(variants, "free_memory", lambda device: size - 1)
+    with pytest.raises(InputError, match="weights of about 0.000492 GB"):
+        UNet(**options)
