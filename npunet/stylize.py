@@ -27,15 +27,17 @@ from npunet.optimizers import Adam
 from npunet.style import Generator, generator_step
 from npunet.style import memory_needs as style_memory_needs
 from npunet.style.finish import finished
+from npunet.style.losses import PAINTER_STYLE_LOSS
 from npunet.style.options import GRID, check_same_files, complete, parser, resumed
 from npunet.style.photographs import Photographs
 from npunet.style.pictures import fitted, read_picture
 from npunet.style.run import Run, StyleFolder
 from npunet.style.scales import coarse_to_fine, stages
-from npunet.style.setting import Pair, look_at_style, objective_of
+from npunet.style.setting import Pair, look_at_style, objective_of, style_weight_for
 from npunet.style.weights import fetch
 from npunet.training import Recipe, learning_rate
 
+WEIGHED = 8  # squares of photographs whose style loss gives the style weight
 WARMUP = 20  # steps until the learning rate is at its peak, with schedule cosine
 
 
@@ -78,6 +80,8 @@ def train(given):
     size = (options.size, options.size) if Path(options.content).is_dir() else shown.shape[:2]
     with style_memory_needs.enough_memory(objective, size, generator.net, options.batch):
         style = look_at_style(options, objective)
+        if options.style_weight is None:
+            weigh_style(options, objective, generator, photographs_of(options, paths, shown))
         optimizer = Adam(generator.net.parameters, options.learning_rate)
         with folder.reserved():
             # 3. The folder: a new one, or the newest state in it.
@@ -132,6 +136,21 @@ def new_generator(options):
     kept = ("size", "steps", "content_layers", "style_layers", "content_weight", "style_weight", "variation_weight")
     generator.info = {name: getattr(options, name) for name in kept}
     return generator
+
+
+def weigh_style(options, objective, generator, photographs):
+    """Take the style weight that was not given from the style and some photographs; say it, and keep it."""
+    weight = style_weight_for(objective, photographs)
+    options.style_weight = objective.style_weight = generator.info["style_weight"] = weight
+    print(f"style weight {weight:g}: the style loss of the photographs as they are is {PAINTER_STYLE_LOSS:g} then")
+
+
+def photographs_of(options, paths, shown):
+    """Some of what a generator will learn on: (1, H, W, 3) each."""
+    if not Path(options.content).is_dir():
+        return [shown[None]]
+    photographs = Photographs(paths, options.size, options.photo_size or options.size)
+    return [photographs.batch(1, options.seed, step) for step in range(WEIGHED)]
 
 
 def train_steps(options, paths, objective, run):

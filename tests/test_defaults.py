@@ -49,7 +49,7 @@ OF_TRAINING = """data synthetic | out runs/unet | labels auto | held_out None | 
 OF_STYLE = """content None | style None | weights None | out runs/style | style_size None | content_layers conv4_2 |
     style_layers conv1_1,conv2_1,conv3_1,conv4_1 | content_weight 1.0 | variation_weight 0.0 |
     preview_every None | seed 0 | device cpu | tf32 False | threads None | """
-OF_GENERATOR = """style_weight 2000.0 |
+OF_GENERATOR = """style_weight None |
     size 256 | square False | base_channels 32 | colours full | up_convolutions False | norm instance |
     initial_weights gaussian | schedule cosine | steps 500 | learning_rate 0.001 | batch 1 | photo_size None |
     faithful False"""

@@ -16,8 +16,9 @@ from test_datasets_download import server  # noqa: F401  (a fixture)
 from npunet import stylize
 from npunet.errors import InputError
 from npunet.files import checkpoint, images, torch_files
-from npunet.style import Generator, options, photographs, vgg, weights
+from npunet.style import VGG, Generator, Objective, options, photographs, vgg, weights
 from npunet.style import run as style_run
+from npunet.style.losses import STYLE_WEIGHT
 from npunet.style.photographs import Photographs
 from npunet.style.pictures import fitted, read_picture
 
@@ -114,6 +115,30 @@ def test_train_on_a_folder_is_repeatable(folder, undrawn):
     one, other = (Generator.load(f"{out}/model.npz").net.parameters for out in "ab")
     assert all(np.array_equal(one[name].value, other[name].value) for name in one)
     assert len({record["content"] for record in losses("a")}) == 3
+
+
+@pytest.mark.parametrize("content, squares", [("content.png", 1), ("many", 8)])
+def test_the_style_weight_comes_from_the_style(folder, undrawn, capsys, content, squares):
+    """Who gives none gets the weight that makes the style loss of the photographs, as they are, 150 in the median."""
+    given = TRAIN.replace("content.png", content).replace("--style-weight 100 ", "")
+    run(given, "--steps 2")
+    weight = json.loads(Path("out/config.json").read_text())["options"]["style_weight"]
+    assert f"style weight {weight:g}: " in capsys.readouterr().out
+    assert Generator.load("out/model.npz").info["style_weight"] == weight
+    objective = Objective(VGG.load("vgg.pth")).set_style(fitted(read_picture("style.png"), 48)[None])
+    shown = [fitted(read_picture("content.png"), 48, 16)[None]] * squares
+    if content == "many":
+        photographs = Photographs(sorted(Path("many").iterdir()), 48, 48)
+        shown = [photographs.batch(1, 0, step) for step in range(squares)]
+    of_photographs = np.median([objective(x, objective.content_targets(x))[0]["style"] for x in shown]) / STYLE_WEIGHT
+    assert weight == pytest.approx(150 / of_photographs, rel=0.05)  # two digits
+    run(given, f"--style-weight {weight!r} --steps 2 --out again")
+    assert [record["total"] for record in losses()] == [record["total"] for record in losses("again")]
+
+
+def test_photographs_in_the_style_already_have_gatys_weight(folder, undrawn):
+    run(TRAIN.replace("style.png", "content.png").replace("--style-weight 100", "--style-layers none"), "--steps 1")
+    assert json.loads(Path("out/config.json").read_text())["options"]["style_weight"] == STYLE_WEIGHT
 
 
 def test_settings(folder, monkeypatch):

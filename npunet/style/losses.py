@@ -30,8 +30,10 @@ as in PyTorch's tutorial, and holds the picture to conv3_4 and conv4_4 of the co
 **Which weight for a generator.** Direct optimisation begins with the photograph, and 50 steps bring the style loss to
 a 20th or less: the photograph is still there. A generator begins with random weights and paints every photograph in one
 pass. With Gatys' weight its style loss was still 30,000 after 1,350 steps, where content losses are below 300, and it
-painted one texture over everything. `PAINTER_STYLE_WEIGHT` makes both losses count. It was chosen by eye, with one
-style (benchmarks/results/style_painter.md).
+painted one texture over everything. What serves differs from style to style: with one weight, 2e3, the style loss of
+untouched photographs was 150 for a painting of strong colours and 48 for a pale one, which then gave its colours and no
+strokes. So a generator's default is the weight that makes it `PAINTER_STYLE_LOSS`. That was chosen by eye, with these
+two styles (benchmarks/results/style_painter.md).
 """
 
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ from npunet.machine.threads import blas_on_one_thread
 
 CONTENT_LAYERS, STYLE_LAYERS = ("conv4_2",), ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 CONTENT_WEIGHT, STYLE_WEIGHT = 1.0, 3e6
-PAINTER_STYLE_WEIGHT = 2e3
+PAINTER_STYLE_LOSS = 150.0
 DEMO = dict(content_layers=("conv3_4", "conv4_4"), style_layers=("conv1_2", "conv2_2"), style_weight=1e6)
 
 
@@ -142,6 +144,13 @@ class Objective:
             for name, features in self.vgg.forward(style, self.style_layers, train=False).items()
         }
         return self
+
+    @blas_on_one_thread()
+    def style_loss(self, picture):
+        """The style loss of pictures (N, H, W, 3), without a weight: a float."""
+        features = self.vgg.forward(picture, self.style_layers, train=False)
+        losses = (mean_square(gram(features[name])[0], self.style_targets[name])[0] for name in self.style_layers)
+        return float(sum(losses)) / self.vgg.unit**4
 
     def content_targets(self, content):
         """The features of the content pictures (N, H, W, 3), which a picture of the same size is compared with."""

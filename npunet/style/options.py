@@ -32,7 +32,7 @@ BETTER = dict(
     norm="instance",
     initial_weights="gaussian",
     schedule="cosine",
-    style_weight=losses.PAINTER_STYLE_WEIGHT,
+    style_weight=None,  # from the style, `npunet.style.setting.style_weight_for`
 )
 SHARED = dict(
     content=None,
@@ -69,6 +69,7 @@ CHANGEABLE_ON_RESUME = (
     "tf32",
     "preview_every",
 )  # files may have moved; they must be the same
+FROM_STYLE = f" (default: what makes that of untouched photographs {losses.PAINTER_STYLE_LOSS:g})"
 GRID = 16  # pixels: the pooling grid of a generator of depth 4
 
 
@@ -210,7 +211,7 @@ def add_painting(parse, command):
     option("content-layers", "compared with the content; or none", metavar="NAMES")
     option("style-layers", "whose Gram matrices are compared with the style; or none", metavar="NAMES")
     option("content-weight", "of the content loss", type=float)
-    option("style-weight", "of the style loss", type=float)
+    option("style-weight", "of the style loss" + (FROM_STYLE if training else ""), type=float)
     option("variation-weight", "of the total variation, which smooths", type=float)
     option("preview-every", "steps between two previews, picture.png (default an eighth of the steps)", type=int)
     option("seed", "of all random numbers", type=int)

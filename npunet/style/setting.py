@@ -2,11 +2,13 @@
 
 import sys
 
+import numpy as np
+
 from npunet.commands import cli
 from npunet.machine.backend import to_device
 from npunet.style import memory_needs
 from npunet.style.finish import as_grey, finished, with_spread_of
-from npunet.style.losses import Objective
+from npunet.style.losses import PAINTER_STYLE_LOSS, STYLE_WEIGHT, Objective
 from npunet.style.pictures import fitted, read_picture
 from npunet.style.vgg import VGG
 
@@ -29,7 +31,7 @@ def objective_of(options, device):
         names(options.content_layers),
         names(options.style_layers),
         options.content_weight,
-        options.style_weight,
+        STYLE_WEIGHT if options.style_weight is None else options.style_weight,
         options.variation_weight,
     )
 
@@ -42,6 +44,16 @@ def look_at_style(options, objective):
         memory_needs.check(objective, style.shape[:2], option="style-size")
     objective.set_style(to_device(style[None], objective.vgg.device))
     return style
+
+
+def style_weight_for(objective, photographs):
+    """The --style-weight of a generator that was given none: it makes the style loss of the photographs, (1, H, W, 3)
+    each, `PAINTER_STYLE_LOSS` in the median. Two digits, so that the last bits of the losses do not matter. Photographs
+    whose style is the style picture's already say nothing.
+    """
+    place = lambda photograph: to_device(photograph, objective.vgg.device)
+    loss = np.median([objective.style_loss(place(photograph)) for photograph in photographs])
+    return float(f"{PAINTER_STYLE_LOSS / loss:.1e}") if loss else STYLE_WEIGHT
 
 
 def names(text):
