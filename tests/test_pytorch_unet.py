@@ -2,6 +2,8 @@
 its network, written once more with PyTorch's modules from its published structure, gives the same answers.
 """
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,29 @@ def in_our_layout(ours, named):
     }
 
 
+def far_from_kinks(theirs, x, distance=2e-5):
+    """Whether float32 must see every ReLU and every maximum as float64 does: none of their inputs lies so near to 0, or
+    two of them to each other, that rounding decides. Where it does, one unit moves the gradients near it by percents.
+    """
+    near = []
+
+    def at_relu(module, inputs, output):  # what follows each normalisation
+        near.append(output.abs().min() < distance)
+
+    def at_pool(module, inputs, output):
+        image = inputs[0][..., : 2 * output.shape[2], : 2 * output.shape[3]]
+        first, second = image.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2).topk(2, -1).values.unbind(-1)
+        near.append(((first - second)[second > 0] < distance).any())  # zeros have no gradient
+
+    network = copy.deepcopy(theirs).double().train()
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.MaxPool2d)):
+            module.register_forward_hook(at_relu if isinstance(module, nn.BatchNorm2d) else at_pool)
+    with torch.no_grad():
+        network(channels_first(x.astype("float64")))
+    return not any(near)
+
+
 SHAPES = [(2, 32, 48), (2, 37, 51), (1, 16, 33)]
 
 
@@ -76,7 +101,8 @@ def test_inference(shape, in_channels, n_classes, bilinear, rng):
 )
 def test_training_pass_and_every_gradient(in_channels, n_classes, shape, bilinear, dtype, tolerance, gradients, rng):
     theirs, ours = pair(in_channels, n_classes, bilinear, dtype)
-    x = rng.uniform(0, 1, (*shape, in_channels)).astype(dtype)
+    draws = (rng.uniform(0, 1, (*shape, in_channels)).astype(dtype) for _ in range(200))
+    x = next(x for x in draws if far_from_kinks(theirs, x))
     cotangent = rng.standard_normal((*shape, n_classes)).astype(dtype)
     image = channels_first(x).requires_grad_()
     expected = theirs.train()(image)
