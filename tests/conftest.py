@@ -1,5 +1,5 @@
 """Fixtures for all tests: `xp`, the array module that a test runs on;
-`gpu`, on which the CUDA kernels run with and without one, `rng`, and `without_pictures`.
+`gpu`, on which the CUDA kernels run with and without one, `rng`, `two_threads`, and `without_pictures`.
 """
 
 import functools
@@ -95,6 +95,14 @@ def emulated(gpu):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20150518)  # the day of the paper's arXiv version
+
+
+@pytest.fixture
+def two_threads():
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    yield
+    threads.set_num_threads(before)
 
 
 @pytest.fixture

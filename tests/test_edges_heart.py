@@ -12,19 +12,11 @@ from npunet import InputError, UNet, geometry, ops, optimizers, tiling, training
 from npunet.augmentation import Settings
 from npunet.datasets import synthetic
 from npunet.layers import Parameter
-from npunet.machine import bands, ranks, threads
+from npunet.machine import bands, ranks
 from npunet.ops import up_convolution
 from npunet.ops.conv_algorithms import ALGORITHMS, im2col, tiles, transforms, winograd
 from npunet.variants import check_images
 from npunet.weight_map import border_reach
-
-
-@pytest.fixture
-def on_two_threads():
-    before = threads.get_num_threads()
-    threads.set_num_threads(2)
-    yield
-    threads.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +43,7 @@ def on_two_threads():
         ("winograd", (1, 6, 6, 20), (3, 3, 20, 5), 0, 36 * (20 + 5 + 2 * (5 * 20 + 5))),
     ],
 )
-def test_the_memory_of_a_convolution_by_hand(name, x, weight, padding, numbers, on_two_threads, monkeypatch):
+def test_the_memory_of_a_convolution_by_hand(name, x, weight, padding, numbers, two_threads, monkeypatch):
     monkeypatch.setattr(bands, "BAND_BYTES", 3 * 128 * (18 + 5) * 4 - 1)
     monkeypatch.setattr(winograd, "SMALL_KERNEL", 50)
     monkeypatch.setattr(winograd.kernels, "small_products", lambda: False)
@@ -77,7 +69,7 @@ def test_the_memory_of_a_convolution_by_hand(name, x, weight, padding, numbers, 
         (512, 100, 313, 256),  # ... but with less than 32 a product would be too small
     ],
 )
-def test_how_many_channels_a_thread_takes_at_a_time(channels, others, tiles, size, on_two_threads):
+def test_how_many_channels_a_thread_takes_at_a_time(channels, others, tiles, size, two_threads):
     assert winograd.block_size(channels, others, tiles) == size
 
 
@@ -112,7 +104,7 @@ def test_small_products_of_few_tiles(small, tiles, c, columns, groups, monkeypat
         (3, 1, 1, 128, 128, 1, (3, 1)),
     ],
 )
-def test_the_bands_of_winograd(down, across, batch, c, k, each, shape, on_two_threads):
+def test_the_bands_of_winograd(down, across, batch, c, k, each, shape, two_threads):
     grid = types.SimpleNamespace(down=down, across=across, batch=batch)
     assert winograd.band_shape(grid, c, k, each) == shape
 
@@ -326,7 +318,7 @@ def test_the_points_that_the_measured_errors_belong_to(algorithm, points):
     assert algorithm.g[-1].tolist() == [0, 0, 1]
 
 
-def test_every_thread_has_three_bands_of_tiles_at_least(on_two_threads, monkeypatch):
+def test_every_thread_has_three_bands_of_tiles_at_least(two_threads, monkeypatch):
     each, numbers = winograd.each, []
     monkeypatch.setattr(winograd, "SMALL_KERNEL", 1)
     monkeypatch.setattr(winograd, "each", lambda task, items, x: numbers.append(len(items)) or each(task, items, x))

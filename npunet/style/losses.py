@@ -31,7 +31,7 @@ as in PyTorch's tutorial, and holds the picture to conv3_4 and conv4_4 of the co
 a 20th or less: the photograph is still there. A generator begins with random weights and paints every photograph in one
 pass. With Gatys' weight its style loss was still 30,000 after 1,350 steps, where content losses are below 300, and it
 painted one texture over everything. What serves differs from style to style: with one weight, 2e3, the style loss of
-untouched photographs was 150 for a painting of strong colours and 48 for a pale one, which then gave its colours and no
+untouched photographs was 160 for a painting of strong colours and 48 for a pale one, which then gave its colours and no
 strokes. So a generator's default is the weight that makes it `PAINTER_STYLE_LOSS`. That was chosen by eye, with these
 two styles (benchmarks/results/style_painter.md).
 """
