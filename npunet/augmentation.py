@@ -32,8 +32,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from npunet.datasets.dataset import Sample
 from npunet.errors import InputError
-from npunet.machine.backend import array_module, ndimage_module
+from npunet.machine.backend import Array, array_module, ndimage_module
 from npunet.weight_map import border_reach, weight_map
 
 GRID = 3  # control points per axis (§3.1)
@@ -68,11 +69,11 @@ class Deformation:
     linear: np.ndarray  # (2, 2) rotation and mirroring
     displacements: np.ndarray  # (2, 3, 3) y and x displacement of each grid point
 
-    def basis(self, size):
+    def basis(self, size: int) -> np.ndarray:
         """(size, 3) float64: the shares of the grid points in the middle `size` pixels of a row, see `grid_basis`."""
         return grid_basis(self.tile, size)
 
-    def coordinates(self, size):
+    def coordinates(self, size: int) -> np.ndarray:
         """(2, size, size) float64: the (y, x) in the section of each pixel of the middle `size` x `size` pixels."""
         steps = np.arange(size) - (size - 1) / 2  # t, for both axes
         field = displacement_field(self.displacements, self.tile, size)  # (2, size, size)
@@ -92,7 +93,7 @@ class Drawn:
     gamma: float
 
 
-def displacement_field(displacements, tile, size=None):
+def displacement_field(displacements: np.ndarray, tile: int, size: int | None = None) -> np.ndarray:
     """The elastic displacement of every pixel: (2, 3, 3) vectors on the grid -> (2, size, size) float64, pixels.
 
     The grid's outer points lie on the corner pixels of a `tile` x `tile` square; the field is that of its middle
@@ -102,7 +103,7 @@ def displacement_field(displacements, tile, size=None):
     return basis @ displacements @ basis.T  # (size, 3) @ (2, 3, 3) @ (3, size)
 
 
-def grid_basis(tile, size):
+def grid_basis(tile: int, size: int) -> np.ndarray:
     """B (size, 3): the share of each of three equidistant grid points in each pixel; cubic interpolation as a matrix.
 
     "Bicubic" needs four points and the grid has three, so we take the smoothest cubic through them, the natural cubic
@@ -116,7 +117,9 @@ def grid_basis(tile, size):
     return spline(inside) + spline(inside, 1) * (position - inside)[:, None]
 
 
-def draw_deformation(shape, tile, rng, settings=Settings()):
+def draw_deformation(
+    shape: tuple[int, int], tile: int, rng: np.random.Generator, settings: Settings = Settings()
+) -> Deformation:
     """A random Deformation of a section of `shape` (H, W) for a tile; `rng` is a numpy.random.Generator."""
     position, turn, flip, grid = (
         rng.random(2),
@@ -133,14 +136,16 @@ def draw_deformation(shape, tile, rng, settings=Settings()):
     return Deformation(tile, centre, rotation * mirror, grid * settings.elastic)
 
 
-def draw(shape, tile, rng, settings=Settings()):
+def draw(shape: tuple[int, int], tile: int, rng: np.random.Generator, settings: Settings = Settings()) -> Drawn:
     """The random numbers of one sample from a section of `shape` (H, W)."""
     deformation = draw_deformation(shape, tile, rng, settings)
     gain, offset, gamma = (rng.standard_normal(3) * settings.grey).tolist()
     return Drawn(deformation, math.exp(gain), offset, math.exp(gamma))
 
 
-def draw_tile(sample, tile, output, rng, settings=Settings()):
+def draw_tile(
+    sample: Sample, tile: int, output: int, rng: np.random.Generator, settings: Settings = Settings()
+) -> tuple[Array, Array, Array]:
     """One random training sample for a network that turns `tile` x `tile` pixels into `output` x `output`.
 
     sample     a datasets.Sample of any size; its arrays, NumPy or CuPy, decide where the work is done
@@ -152,7 +157,7 @@ def draw_tile(sample, tile, output, rng, settings=Settings()):
     return make_tile(sample, draw(sample.labels.shape, tile, rng, settings), output, settings)
 
 
-def check_output(tile, output):
+def check_output(tile: int, output: int) -> None:
     """Raises InputError if `output` pixels are not the middle of `tile` pixels."""
     if not 0 < output <= tile or (tile - output) % 2:
         raise InputError(
@@ -161,7 +166,7 @@ def check_output(tile, output):
         )
 
 
-def make_tile(sample, drawn, output, settings):
+def make_tile(sample: Sample, drawn: Drawn, output: int, settings: Settings) -> tuple[Array, Array, Array]:
     """The sample that `draw_tile` returns, from its random numbers."""
     deformation = drawn.deformation
     tile = deformation.tile
@@ -186,7 +191,7 @@ def make_tile(sample, drawn, output, settings):
     return image, labels, weights
 
 
-def read_image(image, coordinates):
+def read_image(image: Array, coordinates: np.ndarray) -> Array:
     """The image (H, W, C) at `coordinates` (2, h, w) by cubic spline, mirrored at its borders: (h, w, C) float32."""
     xp = array_module(image)
     coordinates = xp.asarray(coordinates)
@@ -199,7 +204,7 @@ def read_image(image, coordinates):
     return xp.stack(channels, axis=-1)
 
 
-def nearest_pixels(image, coordinates):
+def nearest_pixels(image: Array, coordinates: np.ndarray) -> tuple[Array, Array]:
     """Index arrays (rows, columns) of the pixels of `image` (H, W) nearest to `coordinates` (2, h, w), mirrored at
     its borders.
 
@@ -213,7 +218,7 @@ def nearest_pixels(image, coordinates):
     return tuple(indices)
 
 
-def separate_pieces(instances):
+def separate_pieces(instances: Array) -> Array:
     """Each 8-connected piece of a cell becomes a cell of its own, numbered 1..n: (H, W) integers -> (H, W) int32.
 
     For deformed instances: near the section's border the tile shows a cell and its mirror image, two cells to the eye,
@@ -227,7 +232,7 @@ def separate_pieces(instances):
     return xp.cumsum(present, dtype=np.int32)[pairs] * (instances > 0)
 
 
-def grey_variation(image, gain=1.0, offset=0.0, gamma=1.0):
+def grey_variation(image: Array, gain: float = 1.0, offset: float = 0.0, gamma: float = 1.0) -> Array:
     """Another exposure of `image` (grey values 0..1): gain (image^gamma - 1/2) + 1/2 + offset, float32.
 
     The paper asks for robustness to grey-value variations and gives no formula. Gamma bends the curve between black and
@@ -242,7 +247,7 @@ def grey_variation(image, gain=1.0, offset=0.0, gamma=1.0):
 _coefficients = {}  # id(image) -> its spline coefficients, for as long as the image lives
 
 
-def spline_coefficients(image):
+def spline_coefficients(image: Array) -> Array:
     """Cubic B-spline coefficients (C, H, W) float32 of `image` (H, W, C), computed at the first call for this very
     array.
 
@@ -260,7 +265,7 @@ def spline_coefficients(image):
     return _coefficients[key]
 
 
-def keep_coefficients(image, coefficients):
+def keep_coefficients(image: Array, coefficients: Array) -> None:
     """`spline_coefficients` of this image from now on."""
     weakref.finalize(image, _coefficients.pop, id(image), None)
     _coefficients[id(image)] = coefficients

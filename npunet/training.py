@@ -9,19 +9,25 @@ stopped and resumed draws the same tiles as one that was never stopped.
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from npunet import augmentation, loss, optimizers, parallel
+from npunet.augmentation import Settings
+from npunet.datasets.dataset import Sample
 from npunet.errors import InputError
 from npunet.gpu import augmentation as gpu_augmentation
 from npunet.gpu import cuda
 from npunet.gpu.graph import RecordedStep
+from npunet.layers import Parameter
 from npunet.machine import ranks
-from npunet.machine.backend import array_module, to_cpu, to_device
+from npunet.machine.backend import Array, array_module, to_cpu, to_device
 from npunet.machine.threads import can_start_threads
+from npunet.optimizers import Optimizer
+from npunet.unet import UNet
 from npunet.weight_map import border_reach
 
 
@@ -50,7 +56,7 @@ OPTIMIZERS, LOSSES, SCHEDULES = (
 )
 
 
-def make_optimizer(recipe, parameters):
+def make_optimizer(recipe: Recipe, parameters: dict[str, Parameter]) -> Optimizer:
     """The optimiser that the recipe names; Adam has its own two momenta."""
     if recipe.optimizer == "adam":
         return optimizers.Adam(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -62,7 +68,7 @@ class NotFinite(ArithmeticError):
     """The loss or a gradient is infinite or not a number; the message says where and what helps."""
 
 
-def learning_rate(recipe, step):
+def learning_rate(recipe: Recipe, step: int) -> float:
     """Rises linearly over `warmup` steps, then falls along half a cosine to zero at the last step (schedule "cosine")
     or stays.
 
@@ -85,7 +91,7 @@ class Plateau:
     best: float = -1.0
     waited: int = 0
 
-    def report(self, score, patience=5, threshold=1e-4):
+    def report(self, score: float, patience: int = 5, threshold: float = 1e-4) -> None:
         """Take note of a score, higher is better. Growth of less than a ten-thousandth does not count."""
         if score > self.best + threshold * abs(self.best):
             self.best, self.waited = score, 0
@@ -95,7 +101,9 @@ class Plateau:
             self.factor, self.waited = 0.1 * self.factor, 0
 
 
-def draw_tile(sample, tile, output, rng, settings):
+def draw_tile(
+    sample: Sample, tile: int, output: int, rng: np.random.Generator, settings: Settings
+) -> tuple[Array, Array, Array]:
     """`augmentation.draw_tile`, by the GPU where the sample lies there: the same tile."""
     if not cuda.on_gpu(sample.image):
         return augmentation.draw_tile(sample, tile, output, rng, settings)
@@ -106,7 +114,7 @@ def draw_tile(sample, tile, output, rng, settings):
     return gpu_augmentation.make_tile(sample, coefficients, drawn, output, settings, reach)
 
 
-def moved(sample, device):
+def moved(sample: Sample, device: str) -> Sample:
     """The sample with its arrays on `device`; the spline coefficients of its image go along."""
     arrays = {name: value for name, value in vars(sample).items() if isinstance(value, np.ndarray)}
     there = dataclasses.replace(sample, **{name: to_device(value, device) for name, value in arrays.items()})
@@ -115,7 +123,7 @@ def moved(sample, device):
     return there
 
 
-def draw_batch(samples, recipe, output, step, settings):
+def draw_batch(samples: list[Sample], recipe: Recipe, output: int, step: int, settings: Settings) -> tuple[Array, ...]:
     """The tiles of one step: images (N, tile, tile, C) float32, labels (N, output, output), weights alike.
 
     Tile i of step s is drawn from (seed, s, i). Of several ranks, each draws its own N of the big batch.
@@ -128,7 +136,9 @@ def draw_batch(samples, recipe, output, step, settings):
     return tuple(array_module(parts[0]).stack(parts) for parts in zip(*tiles))
 
 
-def batches(samples, recipe, output, first_step, settings):
+def batches(
+    samples: list[Sample], recipe: Recipe, output: int, first_step: int, settings: Settings
+) -> Iterator[tuple[Array, ...]]:
     """Yields the batch of every step from `first_step` on; another thread draws the next one meanwhile.
 
     A step's random numbers are its own, so the batches do not depend on the thread.
@@ -141,16 +151,17 @@ def batches(samples, recipe, output, first_step, settings):
         coming = thread.submit(draw, first_step)
         for step in range(first_step, recipe.steps):
             batch = coming.result()
-            coming = thread.submit(draw, step + 1) if step + 1 < recipe.steps else None
+            if step + 1 < recipe.steps:
+                coming = thread.submit(draw, step + 1)
             yield batch
 
 
-def placed(samples, device):
+def placed(samples: list[Sample], device: str) -> list[Sample]:
     """The samples where their tiles are drawn: a GPU draws its own."""
     return samples if device == "cpu" else [moved(sample, device) for sample in samples]
 
 
-def energy_of(kind, logits, labels, weights):
+def energy_of(kind: str, logits: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
     """Loss and gradient of one of LOSSES; Eq. 1 is binary cross-entropy where there is one logit."""
     cross_entropy = loss.weighted_cross_entropy if logits.shape[-1] > 1 else loss.binary_cross_entropy
     energy, dlogits = cross_entropy(logits, labels, weights)
@@ -160,7 +171,16 @@ def energy_of(kind, logits, labels, weights):
     return energy, dlogits
 
 
-def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross-entropy", wait=True):
+def training_step(
+    net: UNet,
+    optimizer: Optimizer,
+    images: Array,
+    labels: Array,
+    weights: Array,
+    clip: float = 0.0,
+    loss: str = "cross-entropy",
+    wait: bool = True,
+) -> tuple[float, float] | Array:
     """One step of gradient descent on one batch. Returns the loss and the norm of the gradient.
 
     The batch may lie on the CPU or on the network's device. Raises NotFinite, with the parameters as they were, if loss
@@ -176,7 +196,7 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
     energy = parallel.average(net.parameters, energy)  # of all ranks, where several processes train together
     report = optimizer.step(energy, clip)
     if not wait:
-        return report
+        return report  # type: ignore[return-value]    # an energy was given, so there is one
     energy, norm = to_cpu(report).tolist()
     if not np.isfinite(energy + norm):
         optimizer.take_back()
@@ -184,7 +204,9 @@ def training_step(net, optimizer, images, labels, weights, clip=0.0, loss="cross
     return energy, norm
 
 
-def recorded_step(net, optimizer, clip=0.0, loss="cross-entropy"):
+def recorded_step(
+    net: UNet, optimizer: Optimizer, clip: float = 0.0, loss: str = "cross-entropy"
+) -> Callable[[Array, Array, Array], Array]:
     """training_step(..., wait=False) as a function of images, labels and weights on a GPU, recorded and replayed as one
     CUDA graph (gpu/graph.py).
 
@@ -210,12 +232,12 @@ def recorded_step(net, optimizer, clip=0.0, loss="cross-entropy"):
     return lambda *batch: recorded(*(to_device(array, net.device) for array in batch))
 
 
-def read_back(reports):
+def read_back(reports: Sequence[Array]) -> list[list[float]]:
     """[(loss, norm), ...] as floats from what some steps with wait=False returned: one transfer, after the last."""
     return to_cpu(array_module(reports[0]).stack(reports)).tolist()
 
 
-def diagnosis(net, images, energy, norm):
+def diagnosis(net: UNet, images: Array, energy: float, norm: float) -> str:
     """Which feature map is largest for these images, and what helps: one line.
 
     Parameters must be those before the step that went wrong.

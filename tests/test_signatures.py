@@ -7,7 +7,7 @@ import pytest
 
 TYPED = """
     unet layers variants geometry tiling weight_map initialization gradient_check figure_1 metrics style.vgg ops loss
-    optimizers
+    optimizers training augmentation datasets datasets.dataset instances files.images
 """.split()
 
 

@@ -2,6 +2,7 @@
 drawn by the program, folders of several layouts, public sets by name (§4, the data).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from npunet.datasets import named
@@ -15,7 +16,16 @@ from npunet.files.images import GreyRule
 __all__ = ["Dataset", "Sample", "describe", "load", "synthetic"]
 
 
-def load(source, *, labels="auto", class_values=None, rule=GreyRule(), n_sections=12, size=512, seed=0):
+def load(
+    source: str | Path,
+    *,
+    labels: str = "auto",
+    class_values: Sequence[int] | None = None,
+    rule: GreyRule = GreyRule(),
+    n_sections: int = 12,
+    size: int = 512,
+    seed: int = 0,
+) -> Dataset:
     """A data set by name or path.
 
     source: "synthetic" (then n_sections, size and seed say what is drawn); a folder that holds images/ and masks/, or

@@ -30,15 +30,15 @@ class Sample:
     stretched: tuple | None = None  # the stored values that became 0 and 1; None for 8 bits
 
     @property
-    def ignored(self):
+    def ignored(self) -> np.ndarray:
         """(H, W) bool: the pixels that have no annotation."""
         return np.zeros(self.labels.shape, bool) if self.ignore is None else self.ignore
 
 
-def fingerprint(array):
+def fingerprint(array: np.ndarray) -> str:
     """Sixteen characters that say what is in an array: the same for the same shape, type and values."""
     content = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
-    content.update(np.ascontiguousarray(array))
+    content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:16]
 
 
@@ -47,7 +47,7 @@ class Dataset:
     """Samples in a fixed order. kind and class_values record how the masks were read (see `npunet.datasets.labels`)."""
 
     name: str
-    samples: list
+    samples: list[Sample]
     n_classes: int
     kind: str = "binary"
     class_values: tuple | None = None  # the mask value of class 0, 1, ..; None if the values were instance numbers
@@ -55,13 +55,13 @@ class Dataset:
     grey_rule: dict | None = None  # `files.images.GreyRule` by which its files were scaled, for the network's file
 
     @property
-    def in_channels(self):
+    def in_channels(self) -> int:
         return self.samples[0].image.shape[2]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.samples)
 
-    def split(self, held_out):
+    def split(self, held_out: int | float) -> tuple["Dataset", "Dataset"]:
         """(training, held-out):
         the last samples as one block, for neighbouring sections look alike and must not be on both sides.
 
@@ -88,7 +88,7 @@ class Dataset:
         return Dataset(self.name, samples, self.n_classes, self.kind, self.class_values, self.palette, self.grey_rule)
 
 
-def describe(dataset):
+def describe(dataset: Dataset) -> str:
     """What the data look like, as text.
 
     Read it before training: wrong polarity and value range are the usual reasons for all-black predictions.

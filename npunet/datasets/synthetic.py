@@ -23,7 +23,7 @@ MARGIN = 24  # pixels drawn beyond each border, so that cells are cut off there 
 SMALLEST_CELL = 30  # pixels; smaller scraps of interior are counted as membrane
 
 
-def synthetic(n_sections=12, size=512, seed=0):
+def synthetic(n_sections: int = 12, size: int = 512, seed: int = 0) -> Dataset:
     """A `Dataset` of n_sections drawn sections of size x size pixels; the same seed gives the same bits.
 
     Section i depends on seed and i only: more sections or fewer leave it as it is. Raises InputError for sizes below

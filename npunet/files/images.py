@@ -14,8 +14,10 @@ The one scaling rule, for `read_image` and `open_image` alike:
 """
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,12 +64,12 @@ class GreyRule:
     high: float = 0.0
     least: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.by not in GREY_RULES:
             raise InputError(f"grey values scaled by {self.by!r}; expected one of {', '.join(GREY_RULES)}")
 
     @classmethod
-    def of_training(cls, by, ranges):
+    def of_training(cls, by: str, ranges: Sequence[tuple[float, float]]) -> "GreyRule":
         """The rule of a network. ranges: (low, high) of each training file by its percentiles; [] for 8 bits alone."""
         if not ranges:
             return cls(by)
@@ -77,11 +79,11 @@ class GreyRule:
         return cls(by, least=LEAST_RANGE * min(high - low for low, high in ranges) if by == "file" else 0.0)
 
     @classmethod
-    def of(cls, known):
+    def of(cls, known: dict[str, Any] | None) -> "GreyRule":
         """The rule that `as_dict` wrote into a network's file; the usual one where nothing is known."""
         return cls(**{name: known[name] for name in cls.__dataclass_fields__}) if known else cls()
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -91,7 +93,7 @@ class ImageStack:
     `stack[i]` is page i as (H, W, C) float32 in 0..1; `window` reads a part of it. `shape` is (pages, H, W, C).
     """
 
-    def __init__(self, path, rule=GreyRule()):
+    def __init__(self, path: str | Path, rule: GreyRule = GreyRule()) -> None:
         self.path = Path(path)
         self.pixels, self._inverted = open_pixels(self.path, for_labels=False)
         self.shape, self.stored = self.pixels.shape, self.pixels.dtype  # stored: their type in the file
@@ -100,40 +102,43 @@ class ImageStack:
             self.value_range  # an error comes at once
 
     @functools.cached_property
-    def value_range(self):
+    def value_range(self) -> tuple[float, float]:
         """(low, high), which become 0 and 1. For a slide every chunk is read: once, when they are first needed."""
         return _value_range(self.pixels, self.path, self._rule)
 
     @property
-    def low(self):
+    def low(self) -> float:
         return self.value_range[0]
 
     @property
-    def high(self):
+    def high(self) -> float:
         return self.value_range[1]
 
     @property
-    def held_back(self):
+    def held_back(self) -> bool:
         """Whether the file spans less than the rule's `least`."""
         least = self._rule.least
         return least > 0 and self.stretched == (self.low, self.low + least)
 
     @property
-    def stretched(self):
+    def stretched(self) -> tuple[float, float] | None:
         """(low, high) that became 0 and 1; None for 8 bits, which are never stretched."""
         return None if self.stored in (np.uint8, bool) else (self.low, self.high)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, page):
+    def __getitem__(self, page: int) -> np.ndarray:
         return self.window(page, 0, 0, *self.shape[1:3])
 
-    def raw(self, page):
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.__getitem__, range(len(self)))
+
+    def raw(self, page: int) -> np.ndarray:
         """One page as the file stores it, (H, W, C) of its own type; read when sliced, where the layout allows."""
         return self.pixels[page]
 
-    def window(self, page, top, left, height, width):
+    def window(self, page: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Rows top..top+height and columns left..left+width of one page: (height, width, C) float32 in 0..1."""
         raw, (low, high) = self.pixels[page, top : top + height, left : left + width], self.value_range
         scaled = _scaled(raw, low, high)
@@ -146,12 +151,12 @@ def _scaled(values, low, high):
     return np.clip((values.astype(np.float64) - low) / ((high - low) or 1), 0, 1).astype(np.float32)
 
 
-def open_image(path, rule=GreyRule()):
+def open_image(path: str | Path, rule: GreyRule = GreyRule()) -> ImageStack:
     """A file as an `ImageStack`, whose pages are read only when asked for. Raises InputError naming the file."""
     return ImageStack(path, rule)
 
 
-def read_image(path, rule=GreyRule()):
+def read_image(path: str | Path, rule: GreyRule = GreyRule()) -> list[np.ndarray]:
     """All pages of a PNG, TIFF, JPEG, GIF or BMP: a list of (H, W, C) float32 arrays in 0..1 (rule: top of this file).
 
     C is 1 for grey, 3 for RGB, or the channels of a microscope's TIFF. Alpha is dropped. A PNG or GIF with a palette is
@@ -162,7 +167,7 @@ def read_image(path, rule=GreyRule()):
     return list(open_image(path, rule))
 
 
-def as_floats(image, rule=GreyRule()):
+def as_floats(image: np.ndarray, rule: GreyRule = GreyRule()) -> np.ndarray:
     """An array (H, W) or (H, W, C) as the network takes it: floats as they are; other types by the rule for files."""
     image = np.asarray(image)
     if image.dtype.kind == "f":
@@ -170,7 +175,7 @@ def as_floats(image, rule=GreyRule()):
     return _scaled(image, *_value_range(image[None], "the image", rule))
 
 
-def read_labels(path):
+def read_labels(path: str | Path) -> list[np.ndarray]:
     """All pages of a mask, values as stored: a list of (H, W) int64 arrays. Nothing is scaled or decided here.
 
     A colour (R, G, B) becomes one number: the grey value where R = G = B, else COLOUR + 65536 R + 256 G + B, so grey
@@ -196,12 +201,12 @@ def read_labels(path):
     return list(labels[..., 0])
 
 
-def is_grey(image):
+def is_grey(image: np.ndarray) -> bool:
     """Whether an (H, W, C) picture says the same in all its channels."""
     return bool((image == image[..., :1]).all())
 
 
-def with_channels(image, channels, name="image"):
+def with_channels(image: np.ndarray, channels: int, name: str = "image") -> np.ndarray:
     """(H, W, C) as (H, W, channels): grey is repeated, equal channels are reduced to one;
     real colour is not thrown away.
     """

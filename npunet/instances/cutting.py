@@ -13,6 +13,7 @@ each class.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -107,8 +108,9 @@ def depth(probabilities: np.ndarray) -> np.ndarray:
     return (probabilities * weights).sum(axis=-1)
 
 
-def cutting_of(net) -> Cutting | ClassComponents:
-    """What the network's file says (`net.cutting`), or a plain one: components above 1/2, or of each class.
+def cutting_of(net: Any) -> Cutting | ClassComponents:
+    """What the file of a network, npunet.UNet, says (`net.cutting`), or a plain one: components above 1/2, or of each
+    class.
 
     Raises InputError if the file says nothing that can be used.
     """

@@ -21,7 +21,7 @@ from npunet.machine.backend import to_cpu
 LEVELS = 16  # steps in which the watershed goes down
 
 
-def components(probability, threshold=0.5, min_size=0):
+def components(probability: np.ndarray, threshold: float = 0.5, min_size: int = 0) -> np.ndarray:
     """4-connected components of probability > threshold: (H, W) floats -> (H, W) int32, 0 = background, 1..n.
 
     Components of fewer than `min_size` pixels become background. Raises InputError if the probability is not (H, W).
@@ -30,7 +30,9 @@ def components(probability, threshold=0.5, min_size=0):
     return _without_small(ndimage.label(probability > threshold)[0], min_size)
 
 
-def seeded_watershed(probability, threshold=0.5, seed_threshold=0.8, min_size=0):
+def seeded_watershed(
+    probability: np.ndarray, threshold: float = 0.5, seed_threshold: float = 0.8, min_size: int = 0
+) -> np.ndarray:
     """Cells of (H, W) probabilities that touch above `threshold` but not above `seed_threshold`: (H, W) int32.
 
     Seeds are the 4-connected components above seed_threshold of at least `min_size` pixels; a component above
@@ -90,7 +92,7 @@ def _sink(labels, mask, probability, threshold, seed_threshold):
     return labels
 
 
-def flood(labels, mask, lines=False):
+def flood(labels: np.ndarray, mask: np.ndarray, lines: bool = False) -> np.ndarray:
     """Grow the regions of `labels` (H, W; 0 = free, 1..n) over the free pixels of `mask`, 4-connectedly:
     (H, W) int32.
 
