@@ -92,14 +92,23 @@ static void turn(unsigned t) {                 // thread t runs until it waits o
 static bool can_go_on(const Fibre& fibre) { return !fibre.at || fibre.at->opened != fibre.opened; }
 static unsigned drawn(unsigned bits) { return (random = random * 1103515245u + 12345u) >> (32 - bits); }
 
+// SHARED_OF_LAUNCH: the bytes that the launch gave, NaN when a block begins, and behind them a fence that must stay as it was.
+static const unsigned most_shared = 227 << 10, fence = 4096;
+alignas(128) static unsigned char of_launch[most_shared + fence];
+static bool fence_stands(unsigned bytes) {
+    for (unsigned i = bytes; i < bytes + fence; ++i) if (of_launch[i] != 0xff) return false;
+    return true;
+}
+
 static void start_of_block();
-static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool alone, const std::function<void()>& kernel) {
+static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, unsigned shared_bytes, bool alone, const std::function<void()>& kernel) {
     gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel;
     if (!alone && fibres.size() < threads) { fibres.resize(threads); for (auto& fibre : fibres) fibre.stack.resize(1 << 16); }
     for (unsigned z = 0; z < gz; ++z) for (unsigned y = 0; y < gy; ++y) for (unsigned x = 0; x < gx; ++x) {
         blockIdx = {x, y, z};
         if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t, 0, 0}; kernel(); } continue; }
         for (auto& variable : shared) std::memset(variable.place, 0xff, variable.bytes);
+        std::memset(of_launch, 0xff, shared_bytes + fence);
         of_block = {threads, 0, 0};
         start_of_block();
         for (unsigned warp = 0; warp < 32; ++warp) of_warp[warp] = {warp * 32 < threads ? 32u : 0u, 0, 0};
@@ -116,9 +125,11 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool al
                     if (!fibres[t].done) { busy = true; if (!waits && can_go_on(fibres[t])) turn(t); }
             }
         }
+        if (!fence_stands(shared_bytes)) refuse("shared memory written beyond what the launch gave");
     }
 }
 }  // namespace on_cpu
+#define SHARED_OF_LAUNCH(name) unsigned char* name = on_cpu::of_launch
 extern "C" void shared_is_at(void* place, unsigned long bytes) {
     for (auto& variable : on_cpu::shared) if (variable.place == place) return;      // the file was loaded before
     on_cpu::shared.push_back({place, bytes});

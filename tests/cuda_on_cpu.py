@@ -32,6 +32,7 @@ SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
 NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
 WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "load_four", "block_sum", "multiply<", "tap_gradients<")
+MOST_SHARED = 227 << 10  # bytes that a block can have on compute capability 9.0
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 folder = Path(_folder.name)  # of compiled kernels; pytest -n has one for all its processes (conftest.py)
 
@@ -143,8 +144,8 @@ class EmulatedModule:
             passed = ", ".join(f"*{name}" if kind.strip() in structs else name for kind, name in parameters)
             alone = "false" if any(word in body(expanded, name) for word in WAITS) else "true"
             text += (
-                f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, {declared}) '
-                f"{{ on_cpu::run(gx, gy, gz, threads, {alone}, [&] {{ {name}({passed}); }}); }}\n"
+                f'extern "C" void run_{name}(int gx, int gy, int gz, int threads, int shared, {declared}) '
+                f"{{ on_cpu::run(gx, gy, gz, threads, shared, {alone}, [&] {{ {name}({passed}); }}); }}\n"
             )
         path = shared_library(text, hashlib.sha256(text.encode()).hexdigest())
         self.library = ctypes.CDLL(str(path))
@@ -157,9 +158,9 @@ class EmulatedModule:
         function = getattr(self.library, f"run_{name}")
         function.restype = None
 
-        def launch(grid, block, arguments):
+        def launch(grid, block, arguments, shared_mem=0):
             if strict_array._tape is not None:
-                return strict_array._tape.append(lambda: launch(grid, block, arguments))
+                return strict_array._tape.append(lambda: launch(grid, block, arguments, shared_mem))
             assert len(arguments) == len(parameters), f"{name} takes {len(parameters)} arguments, got {len(arguments)}"
             assert (
                 len(grid) == len(block) == 3
@@ -171,16 +172,20 @@ class EmulatedModule:
             assert block[0] % 32 == 0, "blocks are whole warps"
             most = self.most_threads.get(name, block[0])
             assert block[0] <= most, f"{name} has blocks of at most {most} threads, got {block[0]}"
+            asked = launch.max_dynamic_shared_size_bytes
+            assert shared_mem <= asked <= MOST_SHARED, (
+                f"{name} has {shared_mem} bytes of shared memory, asked for {asked}"
+            )
             fenced = Fenced()
             function(
-                *map(ctypes.c_int, grid),
-                ctypes.c_int(block[0]),
+                *map(ctypes.c_int, (*grid, block[0], shared_mem)),
                 *(self._passed(name, kind, value, fenced) for (kind, _), value in zip(parameters, arguments)),
             )
             fenced.bring_back(name)
             refused = self.library.what_was_refused()
             assert not refused, f"{name}: {refused.decode()}"
 
+        launch.max_dynamic_shared_size_bytes = cuda.SHARED_UNASKED
         return launch
 
     def _passed(self, name, kind, value, fenced):

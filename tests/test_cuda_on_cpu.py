@@ -53,6 +53,13 @@ extern "C" __global__ void plain(const float* x, float* y, int writes) {
     if (writes) of_block[threadIdx.x] = x[threadIdx.x];
     y[threadIdx.x] = of_block[threadIdx.x];
 }
+extern "C" __global__ void of_launch(const float* x, float* y, int place, int writes) {
+    SHARED_OF_LAUNCH(bytes);
+    float* of_block = (float*)bytes + place;
+    __syncthreads();
+    if (writes) of_block[threadIdx.x] = x[threadIdx.x];
+    y[threadIdx.x] = of_block[threadIdx.x];
+}
 extern "C" __global__ void beyond(const float* x, float* y, int read, int write) {
     if (threadIdx.x < 4) y[threadIdx.x] = x[threadIdx.x];
     if (threadIdx.x == 0) y[0] = x[read];
@@ -68,11 +75,15 @@ def probes():
     return cuda_on_cpu.EmulatedModule(cuda.SHARED[1].read_text() + PROBES, ("-DREAL=float",))
 
 
-def run(probes, name, size, *numbers, threads=32, skipped=0):
-    """y of one block. skipped: how many elements of its memory lie before x, which is a view then."""
+def run(probes, name, size, *numbers, threads=32, skipped=0, shared=0, asked=cuda.SHARED_UNASKED):
+    """y of one block. skipped: how many elements of its memory lie before x, which is a view then. shared: bytes that
+    the launch gives; asked: those that the driver was asked for.
+    """
     xp = cuda_on_cpu.strict_array
     x, y = xp.asarray(np.arange(-skipped, size, dtype="float32"))[skipped:], xp.empty((size,), dtype="float32")
-    probes.get_function(name)((1, 1, 1), (threads, 1, 1), (x, y, *numbers))
+    function = probes.get_function(name)
+    function.max_dynamic_shared_size_bytes = asked
+    function((1, 1, 1), (threads, 1, 1), (x, y, *numbers), shared_mem=shared)
     return to_cpu(y)
 
 
@@ -136,6 +147,19 @@ def test_arrays_have_fences(probes):
 def test_a_block_begins_with_nothing_in_its_shared_memory(probes, kernel):
     assert list(run(probes, kernel, 32, np.int32(1))) == list(range(32))
     assert np.isnan(run(probes, kernel, 32, np.int32(0))).all()  # not what the block before has left there
+
+
+def test_shared_memory_is_as_large_as_the_launch_says(probes):
+    last = (60 << 8) - 32  # 32 floats before the end of 60 KB
+    large = dict(shared=60 << 10, asked=60 << 10)
+    assert list(run(probes, "of_launch", 32, np.int32(last), np.int32(1), **large)) == list(range(32))
+    assert np.isnan(run(probes, "of_launch", 32, np.int32(last), np.int32(0), **large)).all()
+    with pytest.raises(AssertionError, match="of_launch: shared memory written beyond what the launch gave"):
+        run(probes, "of_launch", 32, np.int32(last + 1), np.int32(1), **large)
+    with pytest.raises(AssertionError, match="of_launch has 61440 bytes of shared memory, asked for 49152"):
+        run(probes, "of_launch", 32, np.int32(last), np.int32(1), shared=60 << 10)
+    with pytest.raises(AssertionError, match="asked for 232449"):
+        run(probes, "of_launch", 32, np.int32(0), np.int32(1), asked=(227 << 10) + 1)
 
 
 def test_what_is_not_written_is_not_a_number(emulated):

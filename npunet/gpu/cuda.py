@@ -23,6 +23,7 @@ from npunet.machine import backend
 
 SHARED = [Path(__file__).with_name(f"{name}.cuh") for name in ("instructions", "common")]
 THREADS = 256  # of a block, unless a kernel asks for another number
+SHARED_UNASKED = 48 << 10  # bytes of shared memory that a block may have; for more the driver must be asked
 LARGEST = 2**31 - 1  # kernels count elements in 32-bit integers
 REAL = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 MAP_16 = np.dtype("uint16")  # of a feature map in 16 bits, see sixteen_bits.py
@@ -87,20 +88,20 @@ class CudaFile:
         """The text for the compiler: what all files share, and the file itself."""
         return "".join(path.read_text(encoding="utf-8") for path in [*SHARED, self.path])
 
-    def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, **numbers):
+    def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, shared=0, **numbers):
         """Runs kernel `name` on at least `count` threads in blocks of `threads` (or on a `grid` of blocks),
         asynchronously.
 
         Arrays must be C-contiguous. Python ints become int, floats double, NumPy scalars what they are. `dtype`
-        decides what REAL and MAP are, by default the dtype of the first array; other keywords are `numbers` for the
-        compiler.
+        decides what REAL and MAP are, by default the dtype of the first array; `shared` how many bytes of shared
+        memory SHARED_OF_LAUNCH has in each block; other keywords are `numbers` for the compiler.
         """
         dtype = np.dtype(dtype or next(argument.dtype for argument in arguments if hasattr(argument, "dtype")))
         grid = grid or (-(-count // threads),)
         if 0 in grid:
             return
-        function = _function(self, name, options(dtype, **numbers))
-        function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(map(_argument, arguments)))
+        function = _function(self, name, options(dtype, **numbers), shared)
+        function((*grid, 1, 1)[:3], (threads, 1, 1), tuple(map(_argument, arguments)), shared_mem=shared)
 
 
 class ByValue:
@@ -162,15 +163,17 @@ def compiled(source, options):
     return cupy.RawModule(code=source, options=options)
 
 
-_modules = {}  # (file, options) -> compiled module; (file, options, kernel) -> function
+_modules = {}  # (file, options) -> compiled module; (file, options, kernel, bytes of shared memory) -> function
 
 
-def _function(file, name, options):
-    if (file.path, options, name) not in _modules:
+def _function(file, name, options, shared):
+    if (file.path, options, name, shared) not in _modules:
         if (file.path, options) not in _modules:
             _modules[file.path, options] = compiled(file.source, options)
-        _modules[file.path, options, name] = _modules[file.path, options].get_function(name)
-    return _modules[file.path, options, name]
+        function = _modules[file.path, options, name, shared] = _modules[file.path, options].get_function(name)
+        if shared > SHARED_UNASKED:
+            function.max_dynamic_shared_size_bytes = shared
+    return _modules[file.path, options, name, shared]
 
 
 class Captured:

@@ -3,6 +3,9 @@
 //
 // tests/cuda_on_cpu.h has the same functions in plain C++ and puts them in the place of this file.
 
+// Shared memory of a block, of as many bytes as the launch says (`shared` in cuda.py). There is no other way to more than 48 KB.
+#define SHARED_OF_LAUNCH(name) extern __shared__ __align__(128) unsigned char name[]
+
 // d += a b, by the whole warp: (16, 8) by (8, 8) in TF32.
 __device__ __forceinline__ void mma_tf32(float* d, const unsigned* a, const unsigned* b) {
 #if __CUDA_ARCH__ >= 800
