@@ -242,3 +242,10 @@ def test_the_stand_in_gives_arrays_never_scalars():
     for result in (x.sum(), x.mean(), x[0], x.max(), x @ x, x[0] * 2, strict_array.sum(x)):
         assert type(result) is strict_array.ndarray and result.shape == ()
     assert float(np.float32(2) * x.sum()) == 6
+
+
+def test_the_name_of_a_gpu(monkeypatch):
+    runtime = types.SimpleNamespace(getDeviceProperties=[{"name": b"Tesla T4"}, {"name": b"another"}].__getitem__)
+    module = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    assert backend.device_name("gpu") == "Tesla T4" and backend.device_name("cpu") is None

@@ -141,3 +141,8 @@ def test_an_up_convolution_shares_rows_among_threads_where_there_are_many_pixels
     finally:
         threads.set_num_threads(before)
     assert counted == [parts]
+
+
+def test_a_band_has_one_row_where_one_is_all_that_fits_or_all_that_a_thread_gets():
+    assert bands.band_height(6, row_bytes=10**9) == 1
+    assert bands.band_height(threads.get_num_threads(), row_bytes=1) == 1

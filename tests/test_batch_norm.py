@@ -1,4 +1,4 @@
-"""Batch normalisation beyond the contract of all operations:
+"""Batch and instance normalisation beyond the contract of all operations:
 batches, large means, bands and what its gradient cannot contain.
 """
 
@@ -10,6 +10,7 @@ from npunet.gradient_check import check_gradients, relative_error
 from npunet.machine import bands
 from npunet.machine.backend import to_cpu
 from npunet.ops.batch_norm import batch_norm_definition
+from npunet.ops.instance_norm import instance_norm_definition
 
 
 @pytest.fixture(params=[1 << 20, 200])
@@ -59,3 +60,11 @@ def test_same_bits_each_time(rng):
     gradients = [ops.batch_norm_backward(x, first) for _ in range(2)]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*gradients))
     assert relative_error(first.mean, x.mean(axis=(0, 1, 2), dtype="float64")) < 1e-5
+
+
+@pytest.mark.parametrize("norm", [instance_norm_definition, lambda *arrays: ops.instance_norm(*arrays)[0]])
+def test_instance_normalisation_of_faint_pictures(norm, rng):
+    """Where the variance is as small as eps, 1e-5."""
+    x = 3e-3 * rng.standard_normal((2, 4, 5, 3)) + 7
+    expected = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(norm(x, np.ones(3), np.zeros(3)), expected, rtol=1e-9, atol=1e-9)

@@ -1,12 +1,17 @@
 """--tf32: asked for once, by every command alike; refused without a GPU."""
 
 import io
+import math
+import os
+import signal
+import sys
 
 import pytest
 from style_helpers import small_vgg
 
+import npunet
 from npunet import InputError, UNet, evaluate, predict, stylize, train
-from npunet.commands import cli
+from npunet.commands import cli, ranges
 from npunet.commands.interrupt import Interruptible
 from npunet.files import images
 from npunet.style import Generator
@@ -87,3 +92,48 @@ def test_a_bar_goes_away_unless_it_is_told_to_stay(monkeypatch, terminal):
     run.listen(3, 1)
     run.stop_listening()
     assert run.bar.leave and (run.bar.total, run.bar.n, run.bar.unit) == (3, 1, "step")
+
+
+@pytest.mark.parametrize(
+    "words, ours",
+    [
+        (["python", "-m", "npunet.train", "--data", "synthetic"], True),
+        (["python", "/usr/bin/npunet", "train"], True),
+        (["python", "-X", "dev", "-m", "npunet"], True),
+        (["python", "/usr/bin/pytest", "npunet"], False),
+        (["python", "-m", "pytest", "npunet"], False),
+        (["python", "-m", "npunets"], False),
+        (["python"], False),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_is_ours_in_our_commands_only(words, ours, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(sys, "orig_argv", words)
+    try:
+        npunet._end_quietly_at_ctrl_c()
+        end = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert getattr(end, "of_imports", False) == ours
+    if ours:
+        done = []
+        monkeypatch.setattr(os, "write", lambda *what: done.append(what))
+        monkeypatch.setattr(os, "_exit", done.append)
+        end(signal.SIGINT, None)
+        monkeypatch.undo()
+        assert done == [(2, b"interrupted\n"), 130]
+
+
+@pytest.mark.parametrize(
+    "of, words, inside, outside",
+    [
+        (ranges.Range(1, 10**6), "at least 1 and at most 1e+06", [1, 10**6], [0, 10**6 + 1, math.nan, math.inf]),
+        (ranges.Range(0, 1, open_high=True), "at least 0 and below 1", [0, 0.999], [-1e-9, 1]),
+        (ranges.Range(0, 1, open_low=True), "a number above 0, at most 1", [1e-9, 1], [0, 1.001]),
+        (ranges.Range(0, open_low=True), "a number above 0", [1e-9, 1e300], [0, math.inf]),
+        (ranges.Range(), "at least 0", [0, 1e300], [-1, -math.inf]),
+    ],
+)
+def test_a_range_says_what_it_holds(of, words, inside, outside):
+    assert str(of) == words
+    assert all(map(of.holds, inside)) and not any(map(of.holds, outside))

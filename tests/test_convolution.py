@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from npunet import ops
 from npunet.errors import InputError
+from npunet.ops import conv_algorithms
 from npunet.ops.conv_algorithms import ALGORITHMS, choose, winograd
 from npunet.ops.convolution import conv2d, conv2d_backward, conv2d_definition
 
@@ -269,3 +271,42 @@ def test_backward_refuses_another_shape():
     _, ctx = conv2d(np.zeros((1, 5, 5, 2)), np.zeros((3, 3, 2, 4)))
     with pytest.raises(InputError, match="as y was"):
         conv2d_backward(np.zeros((1, 5, 5, 4)), ctx)
+
+
+@pytest.mark.parametrize(
+    "x, weight, with_threads, without",
+    [
+        ((1, 30, 30, 64), (1, 1, 64, 2), "im2col", "im2col"),
+        ((1, 30, 30, 7), (3, 3, 7, 64), "few_channels", "few_channels"),
+        ((1, 30, 30, 8), (5, 5, 8, 64), "shifted_gemm", "shifted_gemm"),
+        ((1, 16, 16, 64), (3, 3, 64, 64), "im2col", "im2col"),  # 196 pixels
+        ((1, 12, 22, 64), (3, 3, 64, 128), "winograd_5x5", "winograd"),  # 200
+        ((1, 30, 30, 64), (3, 3, 64, 129), "winograd", "winograd"),
+        ((2, 12, 12, 8), (3, 3, 8, 127), "winograd_5x5", "im2col"),  # 2 x 100
+        ((2, 12, 12, 8), (3, 3, 8, 128), "winograd_5x5", "winograd"),
+    ],
+)
+def test_which_algorithm_is_taken(x, weight, with_threads, without, monkeypatch):
+    for answer, expected in ((True, with_threads), (False, without)):
+        monkeypatch.setattr(conv_algorithms, "can_start_threads", lambda answer=answer: answer)
+        assert conv_algorithms.choose(x, weight, 0) == expected
+
+
+@pytest.mark.parametrize(
+    "algorithm, points",
+    [
+        (winograd.F4, [0, 1, -1, 1 / 2, -2]),
+        (winograd.F5, [0, 1, -3 / 4, -3 / 2, 1 / 2, 2]),
+        (winograd.F6, [0, 1, -1, 1 / 2, -1 / 2, 2, -2]),
+    ],
+)
+def test_the_points_that_the_measured_errors_belong_to(algorithm, points):
+    """G has a row (1, p, p^2) / N for each point p, and (0, 0, 1) for infinity."""
+    np.testing.assert_allclose(algorithm.g[:-1, 1] / algorithm.g[:-1, 0], points, rtol=1e-14)
+    assert algorithm.g[-1].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("sides", [(2, 2), (3, 2), (2, 3)])
+def test_a_kernel_with_an_even_side_is_refused(sides):
+    with pytest.raises(InputError, match="the kernel is {}x{}; expected odd sizes".format(*sides)):
+        ops.conv2d(np.zeros((1, 8, 8, 1)), np.zeros((*sides, 1, 1)))

@@ -6,6 +6,7 @@ import tifffile
 from PIL import Image
 
 from npunet import datasets
+from npunet.commands import cell_tracking_files
 from npunet.errors import InputError
 
 
@@ -148,3 +149,19 @@ def test_object_files_that_are_wrong(tmp_path):
     Image.fromarray(grey).save(root / "0a7e" / "images" / "b.png")
     with pytest.raises(InputError, match="more than one image"):
         datasets.load(root)
+
+
+def test_frames_of_the_cell_tracking_challenge_number_their_cells_on(tmp_path, monkeypatch):
+    first, second = np.array([[[0, 1], [2, 2]], [[1, 0], [0, 0]]]), np.array([[[0, 1], [2, 3]]])
+    for name, cells in (("a", first), ("b", second)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", cells.astype(np.uint16), photometric="minisblack")
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    monkeypatch.setattr(cell_tracking_files, "LARGEST", 6)
+    folder = cell_tracking_files.write_sequence(tmp_path, paths)
+    masks = [tifffile.imread(folder / f"mask00{frame}.tif").tolist() for frame in range(3)]
+    assert masks == [[[0, 1], [2, 2]], [[3, 0], [0, 0]], [[0, 4], [5, 6]]]
+    lines = (folder / "res_track.txt").read_text().splitlines()
+    assert lines == ["1 0 0 0", "2 0 0 0", "3 1 1 0", "4 2 2 0", "5 2 2 0", "6 2 2 0"]
+    monkeypatch.setattr(cell_tracking_files, "LARGEST", 5)
+    with pytest.raises(InputError, match="6 cells up to frame 2; expected at most 5"):
+        cell_tracking_files.write_sequence(tmp_path, paths)

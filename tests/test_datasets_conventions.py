@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from npunet import InputError
-from npunet.datasets import conventions
+from npunet.datasets import conventions, folders, labels
 from npunet.datasets.labels import interpret
+from npunet.datasets.layouts import find_layout
+from npunet.files import images
 
 PLACES = [(row, column) for row in (1, 9, 17, 25, 33) for column in (1, 9, 17, 25)]
 
@@ -104,8 +106,8 @@ def test_healthy_folders_are_left_alone():
     assert interpret([("a", CLASSES), ("one class", squares([2] * 20)), ("other", squares([1] * 20))])[2] == "classes"
     assert interpret([("a", squares([127, 255] * 10)), ("b", BINARY)])[3] == (0, 127, 255)
     assert interpret([("a", ONES), ("b", CLASSES + (CLASSES == 0))])[3] == (0, 1, 2)  # two classes, and no background
-    for labels, n_classes in (("binary", 2), ("classes", 3)):  # what the line about masks of two values advises
-        assert interpret([("a", ONES), ("b", squares([2] * 20))], labels)[1] == n_classes
+    for kind, n_classes in (("binary", 2), ("classes", 3)):  # what the line about masks of two values advises
+        assert interpret([("a", ONES), ("b", squares([2] * 20))], kind)[1] == n_classes
     pages = [(f"stack.tif[{number}]", mask) for number, mask in enumerate([CELLS, squares([9], PLACES[3:]), 0 * CELLS])]
     assert interpret(pages)[2] == "instances"
 
@@ -120,3 +122,57 @@ def test_many_classes_far_apart_are_no_jpeg():
 def test_whether_a_mask_was_blurred(mask, soft):
     (file,) = conventions.files_of([("a", mask)])
     assert conventions.is_soft(file) == soft
+
+
+def test_the_only_subfolder_is_looked_into(tmp_path):
+    for name in ("one/inside", "two/first", "two/second"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "train-volume.tif").touch()
+    assert find_layout(tmp_path / "one")[0] == tmp_path / "one" / "inside"
+    assert find_layout(tmp_path / "two") is None
+
+
+@pytest.mark.parametrize("alone, other", [("image", "mask"), ("mask", "image")])
+def test_a_picture_without_a_partner_is_named_with_what_it_lacks(alone, other, tmp_path):
+    for name in ("images/a", "masks/a", f"{alone}s/b"):
+        images.write_image(tmp_path / f"{name}.png", np.zeros((4, 4)))
+    numbers = {"image": "1 images without mask, 0 masks", "mask": "0 images without mask, 1 masks"}[alone]
+    with pytest.raises(InputError, match=rf"{alone}s/b.png: no {other} of that name \({numbers}"):
+        folders.load_folder(tmp_path)
+
+
+def mask_of(split, whole):
+    """(H, 20): stripes of one value each; the first `split` values have two pieces, the next `whole` one."""
+    mask = np.zeros((2 * (split + whole), 20), np.uint8)
+    for number in range(split + whole):
+        mask[2 * number, 1 : 8 if number < split else 19] = mask[2 * number, 12:19] = 10 * (number + 1)
+    return mask
+
+
+@pytest.mark.parametrize(
+    "split, whole, expected",
+    [
+        (16, 0, "classes"),
+        (17, 0, None),
+        (8, 8, "classes"),  # half of them in one piece
+        (7, 9, None),
+        (0, 16, None),
+        (0, 17, "instances"),
+        (6, 14, "instances"),  # 70 %
+        (7, 13, None),
+    ],
+)
+def test_how_many_values_in_how_many_pieces_are_classes_and_cells(split, whole, expected):
+    masks = [("a.png", mask_of(split, whole))]
+    if expected:
+        assert labels.decide(masks, conventions.files_of(masks)) == expected
+    else:
+        with pytest.raises(InputError, match="can be read in more than one way"):
+            labels.decide(masks, conventions.files_of(masks))
+
+
+@pytest.mark.parametrize("values, beside", [([0, 9], "the other masks 0 9,"), ([0, 5, 9], "the other masks alike,")])
+def test_an_ambiguous_mask_is_shown_beside_a_clean_one(values, beside):
+    masks = [("odd.png", np.arange(7)[None]), ("other.png", np.array([values]))]
+    error = str(conventions.ambiguous(conventions.files_of(masks)))
+    assert error.startswith("odd.png (0 1 2 3 .. 6 (7 values)) and " + beside)

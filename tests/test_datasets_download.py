@@ -234,3 +234,12 @@ def test_every_set_says_where_it_comes_from():
             and source.terms
         )
         assert source.sha256 is None or len(source.sha256) == 64
+
+
+def test_pauses_between_tries_double(monkeypatch, tmp_path):
+    pauses = []
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    monkeypatch.setattr(download, "_fetch_rest", lambda url, part: (_ for _ in ()).throw(OSError("gone")))
+    with pytest.raises(InputError, match="broke off at 0 bytes"):
+        download.download("http://localhost/x", tmp_path / "x")
+    assert pauses == [download.PAUSE * 2**n for n in range(download.ATTEMPTS - 1)]

@@ -1,5 +1,6 @@
 """What a command asks for and what it takes for granted: options that are needed, and defaults."""
 
+import dataclasses
 import importlib
 import inspect as introspection
 import pkgutil
@@ -135,3 +136,21 @@ def test_the_same_argument_has_the_same_default_everywhere():
             assert str(default) == expected, f"{function}({argument}={default})"
             seen |= {(function, argument), argument}
     assert seen >= usual.keys() | otherwise.keys()
+
+
+CHANGEABLE = (
+    "Plateau CaffeLayer Sample Dataset Box Outcome Objective Found Joined".split()
+)  # these are filled step by step
+
+
+def test_records_cannot_be_changed():
+    """Shared by several owners, or keys of a dict: only the few that somebody fills may be written to."""
+    seen = set()
+    for module in pkgutil.walk_packages(npunet.__path__, "npunet."):
+        if module.name.endswith("__main__"):
+            continue
+        for name, item in vars(importlib.import_module(module.name)).items():
+            if isinstance(item, type) and dataclasses.is_dataclass(item) and item.__module__ == module.name:
+                seen.add(item)
+                assert item.__dataclass_params__.frozen == (name not in CHANGEABLE), name
+    assert len(seen) > 30 and {item.__name__ for item in seen} >= set(CHANGEABLE)

@@ -10,7 +10,7 @@ from test_inspect import healthy
 from npunet import UNet, tiling, train
 from npunet.datasets import Sample
 from npunet.doctor import __main__ as doctor
-from npunet.doctor import by_heart, from_network
+from npunet.doctor import by_heart, from_images, from_network
 from npunet.files import checkpoint, images
 from npunet.training import Recipe
 
@@ -271,3 +271,10 @@ def test_with_objects_in_half_of_the_pixels_a_threshold_must_beat_all_of_them(fo
     p = np.where(np.arange(200) < found, 0.45, 0.001)
     (finding,) = one_class(0.5, p, 0.001)
     assert finding.kind == kind
+
+
+@pytest.mark.parametrize("by, kinds", [(0.11, []), (0.13, ["new image exposure"]), (0.15, ["new image exposure"])])
+def test_an_exposure_is_another_if_it_is_twice_as_far_away_as_training_images(by, kinds):
+    ramp = np.tile(np.linspace(0.2, 0.4, 64, dtype=np.float32), (64, 1))[..., None]
+    found = from_images.findings("x.png", ramp + by, [ramp - 0.06, ramp + 0.06])
+    assert [one.kind for one in found] == kinds

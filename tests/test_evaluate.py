@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npunet import InputError, UNet, evaluate, tiling
-from npunet.commands import scoring
+from npunet import InputError, UNet, datasets, evaluate, tiling
+from npunet.commands import choose_cutting, scoring
 from npunet.datasets import Sample
 from npunet.files import images
 from npunet.files.whole_file import write_json
@@ -314,3 +314,11 @@ def test_real_sections(tmp_path):
     )
     row = json.loads((tmp_path / "scores.json").read_text())["per_image"][0]
     assert all(0 <= row[name] <= 1 for name in ("pixel_accuracy", *scoring.CHALLENGE))
+
+
+def test_scores_need_a_prediction_for_each_image():
+    samples = datasets.synthetic(2, 32).samples
+    one = [np.full((32, 32, 2), 0.5, np.float32)]
+    for score in (scoring.held_out_loss, lambda *both: choose_cutting.choose_cutting(*both)):
+        with pytest.raises(ValueError, match="shorter"):
+            score(samples, one)

@@ -13,6 +13,7 @@ from npunet.commands import cell_pictures, cell_scores, choose_cutting, train_op
 from npunet.datasets import Sample
 from npunet.experiments import __main__ as command
 from npunet.experiments import recipes, report, running
+from npunet.experiments.recipes import ABLATIONS
 from npunet.files import images
 from npunet.instances.cutting import Cutting
 
@@ -292,3 +293,9 @@ def test_numbers_for_people():
         report.number("warping_error", 0.000353),
         report.number("seg", float("nan")),
     ] == ["3", "0.9123", "0.000353", "-"]
+
+
+def test_an_ablation_turns_off_what_its_name_says():
+    assert ABLATIONS["no-elastic"].change({}) == {"elastic": 0.0}
+    assert ABLATIONS["no-dropout"].change({}) == {"dropout": 0.0}
+    assert ABLATIONS["no-weight-map"].change({}) == {"w0": 0.0, "class_balance": False}

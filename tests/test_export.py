@@ -255,3 +255,22 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(options, message, m
     with pytest.raises(InputError, match=message):
         run("--model", model, *options)
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
+
+
+def test_a_package_says_which_values_the_masks_of_training_had():
+    net = UNet(base_channels=2, depth=1)
+    said = [bioimageio.documentation(net, "n", "d", "s", scale) for scale in (1, 0.5)]
+    net.mask_values = [0, 7]
+    said.append(bioimageio.documentation(net, "n", "d", "s", 1))
+    assert ["probabilities of 2 classes, in the masks of training [0, 7]" in text for text in said] == [0, 0, 1]
+    assert ["trained on pictures at 0.5 of their size" in text for text in said] == [0, 1, 0]
+
+
+def test_the_sizes_that_an_exported_network_takes_in_words():
+    """Depth 1: two convolutions, pooling, two, up, two: the side must be even, and 16 pixels are lost."""
+    paper, padded = UNet(base_channels=2, depth=1), UNet(base_channels=2, depth=1, variant="padded")
+    words = "inputs of 18 pixels, or more in steps of 2 each way; the output has 16 fewer"
+    assert export.sizes(paper, False, None) == words
+    assert export.sizes(paper, True, None) == "inputs of 10 pixels or more each way"  # 8 of them mirrored
+    assert export.sizes(paper, False, (36, 40)) == "input 36 x 40, output 20 x 24"
+    assert export.sizes(padded, False, None) == "inputs of 2 pixels, or more in steps of 2 each way"

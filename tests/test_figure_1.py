@@ -1,9 +1,11 @@
 from collections import Counter
 
+import matplotlib.colors
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from npunet import InputError, UNet, figure_1
 
@@ -106,3 +108,36 @@ def test_draws_into_given_axes_and_refuses_invalid_tiles():
     assert figure_1.draw_unet(net, 24, ax) is ax
     with pytest.raises(InputError, match="nearest"):
         figure_1.draw_unet(net, 25)
+
+
+def test_the_arrows_of_fig_1_join_its_maps_and_sizes_stand_below_them():
+    ax = figure_1.draw_unet(UNet(base_channels=2, depth=2), 60)
+    maps = {}  # by (left, right, y): the side that is written below
+    solid = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_linestyle() == "solid"]
+    for box in solid:
+        halves = [box, *(other for other in solid if np.isclose(other.get_x(), box.get_x() + box.get_width()))]
+        left, right, y = box.get_x(), halves[-1].get_x() + halves[-1].get_width(), box.get_y() + box.get_height() / 2
+        for text in ax.texts:
+            if text.get_text().endswith("²") and np.allclose(
+                text.get_position(), ((left + right) / 2, box.get_y() - 0.5)
+            ):
+                maps[left, right, y] = int(text.get_text()[:-1])
+    assert len(maps) == 16
+    kinds = {matplotlib.colors.to_rgba(colour): operation for operation, colour in figure_1.COLOURS.items()}
+    joined = {operation: [] for operation in figure_1.COLOURS}
+    for arrow in ax.patches:
+        if isinstance(arrow, FancyArrowPatch):
+            (x, y), (to_x, to_y) = arrow._posA_posB
+            if x == to_x:
+                source = [side for (left, right, _), side in maps.items() if np.isclose(x, (left + right) / 2)]
+                joined[kinds[arrow.get_facecolor()]] += source
+            sources = [side for (_, right, at), side in maps.items() if np.allclose((x, y), (right, at))]
+            targets = [side for (left, _, at), side in maps.items() if np.allclose((to_x, to_y), (left, at))]
+            joined[kinds[arrow.get_facecolor()]] += zip(sources, targets)
+    assert joined == {
+        "conv 3x3, ReLU": [(side, side - 2) for side in (60, 58, 28, 26, 12, 10, 16, 14, 24, 22)],
+        "copy and crop": [(24, 16), (56, 24)],
+        "max-pool 2x2": [56, 28, 24, 12],  # the map above the arrow, and the one below, which has the same middle
+        "up-conv 2x2": [8, 12],
+        "conv 1x1": [(20, 20)],
+    }  # fmt: skip

@@ -108,3 +108,13 @@ def test_receptive_field_is_where_the_gradient_is(depth):
     sides = seen_sides(depth)
     assert (min(sides), max(sides)) == geometry.receptive_field(depth)
     assert max(sides) <= geometry.border_lost(depth) + 2**depth  # inside the tile that the output pixel comes from
+
+
+def test_of_two_sizes_equally_near_the_larger_is_taken():
+    assert [geometry.nearest_valid_size(size) for size in (195, 196, 197)] == [188, 204, 204]
+
+
+def test_valid_sizes_up_to_one_of_them():
+    assert geometry.valid_input_sizes(187) == []
+    assert geometry.valid_input_sizes(203) == [188]
+    assert geometry.valid_input_sizes(204) == [188, 204]

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from npunet.commands.tiff_on_disk import tiff_on_disk
 from npunet.errors import InputError
 from npunet.files import images, stored_pixels
 
@@ -353,3 +354,24 @@ def test_bytes_of_an_interlaced_png_are_those_of_its_seven_passes():
                 of_rows = [np.count_nonzero(row[:width] == number) for row in passes[:height]]
                 expected += sum(1 + math.ceil(pixels * bits / 8) for pixels in of_rows if pixels)
             assert stored_pixels._png_bytes(header) == expected, (width, height, bits)
+
+
+def test_cells_beyond_65535_are_no_png(tmp_path):
+    for most in (65535, 65536):
+        cells = np.zeros((4, 4), np.int32)
+        cells[1, 2] = most
+        if most == 65535:
+            images.write_labels(tmp_path / "cells.png", cells)
+            np.testing.assert_array_equal(images.read_labels(tmp_path / "cells.png")[0], cells)
+        else:
+            with pytest.raises(InputError):
+                images.write_labels(tmp_path / "cells.png", cells)
+
+
+def test_a_tiff_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    named = []
+    monkeypatch.setattr(np.memmap, "flush", lambda self: named.append((tmp_path / "x.tif").exists()))
+    with tiff_on_disk(tmp_path / "x.tif", (1, 4, 5), np.uint8) as pixels:
+        pixels[:] = 7
+        named.clear()
+    assert named == [False] and (tifffile.imread(tmp_path / "x.tif") == 7).all()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from npunet import datasets
 from npunet.datasets import Dataset, Sample, synthetic
 from npunet.datasets.findings import findings
 from npunet.files import images
@@ -283,3 +284,22 @@ def test_outlines_follow_the_objects():
     inner[6:14, 6:14] = True
     np.testing.assert_array_equal(orange, (labels > 0) & ~inner)
     assert (picture[~orange] == np.float32(0.3)).all()
+
+
+def test_a_sixth_is_looked_at_as_held_out(monkeypatch, capsys):
+    shares = []
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: datasets.synthetic(2, 32))
+    monkeypatch.setattr(inspect, "findings", lambda dataset, share: shares.append(share) or [])
+    inspect.main(["synthetic"])
+    inspect.main(["synthetic", "--held-out", "3"])
+    assert shares == [1 / 6, 3]
+
+
+def test_a_contact_sheet_shows_48_images(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(inspect, "contact_sheet", lambda path, samples: shown.append(len(samples)))
+    monkeypatch.setattr(inspect, "findings", lambda dataset, share: [])
+    for count in (48, 50):
+        monkeypatch.setattr(datasets, "load", lambda *_, count=count, **__: datasets.synthetic(count, 32))
+        inspect.main(["synthetic", "--sheet", str(tmp_path / "sheet.png")])
+    assert shown == [48, 48]

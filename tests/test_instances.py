@@ -7,6 +7,7 @@ from skimage.segmentation import watershed
 
 from npunet.errors import InputError
 from npunet.instances import components, cutting, flood, seeded_watershed
+from npunet.instances.cutting import ClassComponents
 
 
 def blobs(seed, shape=(60, 70), share=0.3):
@@ -155,3 +156,12 @@ def test_depth_is_the_last_axis_whatever_the_width():
     np.testing.assert_allclose(cutting.depth(p), p @ [0, 0.5, 1])
     np.testing.assert_array_equal(cutting.depth(p[..., :2]), p[..., 1])
     np.testing.assert_array_equal(cutting.depth(p[..., 0]), p[..., 0])
+
+
+def test_a_pixel_is_doubtful_where_the_second_class_is_near():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), (6, 5))
+    doubtful = ClassComponents().doubtful(probabilities, 0.1)
+    for pixel in np.ndindex(6, 5):
+        second, first = sorted(probabilities[pixel])[-2:]
+        assert doubtful[pixel] == (first - second <= 0.2)
+    assert 0 < doubtful.sum() < doubtful.size

@@ -154,3 +154,16 @@ print(net.forward(np.zeros((1, 572, 572, 1), np.float32)).shape)
 def test_more_memory_than_there_is_address_space_is_a_memory_error():
     with pytest.raises(MemoryError, match="cannot get"):
         memory.empty((1 << 50,), np.uint8)
+
+
+def test_the_pool_gives_back_what_is_one_byte_too_much():
+    memory.release()
+    memory.empty((512, 512), np.float32)
+    kept = memory.idle_bytes()
+    try:
+        memory.set_limit(kept)
+        assert memory.idle_bytes() == kept
+        memory.set_limit(kept - 1)
+        assert kept - 2 * memory.GRAIN <= memory.idle_bytes() < kept
+    finally:
+        memory.set_limit(2 << 30)

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from npunet import InputError, UNet, summary
+from npunet import InputError, UNet, geometry, summary
 from npunet.commands import memory_needs
 from npunet.gpu import cublas
 from npunet.machine import backend
@@ -135,3 +135,11 @@ def test_free_memory_of_a_gpu_counts_the_pool(monkeypatch):
         and backend.memory_in_all("gpu") == 1200
         and backend.memory_in_all("cpu") is None
     )
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_tiles_that_fit_together_bring_a_whole_block_of_the_grid(depth):
+    assert memory_needs.least_output(UNet(base_channels=2, depth=depth)) == 2**depth
+    padded = memory_needs.least_output(UNet(base_channels=2, depth=depth, variant="padded"))
+    margin = (padded - 2**depth) // 2  # on each side, and no smaller multiple of the grid would do
+    assert 0 <= margin - geometry.padded_context(depth) < 2**depth and margin % 2**depth == 0

@@ -12,6 +12,7 @@ from skimage.segmentation import watershed
 
 from npunet import metrics
 from npunet.errors import InputError
+from npunet.metrics import threshold_sweep
 
 SWEPT = ["v_rand", "v_info", "rand_error", "warping_error", "pixel_error"]
 PERFECT = dict(v_rand=1, v_info=1, rand_error=0, warping_error=0, pixel_error=0)
@@ -297,3 +298,13 @@ def test_real_sections():
     for name in SWEPT:
         assert getattr(metrics, name)(labels / 255, labels)[0] == pytest.approx(PERFECT[name], abs=1e-12)
         assert abs(getattr(metrics, name)(raw, labels)[0] - PERFECT[name]) > 1e-3
+
+
+@pytest.mark.parametrize("stack", [[], [np.zeros((0, 3))], [np.zeros((3, 3, 1))], np.zeros((2, 3, 3, 1)), np.zeros(3)])
+def test_sections_are_pictures_without_channels(stack):
+    with pytest.raises(InputError, match="masks are .*expected one or more sections"):
+        threshold_sweep.sections(stack, "masks")
+
+
+def test_isbi_thresholds_are_tenths():
+    np.testing.assert_allclose(threshold_sweep.THRESHOLDS, np.linspace(0, 1, 11), atol=1e-15)

@@ -8,6 +8,7 @@ from skimage.metrics import contingency_table as skimage_table
 
 from npunet import metrics
 from npunet.errors import InputError
+from npunet.metrics.matching import precision_of_counts
 
 
 def random_cells(seed, shape=(60, 70)):
@@ -99,3 +100,16 @@ def test_bad_input_is_named(call, found):
     with pytest.raises(InputError, match=found) as error:
         call(np.full((3, 3), 2))
     assert "\n" not in str(error.value) and "expected" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "counts", [[3, 1, 2], [[3, 1, 2], [0, 0, 0]], [[[3, 1, 2], [1, 0, 0]], [[0, 5, 0], [0, 0, 0]]]]
+)
+def test_average_precision_of_counts_of_any_shape(counts):
+    counts = np.array(counts)
+    found = precision_of_counts(counts)
+    assert found.shape == counts.shape[:-1]
+    for place in np.ndindex(found.shape):
+        hit, false, missed = counts[place]
+        both = hit + false + missed
+        np.testing.assert_equal(found[place], hit / both if both else np.nan)

@@ -291,3 +291,8 @@ def test_a_batch_is_its_images_one_by_one(case, rng):
 def test_the_table_names_every_operation():
     forwards = {name.split()[0] for name in CASES}
     assert forwards == {name for name in ops.__all__ if not name.endswith("_backward")}
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(InputError, match="conv2d: x"):
+        ops.conv2d(np.zeros((0, 5, 5, 1)), np.zeros((3, 3, 1, 1)))

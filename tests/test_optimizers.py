@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from npunet import optimizers
 from npunet.layers import Parameter
 from npunet.machine.backend import to_cpu
 from npunet.optimizers import SGD, Adam, RMSprop
@@ -140,3 +141,72 @@ def test_forgotten_gradients_are_gone_and_nothing_else_is():
         and np.allclose(parameter.value, 0.9)
         and np.allclose(optimizer.arrays["velocity"]["p"], 1)
     )
+
+
+def gradient_of(step, size):
+    return np.random.default_rng(step).standard_normal(size)
+
+
+def by_formula(kind, p, steps, eta=0.03, decay=0.02, momentum=0.99, alpha=0.99, b1=0.9, b2=0.999, eps=1e-8):
+    """The formulas at the top of optimizers.py, for some gradients; default constants."""
+    v = m = s = 0
+    for t in range(1, steps + 1):
+        g = gradient_of(t, p.shape) + decay * p
+        if kind is SGD:
+            v = momentum * v + g
+            p = p - eta * v
+        elif kind is RMSprop:
+            s = alpha * s + (1 - alpha) * g**2
+            p = p - eta * g / (np.sqrt(s) + eps)
+        else:
+            m, s = b1 * m + (1 - b1) * g, b2 * s + (1 - b2) * g**2
+            p = p - eta * (m / (1 - b1**t)) / (np.sqrt(s / (1 - b2**t)) + eps)
+    return p
+
+
+@pytest.mark.parametrize("size", [5, optimizers.BLOCK + 1])  # one more than a thread takes at a time
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
+def test_some_steps_by_the_formula(kind, size):
+    start = gradient_of(0, size)
+    parameter = Parameter(start.copy())
+    optimizer = kind({"p": parameter}, 0.03, weight_decay=0.02)
+    for step in (1, 2, 3):
+        parameter.grad = gradient_of(step, size)
+        assert optimizer.step() is None
+        assert optimizer.scale == 1 and optimizer.steps == step
+    np.testing.assert_allclose(parameter.value, by_formula(kind, start, 3), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam])
+def test_the_numbers_that_a_gpu_is_told(kind):
+    optimizer = kind({"p": Parameter(np.ones(3))}, 0.25)
+    optimizer.steps = 2
+    bias1, bias2 = 1 / (1 - 0.9**2), 1 / (1 - 0.999**2)
+    told, kernel = {
+        SGD: ((0.25,), ("sgd", (0.99,))),
+        RMSprop: ((0.25,), ("rmsprop", (0.99, 1e-8, 0.0))),
+        Adam: ((0.25 * bias1, bias2), ("adam", (0.9, 0.999, 1e-8))),
+    }[kind]
+    assert optimizer.step_numbers() == pytest.approx(told, rel=1e-14) and optimizer.kernel() == kernel
+
+
+def test_a_report_a_clipped_step_and_steps_that_change_nothing():
+    parameters = {name: Parameter(np.zeros(1)) for name in "ab"}
+    optimizer = SGD(parameters, 1.0, momentum=0.0)
+
+    def step(a, b, energy=7.0, clip=0.0):
+        parameters["a"].grad, parameters["b"].grad = np.array([a]), np.array([b])
+        report = optimizer.step(np.float32(energy), clip)
+        assert report.shape == (2,) and report.dtype == np.float64
+        return *report, parameters["a"].value[0], parameters["b"].value[0]
+
+    assert step(3.0, 4.0) == (7, 5, -3, -4)  # no limit
+    assert step(3.0, 4.0, clip=5.0) == (7, 5, -6, -8)
+    assert step(3.0, 4.0, clip=2.5) == (7, 5, -7.5, -10)
+    assert step(3.0, 4.0, energy=np.inf) == (np.inf, 5, -7.5, -10) and optimizer.scale == 0
+    assert step(3.0, 4.0) == (7, 5, -7.5, -10) and optimizer.steps == 5
+    optimizer.take_back()
+    assert optimizer.steps == 4 and optimizer.scale == 1
+    assert step(3.0, np.inf)[1:] == (np.inf, -7.5, -10)
+    optimizer.take_back()
+    assert step(3.0, 4.0) == (7, 5, -10.5, -14) and optimizer.steps == 5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from npunet import UNet, geometry
+from npunet.experiments.recipes import EXPERIMENTS
 from npunet.initialization import standard_deviation
 from npunet.layers import Convolution, UpConvolution
 from npunet.optimizers import SGD
@@ -169,3 +170,12 @@ def test_dropout_at_the_end_of_the_contracting_path(full_network):
     """
     assert [dropout.rate for dropout in full_network.dropouts] == [0, 0, 0, 0, 0.5]
     assert [dropout.rate for dropout in UNet(base_channels=1, variant="release").dropouts] == [0, 0, 0, 0.5, 0.5]
+
+
+def test_figures_beside_ours_are_the_papers():
+    """§4, Tables 1 and 2; V_rand and V_info are those of the challenge's later ranking."""
+    figures = {name: {one.score: one.paper for one in of.figures if one.paper} for name, of in EXPERIMENTS.items()}
+    assert figures["isbi2012"] == {
+        "warping_error": 0.000353, "rand_error": 0.0382, "pixel_error": 0.0611, "v_rand": 0.9728, "v_info": 0.9866,
+    }  # fmt: skip
+    assert figures["phase_contrast"] == {"seg": 0.9203}

@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from npunet import UNet, plain
+from npunet import UNet, plain, training
 from npunet.gradient_check import relative_error
 from npunet.optimizers import SGD
 from npunet.training import training_step
@@ -104,3 +104,8 @@ def test_plain_imports_numpy_alone():
     source = inspect.getsource(plain)
     assert [line for line in source.splitlines() if "import" in line.split()] == ["import numpy as np"]
     assert len(source.splitlines()) < 200
+
+
+def test_the_momentum_of_plain_is_the_papers():
+    """ "we use a high momentum (0.99)" (§3)"""
+    assert inspect.signature(plain.training_step).parameters["momentum"].default == 0.99 == training.Recipe().momentum

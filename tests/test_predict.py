@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from npunet import InputError, UNet, predict, tiling
+from npunet import InputError, UNet, datasets, predict, tiling
 from npunet.commands import memory_needs, prediction, tiff_on_disk
 from npunet.files import images
 
@@ -299,3 +299,22 @@ def test_from_the_command_line(model, tmp_path, rng):
     assert good.returncode == 0 and (tmp_path / "out" / "a.png").exists()
     bad = subprocess.run([*command, "--tile", "45"], capture_output=True, text=True)
     assert bad.returncode == 2 and bad.stderr.startswith("error: tile 45") and bad.stderr.count("\n") == 1
+
+
+def test_a_network_of_256_classes_can_be_predicted_with(tmp_path):
+    net = UNet(1, 256, 2, 1)
+    net.save(tmp_path / "net.npz")
+    words = ["--model", str(tmp_path / "net.npz"), "--input", "a.png", "--output", "out"]
+    options = predict.parser().parse_args(words)
+    assert predict.load_network(options).n_labels == 256
+    UNet(1, 257, 2, 1).save(tmp_path / "net.npz")
+    with pytest.raises(InputError, match="257 classes"):
+        predict.load_network(options)
+
+
+def test_what_the_masks_mean_is_said_in_words():
+    net = UNet(1, 3, 2, 1)
+    assert "pixel values 0, 1, 2 are the classes; they may look dark" in prediction.described(net, 2, "out", "none")
+    assert "2 images predicted; masks (0 and 255)" in prediction.described(UNet(1, 2, 2, 1), 2, "out", "none")
+    names = "class 0 background / membrane", "class 1 object / cell interior"
+    assert all(name in datasets.describe(datasets.synthetic(2, 64)) for name in names)

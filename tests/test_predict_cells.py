@@ -1,5 +1,6 @@
 """npunet.predict on networks for cells: numbers, tables, outlines and pictures, the same whatever the tile is."""
 
+import colorsys
 import csv
 import types
 import zipfile
@@ -304,3 +305,32 @@ def test_thresholds_of_a_cutting_reach_from_0_to_1_and_may_be_equal(cutting):
     net = UNet(base_channels=1, depth=1)
     net.cutting = cutting.as_dict()
     assert cutting_of(net) == cutting
+
+
+def test_cells_have_bright_hues_a_golden_angle_apart():
+    numbers = np.array([1, 2, 3, 7, 1000])
+    expected = [colorsys.hsv_to_rgb(number * (5**0.5 - 1) / 2 % 1, 0.6, 1) for number in numbers]
+    np.testing.assert_allclose(cell_files.colours(numbers), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_the_four_files_of_a_picture_with_cells(tmp_path, pages):
+    cells = np.zeros((pages, 12, 16), np.int32)
+    cells[0, 2:5, 3:9], cells[-1, 6:11, 1:4], cells[-1, 8:10, 10:15] = 1, 2, 3
+    tifffile.imwrite(tmp_path / "x.tif", np.full(cells.shape, 99, np.uint8), photometric="minisblack")
+    stack, calibration = images.open_image(tmp_path / "x.tif"), cell_files.Calibration(0.5, 0.5)
+    (tmp_path / "out").mkdir()
+    counts = cell_files.write_cells(tmp_path / "out", tmp_path / "x.tif", stack, cells, calibration)
+    overlay = "x_overlay.png" if pages == 1 else "x_overlay.tif"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "x_cells.csv", "x_cells.tif", overlay, "x_rois.zip"]  # fmt: skip
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/x_cells.tif").reshape(cells.shape), cells)
+    names = zipfile.ZipFile(tmp_path / "out/x_rois.zip").namelist()
+    rows = (tmp_path / "out/x_cells.csv").read_text().splitlines()
+    if pages == 1:
+        assert counts == [{"image": "x.tif", "cells": 3}] and names == [f"0000{n}.roi" for n in (1, 2, 3)]
+    else:
+        assert counts == [{"image": "x.tif", "page": 1, "cells": 1}, {"image": "x.tif", "page": 2, "cells": 2}]
+        assert names == ["0001-00001.roi", "0002-00002.roi", "0002-00003.roi"]
+    assert len(rows) == 4 and rows[1].startswith("x.tif,1,")
+    assert [cell_files.thinning((side, 5)) for side in (12, 3072, 3073, 6144, 6145)] == [1, 1, 2, 2, 3]

@@ -16,7 +16,7 @@ from PIL import Image
 from npunet import InputError, report, train
 from npunet.doctor import __main__ as doctor
 from npunet.experiments import running
-from npunet.files import images
+from npunet.files import images, schema
 
 
 def make_data(root, numbered):
@@ -147,3 +147,11 @@ def test_a_run_of_a_stranger_is_refused_at_once(trained, tmp_path, name, value):
     for command in (report, doctor):
         with pytest.raises(InputError, match=f"{name} is "):
             command.main([str(run)])
+
+
+def test_numbers_in_config_json_have_limits():
+    config = {"options": {}, "network": {}, "held_out": []}
+    good = [{"threads": 1}, {"threads": 10**6}, {"data": {"labels": "x", "class_values": [0, 2**40]}}]
+    bad = [{"threads": 0}, {"threads": 10**6 + 1}, {"data": {"labels": "x", "class_values": [2**40 + 1]}}]
+    found = [schema.problem(config | more, schema.TRAINING_CONFIG) for more in (*good, *bad)]
+    assert found[:3] == [None] * 3 and all(found[3:]), found

@@ -1,5 +1,7 @@
 """What the pictures of a run show: the arrays, colours and words that are handed to Matplotlib."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,36 @@ def test_three_pictures_of_cells_side_by_side(drawn):
     # three squares of 400 pixels, and their titles
     assert np.round(drawn[0].get_size_inches() * 100).tolist() == [1200, 460] and len(drawn[0].axes) == 3
     assert [axes.axison for axes in drawn[0].axes] == [False] * 3
+
+
+def test_a_picture_of_a_figure_shows_0_black_and_1_white(monkeypatch):
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    run_pictures.show_image(axes, np.linspace(-0.5, 1.5, 9).reshape(3, 3, 1), "beyond both")
+    assert axes.images[0].get_clim() == (0, 1)
+    expected = [[0, 0, 0], [0.25, 0.5, 0.75], [1, 1, 1]]
+    np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+    channels = np.random.default_rng(0).random((3, 3, 5))
+    for count, shown in ((1, 0), (2, 0), (3, slice(3)), (5, slice(3))):  # the first alone, or three as colours
+        run_pictures.show_image(axes, channels[..., :count], "")
+        np.testing.assert_array_equal(axes.images[-1].get_array(), channels[..., shown])
+
+
+def test_the_loss_curve_of_a_run_has_a_legend_without_a_frame(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(run_pictures, "save", lambda figure, path: figures.append(figure))
+    records = Records([{"step": step, "loss": 1 / step} for step in (1, 2)])
+    run_pictures.loss_curve(tmp_path / "losses.png", records)
+    (legend,) = figures[0].legends
+    assert not legend.get_frame_on()
+    assert [text.get_text() for text in legend.texts] == ["loss of each step", "median of 1 steps"]
+    scored = [{"step": 1, "held_out_loss": 0.5, "held_out": {"pixel_accuracy": 0.75, "mean_iou": None}}]
+    scored += [{"step": 2, "held_out_loss": 0.25, "held_out": {"pixel_accuracy": 0.5, "mean_iou": 0.125}}]
+    run_pictures.loss_curve(tmp_path / "losses.png", Records([*records.steps, *scored]))
+    left, right = figures[1].axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for axes in (left, right) for line in axes.lines}
+    assert drawn["held-out, unweighted"] == [[1, 0.5], [2, 0.25]]
+    assert drawn["held-out pixel accuracy"] == [[1, 0.75], [2, 0.5]]
+    assert drawn["held-out mean iou"][1] == [2, 0.125] and math.isnan(drawn["held-out mean iou"][0][1])
+    assert [text.get_text() for text in figures[1].legends[0].texts][2:] == list(drawn)[2:]

@@ -17,7 +17,7 @@ from npunet.files import images
 from npunet.files.calibration import Calibration, read_calibration
 from npunet.instances import cutting_of, measure
 from npunet.parallel import ring
-from npunet.slides import plan, work
+from npunet.slides import overview, plan, work
 
 zarr = pytest.importorskip("zarr", reason='zarr is not installed; pip install "npunet[zarr]" adds it')
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of zarr's own
@@ -362,3 +362,8 @@ def test_a_disk_without_room_is_one_line(model, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 10})
     monkeypatch.setattr("npunet.files.tiled_tiff.shutil.disk_usage", lambda path: usage)
     refused("slide.tif needs .* MB but 0.0 MB are free", model, slide, tmp_path / "out", "--format", "tiff")
+
+
+def test_a_slide_is_shown_at_the_first_level_of_at_most_2048_pixels():
+    longest = (1, 2048, 2049, 4096, 4097, 8192)
+    assert [overview.level_of((3, 5, side)) for side in longest] == [0, 0, 1, 1, 2, 2]

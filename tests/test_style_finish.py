@@ -14,7 +14,7 @@ from npunet import stylize
 from npunet.commands.inputs import find_inputs
 from npunet.errors import InputError
 from npunet.files import images
-from npunet.style import Generator, Objective, finish
+from npunet.style import Generator, Objective, finish, photographs, scales
 from npunet.style import run as style_run
 from npunet.style.options import complete
 from npunet.style.pictures import read_picture
@@ -246,3 +246,18 @@ def test_apply_takes_strength_and_colours(folder, rng):
     assert half == pytest.approx((painted + content) / 2, abs=0.01)
     assert kept == pytest.approx(finish.with_colours_of(painted, content), abs=0.01)
     assert np.array_equal(applied("--strength", "0"), content)
+
+
+def test_pictures_that_are_made_larger_or_smaller_stay_between_black_and_white(tmp_path):
+    edge = np.zeros((16, 16, 3), np.float32)
+    edge[:, 8:] = 1  # Lanczos overshoots at such an edge
+    larger = scales.enlarged(edge, (48, 48, 3))
+    assert larger.shape == (48, 48, 3) and (larger.min(), larger.max()) == (0, 1)
+    Image.fromarray((255 * edge).astype(np.uint8)).save(tmp_path / "edge.png")
+    greys = np.arange(50 * 50 * 3, dtype=np.uint8).reshape(50, 50, 3)
+    Image.fromarray(greys).save(tmp_path / "greys.png")
+    kept = photographs.Photographs([tmp_path / "greys.png"], 40, 50).photograph(tmp_path / "greys.png")
+    np.testing.assert_array_equal(kept, greys)
+    of_edge = photographs.Photographs([tmp_path / "edge.png"], 40, 40)
+    squares = of_edge.batch(4, 0, 0)
+    assert (squares.min(), squares.max()) == (0, 1)  # white is not one grey value too much, and no overshoot

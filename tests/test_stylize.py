@@ -16,7 +16,9 @@ from test_datasets_download import server  # noqa: F401  (a fixture)
 from npunet import stylize
 from npunet.errors import InputError
 from npunet.files import checkpoint, images, torch_files
+from npunet.machine import threads
 from npunet.style import VGG, Generator, Objective, options, photographs, vgg, weights
+from npunet.style import options as style_options
 from npunet.style import run as style_run
 from npunet.style.losses import STYLE_WEIGHT
 from npunet.style.photographs import Photographs
@@ -451,3 +453,19 @@ def test_the_download_command(server, tmp_path, monkeypatch, capsys):  # noqa: F
     monkeypatch.setattr(weights.fetch, "__defaults__", (server.url + "/",))
     stylize.main(["download", "vgg19", "--out", str(tmp_path)])
     assert "use them with --weights" in capsys.readouterr().out and len(list(tmp_path.iterdir())) == 1
+
+
+def test_steps_that_nobody_asked_for():
+    assert (style_options.DEFAULTS["train"]["steps"], style_options.DEFAULTS["optimize"]["steps"]) == (500, 200)
+
+
+def test_the_number_of_threads_is_set_before_anything_is_read(tmp_path, monkeypatch):
+    for command in (
+        f"train --content {tmp_path}/no --style {tmp_path}/no --out {tmp_path}/out",
+        f"optimize --content {tmp_path}/no --style {tmp_path}/no --out {tmp_path}/out",
+        f"apply --model {tmp_path}/no --input {tmp_path}/no --output {tmp_path}/out",
+    ):
+        threads.set_num_threads(1)
+        with pytest.raises(InputError):
+            stylize.main([*command.split(), "--threads", "3"])
+        assert threads.get_num_threads() == 3

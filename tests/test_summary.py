@@ -250,3 +250,20 @@ def test_invalid_tile_is_answered_with_the_nearest_valid_ones():
     )
     with pytest.raises(InputError, match="the smallest is 188"):
         summary.rows(UNet(base_channels=1), 100)
+
+
+SMALL = "--tile 320 --depth 2 --base-channels 16 --variant pytorch-unet --channels 3 --train-memory"
+
+
+@pytest.mark.parametrize(
+    "option",
+    "--tile=96 --depth=3 --base-channels=5 --variant=padded --channels=1 --classes=5 --bilinear --recompute".split(),
+)
+def test_every_option_of_summary_changes_the_table(option, capsys):
+    tables = []
+    for words in (SMALL, f"{SMALL} {option}"):
+        summary.main(words.split())
+        tables.append(capsys.readouterr().out)
+    assert tables[0] != tables[1]
+    net = UNet(3, 2, 16, 2, variant="pytorch-unet")
+    assert f"{net.n_parameters:,}" in tables[0]

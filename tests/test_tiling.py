@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from npunet import InputError, UNet, tiling
+from npunet import InputError, UNet, geometry, tiling
 from npunet.loss import softmax
 from npunet.tiling import AxisPlan, classify, gather, mirrored, plan_axis, predict, predict_tiles
 
@@ -323,3 +323,53 @@ def test_padded_tiles_that_are_too_small_are_refused(rng):
         predict(net, rng.random((100, 30)), 3)
     assert predict(net, rng.random((2, 1)), 64).shape == (2, 1, 2)
     assert tiling.default_tile(net) == 1024
+
+
+@pytest.mark.parametrize("variant", ["padded", "pytorch-unet"])
+@pytest.mark.parametrize("depth, tile", [(1, 32), (2, 64)])
+def test_a_padded_network_needs_no_more_tiles_than_the_margins_ask_for(variant, depth, tile):
+    net, grid = UNet(1, 2, 1, depth, variant=variant), 2**depth
+    margin = -(-geometry.padded_context(depth) // grid) * grid
+    for length in (1, tile - 1, tile, tile + 1, 2 * tile, 3 * tile + 1, 5 * tile - grid):
+        found = tiling.parts(length, net, tile)
+        assert len(found) == 1 + max(0, -(-(length - tile) // (tile - 2 * margin)))
+        assert [pixel for part in found for pixel in range(length)[part.kept]] == list(range(length))
+        for part in found:
+            assert part.start >= 0 and part.start % grid == 0 and part.stop - part.start <= tile
+            assert part.kept.start - part.start >= margin or part.start == part.kept.start == 0
+            assert part.stop - part.kept.stop >= margin or part.kept.stop == length
+            assert part.skipped == part.kept.start - part.start
+
+
+def test_a_padded_tile_that_is_all_margin_is_refused():
+    net = UNet(1, 2, 1, 2, variant="padded")
+    margin = -(-geometry.padded_context(2) // 4) * 4
+    assert len(tiling.parts(2 * margin, net, 2 * margin)) == 1
+    with pytest.raises(InputError, match=f"tile {2 * margin} is too small .* use at least {2 * margin + 4}, or 99 for"):
+        tiling.parts(99, net, 2 * margin)
+    assert len(tiling.parts(99, net, 2 * margin + 4)) > 1
+
+
+def test_an_image_is_refused_before_its_first_tile_is_asked_for():
+    with pytest.raises(InputError, match=r"the image has shape \(24, 24, 3\); this network expects \(H, W\)"):
+        tiling.predict_tiles(UNet(1, 2, 1, 1), np.zeros((24, 24, 3), np.float32))
+
+
+def test_the_tile_of_a_network_that_is_given_none():
+    for depth, tile in ((1, 572), (2, 572), (3, 572), (4, 572), (5, 572)):
+        assert tiling.default_tile(UNet(1, 2, 1, depth)) == geometry.nearest_valid_size(572, depth)
+    assert tiling.default_tile(UNet(1, 2, 1, 4)) == 572
+    for variant in ("padded", "pytorch-unet", "style"):
+        assert tiling.default_tile(UNet(1, 2, 1, 2, variant=variant)) == 1024
+
+
+def test_the_tile_that_the_message_names_is_the_first_that_works():
+    net = UNet(1, 2, 1, 3)
+    smallest = geometry.smallest_valid_size(3)
+    output = net.output_size(smallest)
+    assert output < 8 and tiling.plan_axis(output, net, smallest).count == 1
+    with pytest.raises(
+        InputError, match=f"tile {smallest} gives {output} pixels, .* use tile {smallest + 8} or larger"
+    ):
+        tiling.plan_axis(output + 1, net, smallest)
+    assert tiling.plan_axis(99, net, smallest + 8).count == -(-(99 - output - 8) // 8) + 1

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from torch_file_builders import STREAM_MAGIC, program, refused, refused_bytes, tensor, weights_file, zipped
 
-from npunet.files.torch_files import load_tensors
+from npunet import InputError
+from npunet.files.torch_files import load_tensors, unpickler
 from npunet.files.torch_files.unpickler import unpickle
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -276,3 +277,9 @@ def test_fuzz():
     assert sum(counts.values()) == 2000
     for kind in ("any file", "pickle in zip", "safetensors header", "stream"):
         assert counts[kind, "refused"] > 200 and counts[kind, "loaded"] > 1, kind  # both happen, or nothing is tested
+
+
+def test_integers_of_a_pickle_have_sixteen_bytes_at_most():
+    assert unpickler.unpickle(pickle.dumps(1 << 120, 2), 0, {})[0] == 1 << 120
+    with pytest.raises(InputError, match="an integer of 17 bytes"):
+        unpickler.unpickle(pickle.dumps(1 << 130, 2), 0, {})

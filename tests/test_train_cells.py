@@ -169,3 +169,14 @@ def test_tile_and_depth_follow_the_images(tmp_path, size, given, depth, tile):
     train.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *options])
     options = json.loads((tmp_path / "run" / "config.json").read_text())["options"]
     assert (options["depth"], options["tile"]) == (depth, tile)
+
+
+@pytest.mark.parametrize("count, every", [(10, 1), (11, 2), (25, 3)])
+def test_at_most_ten_images_choose_a_cutting(count, every):
+    assert choose_cutting.tuning_samples(list(range(count))) == list(range(0, count, every))
+
+
+def test_thresholds_that_are_tried_are_probabilities_and_seeds_lie_higher():
+    for head, (thresholds, seeds) in choose_cutting.GRIDS.items():
+        both = [*thresholds, *seeds]
+        assert both == sorted(both) and 0 < both[0] and both[-1] < 1, head

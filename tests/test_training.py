@@ -1,12 +1,15 @@
 """The training step, the schedule and the drawing of batches."""
 
+import types
+
 import numpy as np
 import pytest
 
-from npunet import UNet
+from npunet import InputError, UNet, training
 from npunet.augmentation import NO_AUGMENTATION, Settings
 from npunet.datasets import synthetic
 from npunet.loss import dice_loss, weighted_cross_entropy
+from npunet.machine import ranks
 from npunet.optimizers import SGD, Adam, RMSprop, gradient_norm
 from npunet.training import (
     NotFinite,
@@ -141,3 +144,65 @@ def test_losses_add_up(rng):
     assert float(both) == pytest.approx(float(parts[0][0] + parts[1][0]))
     np.testing.assert_allclose(dboth, parts[0][1] + parts[1][1], rtol=1e-12)
     assert float(energy_of("cross-entropy", logits, labels, weights)[0]) == float(parts[0][0])
+
+
+def test_each_batch_is_drawn_once_and_one_ahead(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(training, "draw_batch", lambda *arguments, settings: drawn.append(arguments[-1]) or arguments)
+    recipe, samples = training.Recipe(steps=6, tile=36), synthetic(1, 64).samples
+    for step, batch in enumerate(training.batches(samples, recipe, 20, 2, NO_AUGMENTATION), start=2):
+        assert batch == (samples, recipe, 20, step)
+        assert drawn in (list(range(2, step + 1)), list(range(2, min(step + 2, 6))))
+    assert drawn == [2, 3, 4, 5]
+
+
+def test_samples_stay_where_they_are_on_the_cpu():
+    samples = synthetic(1, 64).samples
+    assert training.placed(samples, "cpu") is samples
+
+
+@pytest.mark.parametrize(
+    "options, processes, reason",
+    [
+        ({}, 1, "needs --device gpu"),
+        ({"device": "gpu", "statistics": {"mean": 0}}, 1, "cannot be used with batch normalisation"),
+        ({"device": "gpu"}, 2, "cannot be used in several processes"),
+    ],
+)
+def test_a_step_that_cannot_be_recorded_says_why(options, processes, reason, monkeypatch):
+    monkeypatch.setattr(ranks, "size", lambda: processes)
+    net = types.SimpleNamespace(**{"device": "cpu", "statistics": {}} | options)
+    with pytest.raises(InputError, match=f"^--graph {reason}; leave it out$"):
+        training.recorded_step(net, None)
+
+
+def test_one_logit_has_the_binary_energy():
+    rng = np.random.default_rng(0)
+    logits, labels, weights = rng.standard_normal((1, 4, 5, 1)), rng.integers(0, 2, (1, 4, 5)), rng.random((1, 4, 5))
+    found, gradient = training.energy_of("cross-entropy", logits, labels, weights)
+    s = 1 / (1 + np.exp(-logits[..., 0]))
+    assert found == pytest.approx(-(weights * np.log(np.where(labels == 1, s, 1 - s))).mean(), rel=1e-12)
+    np.testing.assert_allclose(gradient[..., 0], weights * (s - labels) / 20, rtol=1e-12)
+
+
+def test_the_diagnosis_names_the_largest_map():
+    net = UNet(1, 2, 1, 1, dtype="float64")
+    net.output.bias.value[:] = 1e6, 0
+    said = training.diagnosis(net, np.full((1, 24, 24, 1), -0.5), 1.5, 2.5)
+    assert said.startswith("loss 1.5, gradient norm 2.5; largest activation 1e+06 in output, largest input 0.5; try")
+
+
+@pytest.mark.parametrize("warmup, rates", [(0, [1, 1, 1]), (1, [1, 1, 1]), (2, [0.5, 1, 1]), (4, [0.25, 0.5, 0.75])])
+def test_the_first_steps_of_a_warm_up(warmup, rates):
+    recipe = training.Recipe(learning_rate=2.0, warmup=warmup, schedule="constant")
+    assert [training.learning_rate(recipe, step) / 2 for step in range(3)] == rates
+
+
+def test_each_rank_draws_its_own_part_of_the_big_batch(monkeypatch):
+    samples = synthetic(2, 64).samples
+    whole = training.draw_batch(samples, training.Recipe(tile=36, batch=4), 20, 3, Settings())
+    for rank in (0, 1):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        part = training.draw_batch(samples, training.Recipe(tile=36, batch=2), 20, 3, Settings())
+        for ours, all_of_them in zip(part, whole, strict=True):
+            np.testing.assert_array_equal(ours, all_of_them[2 * rank : 2 * rank + 2])

@@ -7,7 +7,7 @@ import pytest
 from scipy import signal
 
 from npunet.machine.backend import to_cpu
-from npunet.ops import up_conv2d, up_conv2d_backward
+from npunet.ops import up_conv2d, up_conv2d_backward, up_convolution
 
 
 def strided_convolution(z, weight):
@@ -54,3 +54,12 @@ def test_is_the_adjoint_of_the_strided_convolution(xp, rng):
 def test_weights_that_do_not_fit_are_refused(weight_shape):
     with pytest.raises(ValueError, match=r"up_conv2d: weight .* does not fit x"):
         up_conv2d(np.zeros((1, 3, 3, 2)), np.zeros(weight_shape))
+
+
+@pytest.mark.parametrize("height, width, alone", [(1, 512, True), (19, 27, False)])  # 513 pixels
+def test_up_to_which_size_an_up_convolution_goes_back_tap_by_tap(height, width, alone, monkeypatch):
+    called, by_taps = [], up_convolution._backward_by_taps
+    monkeypatch.setattr(up_convolution, "_backward_by_taps", lambda *arrays: called.append(1) or by_taps(*arrays))
+    y, ctx = up_convolution.up_conv2d(np.zeros((1, height, width, 1)), np.zeros((2, 2, 1, 1)))
+    up_convolution.up_conv2d_backward(y, ctx)
+    assert bool(called) == alone

@@ -148,3 +148,9 @@ def test_bad_input_is_named(call, found):
     with pytest.raises(InputError, match=found) as error:
         call()
     assert "\n" not in str(error.value) and "expected" in str(error.value)
+
+
+def test_where_a_border_begins_to_be_felt():
+    assert border_reach(2.0**-25, 5) is None and border_reach(2.1 * 2.0**-25, 50) is not None
+    assert border_reach(10, 5) == 30  # as the docstring says
+    assert border_reach(1e-7, 0.1) == 0
