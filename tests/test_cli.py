@@ -1,9 +1,10 @@
-"""--tf32: asked for once, by every command alike; refused without a GPU."""
+"""What all commands share: --tf32 and Ctrl-C, asked for once and alike; ranges of options."""
 
 import io
 import math
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -137,3 +138,32 @@ def test_ctrl_c_while_modules_are_imported_is_ours_in_our_commands_only(words, o
 def test_a_range_says_what_it_holds(of, words, inside, outside):
     assert str(of) == words
     assert all(map(of.holds, inside)) and not any(map(of.holds, outside))
+
+
+@pytest.mark.parametrize(
+    "words, ends",
+    [(["python", "-m", "npunet.train"], 130), (["python", "/bin/npunet", "train"], 130), (["python", "mine.py"], 1)],
+)
+def test_ctrl_c_while_a_command_is_imported_is_one_line(words, ends):
+    """The package has begun to load; a program of somebody else keeps its own way of ending."""
+    program = (
+        f"import os, signal, sys, time; signal.signal(2, signal.default_int_handler); sys.orig_argv = {words!r}\n"
+        "import npunet\n"
+        "try:\n"
+        "    os.kill(os.getpid(), 2); time.sleep(5)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(1)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (ends, "interrupted\n" if ends == 130 else "")
+
+
+def test_a_command_that_has_begun_takes_ctrl_c_back():
+    program = (
+        "import os, signal, sys, time; signal.signal(2, signal.default_int_handler)\n"
+        "sys.orig_argv = ['python', '-m', 'npunet.train']\n"
+        "from npunet.commands import cli\n"
+        "cli.run(lambda: (os.kill(os.getpid(), 2), time.sleep(5)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from npunet import InputError, UNet
 from npunet.commands import grey_values
 from npunet.files import images
 
@@ -54,3 +55,12 @@ def test_grey_values_that_a_network_does_not_know(mean, std, held_back, known, w
     stack = types.SimpleNamespace(held_back=held_back, path="x.tif", shape=(1, *image.shape), window=window)
     found = grey_values.stranger(types.SimpleNamespace(input_mean=known[0], input_std=known[1]), stack)
     assert found is None if words is None else found.startswith("x.tif: ") and words in found
+
+
+def test_a_network_file_with_a_strange_grey_rule_is_refused(tmp_path):
+    net = UNet(1, 2, 2, 1)
+    for rule, words in (({"by": "moon", "low": 0, "high": 1, "least": 0}, "'moon'"), ({"by": "file"}, "no 'low'")):
+        net.grey_rule = rule
+        net.save(tmp_path / "net.npz")
+        with pytest.raises(InputError, match=words):
+            UNet.load(tmp_path / "net.npz")

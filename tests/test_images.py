@@ -375,3 +375,12 @@ def test_a_tiff_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
         pixels[:] = 7
         named.clear()
     assert named == [False] and (tifffile.imread(tmp_path / "x.tif") == 7).all()
+
+
+def test_a_jpeg_is_turned_as_its_camera_says(tmp_path):
+    picture = Image.fromarray(np.tile(np.linspace(0, 255, 40).astype(np.uint8), (20, 1)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    (found,) = images.read_image(tmp_path / "turned.jpg")
+    assert found.shape == (40, 20, 1) and found[0].mean() < 0.1 < 0.9 < found[-1].mean()

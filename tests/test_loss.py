@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from npunet import loss
 from npunet.errors import InputError
 from npunet.gpu.cuda import on_gpu
 from npunet.gradient_check import check_gradients
@@ -248,3 +249,14 @@ def test_what_is_no_array_is_refused_with_one_line(name, rng):
         loss(arrays[0][..., 0], *arrays[1:])
     with pytest.raises(InputError, match="one at least"):
         loss(*(array[:0] for array in arrays))
+
+
+@pytest.mark.parametrize("weight, shown", [(-1, "-1"), (np.nan, "nan")])
+def test_weights_of_the_loss_are_not_below_zero(weight, shown):
+    logits, labels = np.zeros((1, 2, 2, 2), np.float32), np.zeros((1, 2, 2), np.int64)
+    weights = np.ones(labels.shape, np.float32)
+    weights[0, 1, 1] = weight
+    with pytest.raises(InputError, match=f"^weights lie in {shown} "):
+        loss.weighted_cross_entropy(logits, labels, weights)
+    weights[0, 1, 1] = 0
+    assert loss.weighted_cross_entropy(logits, labels, weights)[0] == pytest.approx(0.75 * np.log(2))

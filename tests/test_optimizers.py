@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npunet import optimizers
+from npunet import InputError, UNet, optimizers
 from npunet.layers import Parameter
 from npunet.machine.backend import to_cpu
 from npunet.optimizers import SGD, Adam, RMSprop
@@ -210,3 +210,14 @@ def test_a_report_a_clipped_step_and_steps_that_change_nothing():
     assert step(3.0, np.inf)[1:] == (np.inf, -7.5, -10)
     optimizer.take_back()
     assert step(3.0, 4.0) == (7, 5, -10.5, -14) and optimizer.steps == 5
+
+
+def test_the_state_of_another_optimiser_changes_nothing():
+    narrow, wide = UNet(1, 2, 2, 1).parameters, UNet(1, 2, 4, 1).parameters
+    adam = optimizers.Adam(narrow, 1e-3)
+    for values in adam.arrays["mean"].values():
+        values[...] = 3
+    for other in (optimizers.SGD(narrow, 1e-3), optimizers.Adam(wide, 1e-3)):
+        with pytest.raises(InputError, match=r"the optimiser's state has .* as mean/contracting.0.conv1.weight"):
+            adam.restore(*other.state())
+    assert all((values == 3).all() for values in adam.arrays["mean"].values())
