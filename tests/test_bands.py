@@ -81,7 +81,7 @@ def test_a_sum_has_the_same_bits_each_time_and_keeps_no_scratch(number):
 def test_a_product_of_matrices_in_shares(number, rng):
     a, b = rng.standard_normal((13, 5)), rng.standard_normal((5, 4))
     out = np.empty((13, 4))
-    bands.matmul(a, b, out)
+    bands.shared_matmul(a, b, out)
     np.testing.assert_allclose(out, a @ b, rtol=1e-13)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from npunet.machine.backend import array_module
+from npunet.machine.products import matmul
 from npunet.machine.threads import get_num_threads, parallel, worker
 
 # Of all that a band touches. Some caches hold it, and it is enough for a NumPy call to take 100 us: after each call a
@@ -111,10 +112,9 @@ def sum_over(task: Callable[..., Iterable], items: Sequence, array) -> list:
     return first
 
 
-def matmul(a, b, out) -> None:
+def shared_matmul(a, b, out) -> None:
     """out = a @ b for matrices, each thread computing its share of the rows of `out`."""
-    xp = array_module(out)
-    each(lambda rows: xp.matmul(a[rows], b, out=out[rows]), shares(len(a), out), out)
+    each(lambda rows: matmul(a[rows], b, out=out[rows]), shares(len(a), out), out)
 
 
 def _on_cpu(array) -> bool:

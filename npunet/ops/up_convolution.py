@@ -24,7 +24,8 @@ from typing import NamedTuple
 from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
-from npunet.machine.bands import ceil_div, each, matmul, row_bands, sum_over, sum_over_bands
+from npunet.machine.bands import ceil_div, each, row_bands, shared_matmul, sum_over, sum_over_bands
+from npunet.machine.products import matmul
 from npunet.machine.shapes import check_arrays, check_gradient, check_maps
 
 FEWEST_PIXELS = 512  # of a band: the matrix is read again for each
@@ -79,7 +80,7 @@ def up_conv2d(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array
         (image, rows), (a, b) = part
         pixels = x[image, rows]  # (rows, W, C)
         product = memory.scratch("product", (*pixels.shape[:2], outputs), x.dtype, xp)
-        xp.matmul(pixels.reshape(-1, channels), weight[a, b], out=product.reshape(-1, outputs))  # (rows*W, C) @ (C, K)
+        matmul(pixels.reshape(-1, channels), weight[a, b], out=product.reshape(-1, outputs))  # (rows*W, C) @ (C, K)
         xp.add(product, 0 if bias is None else bias, out=blocks[image, rows, a, :, b])
 
     few = n * height * width <= FEWEST_PIXELS  # then only the taps are shared among threads
@@ -108,9 +109,9 @@ def up_conv2d_backward(dy: Array, ctx: UpConvolutionContext) -> tuple[Array, Arr
     dbias = sum_over_bands(one_band, touches=(columns, dy))
     columns = columns.reshape(-1, 4 * outputs)  # (N*H*W, 2*2*K)
     dx = memory.empty(x.shape, dy.dtype, xp)
-    matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels))  # (N*H*W, 2*2*K) @ (2*2*K, C)
+    shared_matmul(columns, _as_matrix(weight).T, dx.reshape(-1, channels))  # (N*H*W, 2*2*K) @ (2*2*K, C)
     dmatrix = xp.empty((channels, 4 * outputs), dy.dtype)
-    matmul(x.reshape(-1, channels).T, columns, dmatrix)  # (C, N*H*W) @ (N*H*W, 2*2*K)
+    shared_matmul(x.reshape(-1, channels).T, columns, dmatrix)  # (C, N*H*W) @ (N*H*W, 2*2*K)
     dweight = xp.ascontiguousarray(dmatrix.reshape(channels, 2, 2, outputs).transpose(1, 2, 0, 3))
     return dx, dweight, dbias[0] if has_bias else None
 
@@ -125,8 +126,8 @@ def _backward_by_taps(dy, x, weight):
     def one_tap(tap):
         a, b = tap
         dtap = xp.ascontiguousarray(blocks[:, :, a, :, b]).reshape(len(pixels), -1)  # (N*H*W, K)
-        xp.matmul(pixels.T, dtap, out=dweight[a, b])  # (C, N*H*W) @ (N*H*W, K)
-        return dtap @ weight[a, b].T, dtap.sum(axis=0)  # (N*H*W, K) @ (K, C)
+        matmul(pixels.T, dtap, out=dweight[a, b])  # (C, N*H*W) @ (N*H*W, K)
+        return matmul(dtap, weight[a, b].T), dtap.sum(axis=0)  # (N*H*W, K) @ (K, C)
 
     dx, dbias = sum_over(one_tap, TAPS, dy)
     return dx.reshape(x.shape), dweight, dbias

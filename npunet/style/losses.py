@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from npunet.errors import InputError
 from npunet.machine import memory
 from npunet.machine.backend import array_module
-from npunet.machine.bands import matmul
+from npunet.machine.bands import shared_matmul
 from npunet.machine.threads import blas_on_one_thread
 
 CONTENT_LAYERS, STYLE_LAYERS = ("conv4_2",), ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
@@ -70,7 +70,7 @@ def gram(features):
     g = xp.empty((n, channels, channels), features.dtype)
     for image in range(n):
         flat = features[image].reshape(height * width, channels)  # (H*W, C)
-        matmul(flat.T, flat, g[image])  # (C, H*W) @ (H*W, C)
+        shared_matmul(flat.T, flat, g[image])  # (C, H*W) @ (H*W, C)
     g /= height * width * channels
     return g, features
 
@@ -82,7 +82,7 @@ def gram_backward(dg, ctx):
     both = (dg + dg.swapaxes(1, 2)) / (height * width * channels)  # (N, C, C)
     df = memory.empty((n, height * width, channels), ctx.dtype, xp)
     for image in range(n):
-        matmul(ctx[image].reshape(height * width, channels), both[image], df[image])  # (H*W, C) @ (C, C)
+        shared_matmul(ctx[image].reshape(height * width, channels), both[image], df[image])  # (H*W, C) @ (C, C)
     return df.reshape(ctx.shape)
 
 

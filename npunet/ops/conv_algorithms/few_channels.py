@@ -16,6 +16,7 @@ its own. Each thread takes bands of output rows.
 from npunet.machine.backend import array_module
 from npunet.machine.bands import band_height, each_band, sum_over_bands
 from npunet.machine.memory import empty, scratch
+from npunet.machine.products import matmul
 from npunet.machine.shapes import crop_or_pad, output_shape
 from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms import im2col
@@ -43,7 +44,7 @@ def forward(x, weight, bias, padding, relu):
 
     def one_band(n, rows):
         result = y[n, rows].reshape(-1, k)  # a view: rows are contiguous in y
-        xp.matmul(taps(patches, n, rows).T, matrix, out=result)
+        matmul(taps(patches, n, rows).T, matrix, out=result)
         if relu:
             xp.maximum(result, 0, out=result)
 
@@ -63,7 +64,7 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
         if relu:
             dresult = dresult if need_dx else scratch("masked", dresult.shape, dy.dtype, xp)
             xp.multiply(dy[n, rows], y[n, rows] > 0, out=dresult)
-        return (taps(patches, n, rows) @ dresult.reshape(-1, k),)  # (kh kw C + 1, pixels) @ (pixels, K)
+        return (matmul(taps(patches, n, rows), dresult.reshape(-1, k)),)  # (kh kw C + 1, pixels) @ (pixels, K)
 
     (total,) = sum_over_bands(one_band, touches=(dy, dy))
     dx = input_gradient(im2col.forward, dz, weight, padding) if need_dx else None

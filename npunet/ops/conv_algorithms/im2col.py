@@ -18,6 +18,7 @@ Source: Chellapilla, Puri, Simard, "High performance convolutional neural networ
 from npunet.machine.backend import array_module
 from npunet.machine.bands import band_height, ceil_div, each, each_band, shares, sum_over_bands
 from npunet.machine.memory import empty, scratch
+from npunet.machine.products import matmul
 from npunet.machine.shapes import crop_or_pad, output_shape
 from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms.common import add_bias_relu, input_gradient, masked
@@ -57,12 +58,12 @@ def forward(x, weight, bias, padding, relu):
 
     def one_block(block):
         result = y.reshape(-1, k)[:, block]
-        xp.matmul(gather(patches), matrix[:, block], out=result)  # (N H' W', kh kw C) @ (kh kw C, some of K)
+        matmul(gather(patches), matrix[:, block], out=result)  # (N H' W', kh kw C) @ (kh kw C, some of K)
         add_bias_relu(result, None if bias is None else bias[block], relu)
 
     def one_band(n, rows):
         result = y[n, rows].reshape(-1, k)  # a view: rows are contiguous in y
-        xp.matmul(gather(patches[n, rows]), matrix, out=result)  # (rows W', kh kw C) @ (kh kw C, K)
+        matmul(gather(patches[n, rows]), matrix, out=result)  # (rows W', kh kw C) @ (kh kw C, K)
         add_bias_relu(result, bias, relu)
 
     if kernel_is_larger(y.shape):
@@ -87,7 +88,7 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
             xp.multiply(dy[n, rows], y[n, rows] > 0, out=dz[n, rows])
         dresult = dz[n, rows].reshape(-1, k)  # (rows W', K)
         cols = gather(patches[n, rows])  # (rows W', kh kw C)
-        return cols.T @ dresult, dresult.sum(axis=0)  # (kh kw C, rows W') @ (rows W', K)
+        return matmul(cols.T, dresult), dresult.sum(axis=0)  # (kh kw C, rows W') @ (rows W', K)
 
     fewest = ceil_div(LEAST_PIXELS, dy.shape[2])
     dweight, dbias = sum_over_bands(one_band, touches=(dy, patches), fewest=fewest)
@@ -106,7 +107,7 @@ def backward_by_channels(dy, x, weight, padding, need_dx):
 
     def dweight_block(block):
         cols = gather(windows(x, kh, kw))  # (N H' W', kh kw C)
-        xp.matmul(cols.T, dresult[:, block], out=dweight.reshape(-1, k)[:, block])
+        matmul(cols.T, dresult[:, block], out=dweight.reshape(-1, k)[:, block])
 
     each(dweight_block, shares(k, x), x)
     if not need_dx:
@@ -117,7 +118,7 @@ def backward_by_channels(dy, x, weight, padding, need_dx):
         dcols = scratch("dcols", (batch, height, width, block.stop - block.start), dy.dtype, xp)
         for u in range(kh):
             for v in range(kw):
-                xp.matmul(dresult, weight[u, v, block].T, out=dcols.reshape(len(dresult), -1))  # (N H' W', K) @ (K, C)
+                matmul(dresult, weight[u, v, block].T, out=dcols.reshape(len(dresult), -1))  # (N H' W', K) @ (K, C)
                 dx[:, u : u + height, v : v + width, block] += dcols
 
     each(dx_block, shares(c, x), x)

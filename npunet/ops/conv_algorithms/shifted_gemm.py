@@ -15,6 +15,7 @@ busy.
 from npunet.machine.backend import array_module
 from npunet.machine.bands import band_height, ceil_div, each, row_bands, shares
 from npunet.machine.memory import empty
+from npunet.machine.products import matmul
 from npunet.machine.shapes import crop_or_pad, output_shape
 from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms.common import add_bias_relu, input_gradient, masked
@@ -44,7 +45,8 @@ def forward(x, weight, bias, padding, relu):
             for u in range(kh):
                 for v in range(kw):
                     begin = start + u * width + v
-                    total[:pixels] += x_flat[begin : begin + pixels] @ weight[u, v, :, block]  # (pixels, C) @ (C, K)
+                    shifted = x_flat[begin : begin + pixels]
+                    total[:pixels] += matmul(shifted, weight[u, v, :, block])  # (pixels, C) @ (C, K)
             band = total.reshape(rows.stop - rows.start, width, -1)[:, : y.shape[2]]  # without the mixed pixels
             add_bias_relu(band, None if bias is None else bias[block], relu)
             y[n, rows, :, block] = band
@@ -71,7 +73,8 @@ def backward(dy, x, y, weight, padding, relu, need_dx):
             for u in range(kh):
                 for v in range(kw):
                     begin = start + u * width + v
-                    dweight[u, v, :, block] += x_flat[begin : begin + pixels].T @ dy_flat  # (C, pixels) @ (pixels, K)
+                    shifted = x_flat[begin : begin + pixels]
+                    dweight[u, v, :, block] += matmul(shifted.T, dy_flat)  # (C, pixels) @ (pixels, K)
             dbias[block] += dy_flat.sum(axis=0)
 
     each(one_block, shares(k, x), x)

@@ -42,6 +42,7 @@ from npunet.machine.backend import array_module
 from npunet.machine.bands import blocks, cached, ceil_div, each, sum_over
 from npunet.machine.kernels import SMALL_PRODUCT
 from npunet.machine.memory import Scratch, empty, scratch
+from npunet.machine.products import matmul
 from npunet.machine.shapes import flipped, output_shape
 from npunet.machine.threads import get_num_threads
 from npunet.ops.conv_algorithms.tiles import TileGrid
@@ -122,7 +123,7 @@ class Winograd:
             for part in cached(products.shape[3], columns, x):
                 u = scratch("kernels", (t, t, c, part.stop - part.start), x.dtype, xp)
                 two_sided(g, weight[..., block][..., part], u)
-                xp.matmul(grouped, u.reshape(t * t, 1, c, -1), out=products[..., part])  # (T, C) @ (C, some of K)
+                matmul(grouped, u.reshape(t * t, 1, c, -1), out=products[..., part])  # (T, C) @ (C, some of K)
             m = by_tile_rows(products, grid)
             if bias is not None:
                 m[1, 1] += bias[block]
@@ -196,8 +197,8 @@ class Winograd:
 
 def multiply(v, u, bias, products):
     """M = V @ U, and bias for all results of a tile: v (t, t, ..., C), u (t, t, C, K) -> products (t, t, ..., K)."""
-    (t, _, c, k), xp = u.shape, array_module(u)
-    xp.matmul(v.reshape(t * t, -1, c), u.reshape(t * t, c, k), out=products.reshape(t * t, -1, k))  # (T, C) @ (C, K)
+    t, _, c, k = u.shape
+    matmul(v.reshape(t * t, -1, c), u.reshape(t * t, c, k), out=products.reshape(t * t, -1, k))  # (T, C) @ (C, K)
     if bias is not None:
         products[1, 1] += bias
     return products
@@ -207,7 +208,7 @@ def multiply_transposed(v, dm, du):
     """dU = V^T @ dM, the sum over tiles: v (t, t, ..., C), dm (t, t, ..., K) -> du (t t, C, K)."""
     frequencies, c, k = du.shape
     v, dm = v.reshape(frequencies, -1, c), dm.reshape(frequencies, -1, k)
-    return array_module(v).matmul(v.swapaxes(1, 2), dm, out=du)  # (C, T) @ (T, K)
+    return matmul(v.swapaxes(1, 2), dm, out=du)  # (C, T) @ (T, K)
 
 
 def bias_gradient(dm):
