@@ -9,7 +9,9 @@ time; learning rate, Adam's factors and drop-out's keys come from `step_numbers`
 GPU, fetch numbers from the host, or call cuBLAS, which CuPy cannot record: so it needs --precision tf32 or bf16.
 
 The memory of a recorded step belongs to it: were it given back to the common pool, another array would lie in it when
-the step is replayed. `cuda.capture` gives it a pool of its own.
+the step is replayed. `cuda.capture` gives it a pool of its own. Within a step, that memory serves for one array after
+another. So what the host fills in before a replay needs memory from before the recording: what is asked for while a
+step is recorded may lie where an earlier part of the step writes.
 """
 
 import numpy as np
@@ -19,6 +21,7 @@ from npunet.gpu import cuda, step_numbers
 from npunet.machine.backend import array_module
 
 WARM_UP = 2  # steps before the recording, in which kernels are compiled and loaded
+MOST_NUMBERS = 1024  # that differ from step to step: a few for each layer with drop-out, and the optimizer's
 
 
 class RecordedStep:
@@ -50,6 +53,7 @@ class RecordedStep:
     def _record(self, arrays):
         self.xp = array_module(arrays[0])
         self.arrays = [array.copy() for array in arrays]
+        self.room = {dtype: self.xp.empty((MOST_NUMBERS,), dtype=dtype) for dtype in ("float64", "uint64")}
         with step_numbers.recorded_into(self):
             try:
                 self.graph, self.result = cuda.capture(lambda: self.step(*self.arrays))
@@ -61,6 +65,9 @@ class RecordedStep:
         self.forget()
 
     def place_for(self, draw, count, dtype):
-        """The array into which draw() goes before each replay."""
-        self.numbers.append((self.xp.empty((count,), dtype=dtype), draw))
+        """The array into which draw() goes before each replay: a part of the memory taken before the recording."""
+        first = sum(place.size for place, _ in self.numbers)
+        if first + count > MOST_NUMBERS:
+            raise InputError(f"--graph: more than {MOST_NUMBERS} numbers differ from step to step; leave it out")
+        self.numbers.append((self.room[dtype][first : first + count], draw))
         return self.numbers[-1][0]
