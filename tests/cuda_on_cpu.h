@@ -100,9 +100,10 @@ static bool fence_stands(unsigned bytes) {
     return true;
 }
 
-static void start_of_block();
+static unsigned bytes_of_launch;
+static void start_of_block(), end_of_block();
 static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, unsigned shared_bytes, bool alone, const std::function<void()>& kernel) {
-    gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel;
+    gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel; bytes_of_launch = shared_bytes;
     if (!alone && fibres.size() < threads) { fibres.resize(threads); for (auto& fibre : fibres) fibre.stack.resize(1 << 16); }
     for (unsigned z = 0; z < gz; ++z) for (unsigned y = 0; y < gy; ++y) for (unsigned x = 0; x < gx; ++x) {
         blockIdx = {x, y, z};
@@ -125,6 +126,7 @@ static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, unsigne
                     if (!fibres[t].done) { busy = true; if (!waits && can_go_on(fibres[t])) turn(t); }
             }
         }
+        end_of_block();
         if (!fence_stands(shared_bytes)) refuse("shared memory written beyond what the launch gave");
     }
 }
@@ -159,22 +161,27 @@ struct Copy { void* shared; const void* global; bool inside; unsigned group; };
 static std::vector<Copy> on_their_way[1024];   // of each thread
 static unsigned groups[1024];                  // how many each thread has closed
 }
+static inline float on_cpu_float(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+#include "warpgroup_on_cpu.h"
 template <bool again> static void copy_16_bytes(void* shared, const void* global, bool inside) {
     if ((unsigned long long)shared % 16 || (unsigned long long)global % 16) refuse("a copy of 16 bytes that is not aligned");
     on_cpu::on_their_way[on_cpu::current].push_back({shared, global, inside, on_cpu::groups[on_cpu::current]});
     std::memset(shared, 0xff, 16);                                            // NaN: neither the old numbers nor the new ones
+    on_cpu::copy_begins(shared);
 }
 static inline void end_of_group() { ++on_cpu::groups[on_cpu::current]; }
 template <int pending> static void wait_for_groups() {
     auto& copies = on_cpu::on_their_way[on_cpu::current];
     std::vector<on_cpu::Copy> later;
-    for (auto& copy : copies)
-        if (copy.group + pending >= on_cpu::groups[on_cpu::current]) later.push_back(copy);
-        else if (copy.inside) {
+    for (auto& copy : copies) {
+        if (copy.group + pending >= on_cpu::groups[on_cpu::current]) { later.push_back(copy); continue; }
+        on_cpu::copy_is_there(copy.shared);
+        if (copy.inside) {
             if (!std::memcmp(copy.global, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 16)) refuse("a copy from beyond an array");
             std::memcpy(copy.shared, copy.global, 16);
         }
         else std::memset(copy.shared, 0, 16);
+    }
     copies.swap(later);
 }
 
@@ -201,7 +208,6 @@ template <bool turned> static void load_four(unsigned* four, const void* row) {
 //   B (8x8):   b[i] at row member + 4 i,           column group
 //   D (16x8):  d[i] at row group + 8 (i / 2),      column 2 member + i % 2
 // The tensor core looks at the sign, 8 bits of exponent and upper 10 bits of mantissa only.
-static inline float on_cpu_float(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 template <typename Product> static void on_cpu_mma(float* d, const unsigned* a, const unsigned* b, Product product) {
     unsigned me = on_cpu::current, warp = me / 32 * 32, group = me % 32 / 4, member = me % 4;
     std::memcpy(on_cpu::lane_value[me], a, 16); std::memcpy(on_cpu::lane_value[me] + 4, b, 8);
@@ -230,7 +236,10 @@ static inline unsigned on_cpu_bf16(float value) {                             //
     return std::isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 static inline unsigned two_bf16(float low, float high) { return on_cpu_bf16(low) | on_cpu_bf16(high) << 16; }
-namespace on_cpu { static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } } }
+namespace on_cpu {
+static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } warpgroups_begin(); }
+static void end_of_block() { warpgroups_end(); }
+}
 struct float2 {
     float x, y;
     void operator=(const float2& from) { if ((unsigned long long)this % 8) refuse("8 bytes stored where none may be"); std::memcpy(this, &from, 8); }

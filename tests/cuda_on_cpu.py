@@ -21,7 +21,7 @@ import strict_array
 from npunet.gpu import cublas, cuda, kernels
 from npunet.machine import backend
 
-INSTRUCTIONS = cuda.SHARED[0].read_text()
+INSTRUCTIONS = [cuda.SHARED[0].read_text(), cuda.WARPGROUP.read_text()]
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 OPTIONS = (
@@ -31,7 +31,7 @@ OPTIONS = (
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
 NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
-WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "load_four", "block_sum", "multiply<", "tap_gradients<")
+WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "wgmma", "load_four", "block_sum", "multiply<", "tap_gradients<")
 MOST_SHARED = 227 << 10  # bytes that a block can have on compute capability 9.0
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 folder = Path(_folder.name)  # of compiled kernels; pytest -n has one for all its processes (conftest.py)
@@ -125,11 +125,12 @@ def shared_library(source, name):
 class EmulatedModule:
     """A .cu source compiled by g++ for the CPU; get_function(name) gives what CuPy's RawModule gives."""
 
-    def __init__(self, source, options):
+    def __init__(self, source, options, architecture=None):
         defined = dict(option[2:].split("=") for option in options if option.startswith("-D"))
         self.real = defined["REAL"]
         self.real_dtype = np.dtype({"float": "float32", "double": "float64"}[self.real])
-        source = source.replace(INSTRUCTIONS, "")  # the header has them for this machine
+        for instructions in INSTRUCTIONS:
+            source = source.replace(instructions, "")  # the header has them for this machine
         expanded = preprocessed(source, defined)
         self.signatures = signatures(expanded)
         self.most_threads = {name: int(most) for most, name in BOUNDS.findall(expanded)}

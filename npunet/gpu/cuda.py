@@ -14,6 +14,8 @@ tests/cuda_on_cpu.py runs the very same .cu files on a CPU and compares the two.
 
 import contextlib
 import functools
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from npunet.errors import InputError
 from npunet.machine import backend
 
 SHARED = [Path(__file__).with_name(f"{name}.cuh") for name in ("instructions", "common")]
+WARPGROUP = Path(__file__).with_name("warpgroup.cuh")  # for wgmma.cu alone, and compute capability 9.0
 THREADS = 256  # of a block, unless a kernel asks for another number
 SHARED_UNASKED = 48 << 10  # bytes of shared memory that a block may have; for more the driver must be asked
 LARGEST = 2**31 - 1  # kernels count elements in 32-bit integers
@@ -78,15 +81,17 @@ def options(dtype, **numbers):
 
 
 class CudaFile:
-    """The kernels of npunet/gpu/NAME.cu."""
+    """The kernels of npunet/gpu/NAME.cu. architecture: "sm_90a" for instructions that only this one has; `headers` has
+    them.
+    """
 
-    def __init__(self, name):
-        self.path = Path(__file__).with_name(f"{name}.cu")
+    def __init__(self, name, architecture=None, headers=()):
+        self.path, self.architecture, self.headers = Path(__file__).with_name(f"{name}.cu"), architecture, headers
 
     @functools.cached_property
     def source(self):
         """The text for the compiler: what all files share, and the file itself."""
-        return "".join(path.read_text(encoding="utf-8") for path in [*SHARED, self.path])
+        return "".join(path.read_text(encoding="utf-8") for path in [*SHARED, *self.headers, self.path])
 
     def launch(self, name, count, *arguments, dtype=None, grid=None, threads=THREADS, shared=0, **numbers):
         """Runs kernel `name` on at least `count` threads in blocks of `threads` (or on a `grid` of blocks),
@@ -156,11 +161,41 @@ def _check_count(count):
         )
 
 
-def compiled(source, options):
-    """The kernels of a CUDA source text: get_function(name) of it gives one to call, (grid, block, arguments)."""
+def compiled(source, options, architecture=None):
+    """The kernels of a CUDA source text: get_function(name) of it gives one to call, (grid, block, arguments).
+
+    RawModule compiles for the GPU that is there, "sm_90", and keeps the result on disk; another `architecture` it does
+    not take, but it loads what is compiled.
+    """
     import cupy
 
-    return cupy.RawModule(code=source, options=options)
+    if architecture is None:
+        return cupy.RawModule(code=source, options=options)
+    key = hashlib.sha256(repr((source, options, architecture, cupy.cuda.nvrtc.getVersion())).encode()).hexdigest()
+    folder = Path(os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")).expanduser()  # CuPy's own
+    path = folder / f"npunet-{key[:32]}.cubin"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        mine = path.with_suffix(f".{os.getpid()}")  # until it is whole, should another process look for it just now
+        mine.write_bytes(cubin(source, options, architecture)[0])
+        mine.replace(path)
+    return cupy.RawModule(path=str(path))
+
+
+def cubin(source, options, architecture):
+    """Machine code for an architecture by NVRTC, and what the compiler said; options as CuPy gives them."""
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(source, "npunet.cu", (), ())
+    asked = [*options, f"--gpu-architecture={architecture}", "-ftz=true", "--device-as-default-execution-space"]
+    try:
+        nvrtc.compileProgram(program, asked)
+        code = nvrtc.getCUBIN(program) + b"\0"  # CuPy cuts the last byte off, a zero; a file wants it
+        return code, nvrtc.getProgramLog(program)
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(f"NVRTC, {architecture}: {nvrtc.getProgramLog(program)}") from error
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 _modules = {}  # (file, options) -> compiled module; (file, options, kernel, bytes of shared memory) -> function
@@ -169,7 +204,7 @@ _modules = {}  # (file, options) -> compiled module; (file, options, kernel, byt
 def _function(file, name, options, shared):
     if (file.path, options, name, shared) not in _modules:
         if (file.path, options) not in _modules:
-            _modules[file.path, options] = compiled(file.source, options)
+            _modules[file.path, options] = compiled(file.source, options, file.architecture)
         function = _modules[file.path, options, name, shared] = _modules[file.path, options].get_function(name)
         if shared > SHARED_UNASKED:
             function.max_dynamic_shared_size_bytes = shared

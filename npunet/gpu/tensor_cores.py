@@ -12,6 +12,10 @@ from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import ceil_div
 
 PRODUCTS, GRADIENTS = cuda.CudaFile("tensor_cores"), cuda.CudaFile("tap_gradients")
+BY_WARPGROUPS = cuda.CudaFile("wgmma", "sm_90a", [cuda.WARPGROUP])
+# True: products of feature maps in 16 bits go to wgmma.cu, where it can do them. Not measured yet, so off;
+# `python -m benchmarks.gpu --parts layers` says what it should be.
+WGMMA = False
 BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
 SLAB, PIXELS = 16, 128  # channels of a slab of float32, pixels of a block
@@ -42,6 +46,14 @@ def at_work(x, weight):
     if cuda.is_map(x):
         return True  # nobody else can
     return cublas.tf32() and cuda.on_gpu(x) and x.dtype == weight.dtype == "float32" and fits(*weight.shape[2:])
+
+
+def by_warpgroups(dtype, channels, outputs, block):
+    """Which file multiplies, and how it is launched, in blocks of 128 pixels x `block` outputs."""
+    if WGMMA and dtype == cuda.MAP_16 and channels % 64 == outputs % 64 == 0 and cuda.compute_capability() == 90:
+        # three slabs of 64 channels of 16 bits; and 1024 bytes, for the first begins at a multiple of that
+        return BY_WARPGROUPS, dict(shared=3 * (PIXELS + block) * 128 + 1024)
+    return PRODUCTS, dict(NEAR=NEAR)
 
 
 class TensorCores:
@@ -124,7 +136,8 @@ def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
         shares = shares_of_taps(down * across, BLOCKS_AT_ONCE[block], x.shape[3], kind.taps)
     bias_or_not, last = bias if bias is not None else xp.empty((1,), "float32"), (int(bias is not None), int(relu))
     partial = xp.empty((shares, *shape) if shares > 1 else (1,), dtype="float32")
-    PRODUCTS.launch(
+    file, how = by_warpgroups(x.dtype, x.shape[3], outputs, block)
+    file.launch(
         f"{kind.name}_{block}",
         0,
         x,
@@ -139,7 +152,7 @@ def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
         padding,
         *last,
         grid=(down, across, kind.taps if kind is UP else shares),
-        NEAR=NEAR,
+        **how,
     )
     if shares > 1:
         numbers = (y.size, outputs, shares, *last)

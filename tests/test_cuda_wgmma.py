@@ -1,0 +1,120 @@
+"""wgmma.cu: each product against float64 and against mma.sync, on the emulation and, where there is one, on a GPU.
+
+A file of its own, so that a kernel that hangs on the device costs its own tests and no others.
+"""
+
+import numpy as np
+import pytest
+from test_cuda_against_float64 import ROUNDED, check, distance, placed, sized
+
+from npunet import ops
+from npunet.gpu import cublas, cuda, sixteen_bits, tensor_cores
+from npunet.machine.backend import to_cpu
+
+
+@pytest.fixture
+def gpu(gpu, monkeypatch):
+    """--precision bf16 and wgmma are on; skipped on a GPU that has none."""
+    if cuda.compute_capability() != 90:
+        pytest.skip(f"compute capability {cuda.compute_capability() / 10} has no wgmma, 9.0 has")
+    monkeypatch.setattr(cublas, "_precision", "bf16")
+    monkeypatch.setattr(tensor_cores, "WGMMA", True)
+    return gpu
+
+
+@pytest.fixture
+def launched(gpu, monkeypatch):
+    """{(file, kernel)} of what is launched."""
+    found, launch = set(), cuda.CudaFile.launch
+
+    def noted(file, name, *arguments, **how):
+        found.add((file.path.stem, name))
+        launch(file, name, *arguments, **how)
+
+    monkeypatch.setattr(cuda.CudaFile, "launch", noted)
+    return found
+
+
+SHAPES = [  # n, height, width, channels, outputs, padding: on the emulation, on a device
+    ((1, 5, 4, 64, 128, 0), (1, 70, 73, 128, 256, 0)),
+    ((2, 3, 4, 128, 64, 1), (2, 17, 9, 256, 128, 1)),
+    ((1, 13, 14, 64, 64, 2), (1, 110, 113, 64, 64, 2)),
+]
+
+
+@pytest.mark.parametrize("emulated_shape, device_shape", SHAPES)
+@pytest.mark.parametrize("blocks", ["large", "small"])
+def test_convolutions(gpu, rng, monkeypatch, launched, blocks, emulated_shape, device_shape):
+    """Forward and the input gradient by wgmma, weight gradients as ever; ragged pixels, several images, all paddings."""
+    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
+    shape = sized(gpu, emulated_shape, device_shape)
+    check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED["bf16"])
+    size = lambda outputs: 128 if blocks == "large" and outputs % 128 == 0 else 64
+    products = {name for name in launched if name[1].startswith(("convolve", "flipped"))}
+    assert products == {("wgmma", f"convolve_{size(shape[4])}"), ("wgmma", f"flipped_{size(shape[3])}")}
+
+
+@pytest.mark.parametrize("shares", [1, 3, 9])
+def test_shares_of_taps(gpu, rng, monkeypatch, launched, shares):
+    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *a: shares)
+    shape = sized(gpu, (1, 4, 5, 64, 64, 1), (1, 30, 31, 128, 192, 1))
+    check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED["bf16"])
+    assert (("tensor_cores", "add_shares") in launched) == (shares > 1)
+
+
+@pytest.mark.parametrize("shares", [1, 2, 4])
+def test_up_convolutions(gpu, rng, monkeypatch, launched, shares):
+    """In steps of two pixels, forward and backward; the definition is one product for each tap."""
+    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *a: shares)
+    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1)
+    n, height, width, c, k = sized(gpu, (2, 3, 5, 128, 64), (2, 17, 9, 256, 128))
+    draw = lambda *size: rng.standard_normal(size).astype("float32")
+    weight, bias = draw(2, 2, c, k), draw(k)
+    (x_there, x), (dy_there, dy) = (placed(gpu, draw(n, s * height, s * width, m), True) for s, m in ((1, c), (2, k)))
+    y = np.einsum("nijc,abck->niajbk", x, weight.astype("float64")).reshape(dy.shape) + bias
+    dx = np.einsum("niajbk,abck->nijc", dy.reshape(n, height, 2, width, 2, k), weight.astype("float64"))
+    mine, ctx = ops.up_conv2d(x_there, *map(gpu.asarray, (weight, bias)))
+    for found, expected in ((mine, y), (ops.up_conv2d_backward(dy_there, ctx)[0], dx)):
+        least, most = ROUNDED["bf16"]
+        assert least <= distance(sixteen_bits.as_floats(found), expected) <= most
+    names = {name for name in launched if name[1].startswith(("up", "down"))} - {("tap_gradients", "up_gradient_64")}
+    assert names == {("wgmma", f"up_{128 if k % 128 == 0 else 64}"), ("wgmma", "down_128")}
+
+
+@pytest.mark.parametrize("kind", [tensor_cores.CONVOLVE, tensor_cores.FLIPPED, tensor_cores.UP, tensor_cores.DOWN])
+def test_the_same_as_mma_sync(gpu, rng, monkeypatch, launched, kind):
+    """Both add the same products in float32, in another order; to 16 bits they round to the same, but for a few."""
+    size, c, k = sized(gpu, (6, 64, 128), (66, 192, 256))
+    side = 3 if kind.taps == 9 else 2
+    weight = gpu.asarray(rng.standard_normal((side, side, *((c, k) if kind.outputs == 3 else (k, c)))).astype("float32"))
+    x = sixteen_bits.rounded(gpu.asarray(rng.standard_normal((1, size, size, c)).astype("float32")))
+    bias = gpu.asarray(rng.standard_normal(k).astype("float32"))
+    output = {"convolve": size, "flipped": size, "up": 2 * size, "down": size // 2}[kind.name]
+    results = []
+    for wgmma in (True, False):
+        monkeypatch.setattr(tensor_cores, "WGMMA", wgmma)
+        y = tensor_cores.multiply(kind, x, weight, bias, (1, output, output, k), int(kind.taps == 9), relu=True)
+        results.append(to_cpu(sixteen_bits.as_floats(y)))
+    assert {file for file, name in launched if name.startswith(kind.name)} == {"wgmma", "tensor_cores"}
+    np.testing.assert_allclose(*results, rtol=1 / 128, atol=1e-4)
+    assert (results[0] != results[1]).mean() < 0.01
+
+
+def test_what_it_cannot_do_is_left_to_mma_sync(gpu, rng, monkeypatch, launched):
+    """Other channels, other precisions, other GPUs."""
+
+    def used(c, k, precision="bf16", capability=90):
+        launched.clear()
+        monkeypatch.setattr(cublas, "_precision", precision)
+        with monkeypatch.context() as during:
+            during.setattr(cuda, "compute_capability", lambda: capability)
+            x, weight = (gpu.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 4, 4, c), (3, 3, c, k)))
+            x = sixteen_bits.rounded(x) if precision == "bf16" else x
+            ops.conv2d(x, weight, algorithm="tensor_cores")
+        return {file for file, name in launched if name.startswith("convolve")}.pop()
+
+    assert used(64, 64) == "wgmma"
+    assert used(96, 64) == used(64, 96) == used(64, 64, "tf32") == used(64, 64, capability=80) == "tensor_cores"
+    assert used(64, 64, capability=100) == "tensor_cores"
+    monkeypatch.setattr(tensor_cores, "WGMMA", False)
+    assert used(64, 64) == "tensor_cores"
