@@ -31,7 +31,17 @@ OPTIONS = (
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
 NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
-WAITS = ("__syncthreads", "__shfl", "__syncwarp", "mma_", "wgmma", "load_four", "block_sum", "multiply<", "tap_gradients<")
+WAITS = (
+    "__syncthreads",
+    "__shfl",
+    "__syncwarp",
+    "mma_",
+    "wgmma",
+    "load_four",
+    "block_sum",
+    "multiply<",
+    "tap_gradients<",
+)
 MOST_SHARED = 227 << 10  # bytes that a block can have on compute capability 9.0
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 folder = Path(_folder.name)  # of compiled kernels; pytest -n has one for all its processes (conftest.py)

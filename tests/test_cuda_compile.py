@@ -1,7 +1,7 @@
 """Every .cu file compiles for the GPUs that npunet supports, where a compiler is there; no GPU is needed.
 
 CUDA 12's compilers know compute capability 7.0 to 9.0; CUDA 13's begin at 7.5, so 7.0 is compiled only where a CUDA 12
-compiler is found.
+compiler is found. wgmma.cu is compiled for 9.0 with all that only 9.0 has, "90a".
 """
 
 import functools
@@ -10,10 +10,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import npunet
-from npunet.gpu import cuda, optimizers
+from npunet.gpu import cuda, optimizers, tensor_cores
 
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
@@ -24,7 +25,11 @@ NUMBERS = {
     "optimizers.cu": [dict(MOST=optimizers.MOST, PIECE=optimizers.PIECE)],
 }
 FLOATS = ("float32", "float64")
-KINDS = {"tensor_cores.cu": ("float32",), "tap_gradients.cu": ("float32",)}  # 16 bits wherever there is a MAP
+KINDS = {
+    "tensor_cores.cu": ("float32",),
+    "tap_gradients.cu": ("float32",),
+    "wgmma.cu": (),
+}  # 16 bits where there is a MAP
 SOURCES = [
     (path, numbers, dtype)
     for path in FILES
@@ -38,6 +43,12 @@ each_source = pytest.mark.parametrize(
 )
 NVCC = shutil.which("nvcc")
 CAPABILITIES = (70, 75, 80, 86, 89, 90)
+WARPGROUPS = tensor_cores.BY_WARPGROUPS
+
+
+def source_of(path):
+    """What the compiler is given of a .cu file."""
+    return (WARPGROUPS if path == WARPGROUPS.path else cuda.CudaFile(path.stem)).source
 
 
 @functools.cache
@@ -70,6 +81,8 @@ def architectures(text):
     unless the capability decides what it says.
     """
     known = nvcc_knows()
+    if "wgmma_fence" in text:
+        return ["-gencode=arch=compute_90a,code=sm_90a"]
     if asks(text, functions_that_ask_for_the_capability()):
         return [f"-gencode=arch=compute_{capability},code=sm_{capability}" for capability in known]
     codes = ",".join(f"sm_{capability}" for capability in known)
@@ -103,7 +116,7 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
     if NVCC is None:
         pytest.skip("nvcc is not on the PATH; install the CUDA toolkit to compile the kernels here")
     source = tmp_path / path.name
-    source.write_text(cuda.CudaFile(path.stem).source)
+    source.write_text(source_of(path))
     command = [
         NVCC,
         "-fatbin",
@@ -119,7 +132,9 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
     ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert all(f"for 'sm_{capability}'" in result.stderr for capability in nvcc_knows())
+    expected = ["90a"] if path == WARPGROUPS.path else nvcc_knows()
+    assert all(f"for 'sm_{capability}'" in result.stderr for capability in expected)
+    assert "(C75" not in result.stderr, result.stderr
     spilled = [line for line in result.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
     assert not spilled, f"registers spill to memory in {path.name}: {spilled}"
 
@@ -143,6 +158,7 @@ def check_resources(log, where):
         assert shared is None or int(shared[1]) <= 48 << 10, f"{where}: {name} has {shared[1]} bytes of shared memory"
         if re.fullmatch(TWO_BLOCKS, name):
             assert int(registers) <= 128, f"{where}: {name} needs {registers} registers, one block instead of two"
+    assert "(C75" not in log, f"{where}: the compiler lets products of warpgroups wait for each other: {log}"
 
 
 @each_source
@@ -153,8 +169,10 @@ def test_nvrtc_compiles(path, numbers, dtype):
         pytest.skip('NVRTC is not here; pip install "cupy-cuda12x[ctk]" brings it')
     supported = [capability for capability in CAPABILITIES if capability in compiler.getSupportedArchs()]
     assert supported
+    if path == WARPGROUPS.path:
+        supported = ["90a"] if 90 in supported else []
     for capability in supported:
-        program = compiler.createProgram(cuda.CudaFile(path.stem).source, path.name, [], [])
+        program = compiler.createProgram(source_of(path), path.name, [], [])
         try:
             asked = [*cuda.options(dtype, **numbers), f"-arch=sm_{capability}", *AS_CUPY, "--ptxas-options=-v"]
             compiler.compileProgram(program, asked)
@@ -164,3 +182,30 @@ def test_nvrtc_compiles(path, numbers, dtype):
             pytest.fail(f"{path.name}, sm_{capability}: {compiler.getProgramLog(program)}")
         finally:
             compiler.destroyProgram(program)
+
+
+def for_warpgroups(source):
+    """What `cuda.cubin` gives for wgmma.cu; skips without NVRTC."""
+    if nvrtc() is None:
+        pytest.skip('NVRTC is not here; pip install "cupy-cuda12x[ctk]" brings it')
+    return cuda.cubin(source, (*cuda.options(np.dtype("uint16")), "--ptxas-options=-v"), WARPGROUPS.architecture)
+
+
+def test_machine_code_for_warpgroups():
+    """As compiled() does it: a whole ELF file, whose last byte CuPy cuts off; three blocks of 64 outputs on a
+    multiprocessor, so 65,536 / 3 / 256 registers.
+    """
+    code, log = for_warpgroups(WARPGROUPS.source)
+    first, size, count = (int.from_bytes(code[at : at + n], "little") for at, n in ((32, 8), (54, 2), (56, 2)))
+    assert code[:4] == b"\x7fELF" and len(code) == first + size * count
+    check_resources(log, "wgmma.cu")
+    registers = {name: int(used) for name, _, used, _ in REPORT.findall(log)}
+    assert max(used for name, used in registers.items() if name.endswith("_64")) <= 80
+
+
+def test_the_compiler_says_if_products_wait_for_each_other():
+    """Sums that are touched between two of them: it makes them wait, and says so."""
+    right = "wgmma(sum, a + 2 * step, b + 2 * step);"
+    assert right in WARPGROUPS.source
+    _, log = for_warpgroups(WARPGROUPS.source.replace(right, "{ " + right + " sum[step] += 1; }"))
+    assert "(C75" in log and "wgmma.wait_group is injected" in log

@@ -6,6 +6,7 @@ operand would compile everywhere and give wrong numbers on a GPU alone.
 
 import re
 
+import cuda_on_cpu
 import pytest
 
 from npunet.gpu import cuda
@@ -77,3 +78,65 @@ def test_every_line_for_old_gpus_is_without_effect():
     """Each instruction stands between #if __CUDA_ARCH__ >= 800 and #endif."""
     assert TEXT.count("#if __CUDA_ARCH__ >= 800") == TEXT.count("#endif") == len(EXPECTED)
     assert not re.search("asm", re.sub("#if __CUDA_ARCH__ >= 800.*?#endif", "", TEXT, flags=re.DOTALL))
+
+
+# warpgroup.cuh: "Asynchronous warpgroup level matrix multiply-accumulate" and "fence.proxy". Behind the descriptors:
+# the sums count, neither sign is turned, neither operand is transposed.
+WARPGROUP = cuda.WARPGROUP.read_text()
+BEHIND = "1, 1, 1, 0, 0;"
+EXPECTED_OF_WARPGROUPS = {
+    ("show_copies", ""): ("fence.proxy.async.shared::cta;", []),
+    ("wgmma_close", ""): ("wgmma.commit_group.sync.aligned;", []),
+}
+for outputs, count in ((64, 32), (128, 64)):
+    sums = [f"+f d[{i}]" for i in range(count)]
+    every = ",".join(f"d[{i}]" for i in range(count))
+    EXPECTED_OF_WARPGROUPS |= {
+        ("wgmma_fence", str(count)): ("wgmma.fence.sync.aligned;", sums),
+        ("wgmma", str(count)): (
+            f"wgmma.mma_async.sync.aligned.m64n{outputs}k16.f32.bf16.bf16 {{{every}}}, a, b, {BEHIND}",
+            [*sums, "l a", "l b"],
+        ),
+        ("wgmma_wait", str(count)): ("wgmma.wait_group.sync.aligned 0;", sums),
+    }
+
+
+def of_warpgroups(text):
+    """{(function, number of its sums): (instruction with its operands in place, what they are)}, macros put in. Each is
+    volatile and changes memory, for the compiler must move nothing across it.
+    """
+    if cuda_on_cpu.COMPILER is None:
+        pytest.skip("g++ is not on the PATH")
+    expanded = cuda_on_cpu.preprocessed(text, {})
+    expanded = re.sub(r"d\[(\d+) \+ (\d)\]", lambda i: f"d[{int(i[1]) + int(i[2])}]", expanded)
+    found = {}
+    for name, count, statement in re.findall(
+        r"void (\w+)\((?:float \(&d\)\[(\d+)\])?[^{]*\{ asm volatile\((.*?)\); \}", expanded
+    ):
+        strings, rest = re.match(r'((?:"[^"]*"\s*)+)(.*: "memory")$', statement).groups()
+        operands = OPERAND.findall(rest)
+        instruction = "".join(re.findall(r'"([^"]*)"', strings))
+        instruction = re.sub(r"%(\d+)", lambda place: operands[int(place[1])][1], instruction)
+        found[name, count] = instruction, [" ".join(operand) for operand in operands]
+    return found
+
+
+def test_every_instruction_of_warpgroups_is_spelled_as_in_the_manual():
+    assert of_warpgroups(WARPGROUP) == EXPECTED_OF_WARPGROUPS
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("1, 1, 1, 0, 0;", "1, 1, 1, 0, 1;"),
+        ('"l"(a), "l"(b)', '"l"(b), "l"(a)'),
+        ("EIGHT(16), EIGHT(24)", "EIGHT(24), EIGHT(16)"),
+        ("%30,%31", "%31,%30"),
+        ('"%64", "%65"', '"%65", "%64"'),
+        ("wait_group.sync.aligned 0", "wait_group.sync.aligned 1"),
+        ("shared::cta", "global"),
+    ],
+)
+def test_a_mistake_with_warpgroups_is_seen(right, wrong):
+    assert right in WARPGROUP
+    assert of_warpgroups(WARPGROUP.replace(right, wrong)) != EXPECTED_OF_WARPGROUPS

@@ -45,7 +45,7 @@ SHAPES = [  # n, height, width, channels, outputs, padding: on the emulation, on
 @pytest.mark.parametrize("emulated_shape, device_shape", SHAPES)
 @pytest.mark.parametrize("blocks", ["large", "small"])
 def test_convolutions(gpu, rng, monkeypatch, launched, blocks, emulated_shape, device_shape):
-    """Forward and the input gradient by wgmma, weight gradients as ever; ragged pixels, several images, all paddings."""
+    """Forward and the input gradient by wgmma, ragged pixels, several images, every padding."""
     monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
     shape = sized(gpu, emulated_shape, device_shape)
     check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED["bf16"])
@@ -86,7 +86,9 @@ def test_the_same_as_mma_sync(gpu, rng, monkeypatch, launched, kind):
     """Both add the same products in float32, in another order; to 16 bits they round to the same, but for a few."""
     size, c, k = sized(gpu, (6, 64, 128), (66, 192, 256))
     side = 3 if kind.taps == 9 else 2
-    weight = gpu.asarray(rng.standard_normal((side, side, *((c, k) if kind.outputs == 3 else (k, c)))).astype("float32"))
+    weight = gpu.asarray(
+        rng.standard_normal((side, side, *((c, k) if kind.outputs == 3 else (k, c)))).astype("float32")
+    )
     x = sixteen_bits.rounded(gpu.asarray(rng.standard_normal((1, size, size, c)).astype("float32")))
     bias = gpu.asarray(rng.standard_normal(k).astype("float32"))
     output = {"convolve": size, "flipped": size, "up": 2 * size, "down": size // 2}[kind.name]
