@@ -47,11 +47,13 @@ PARTS = {
     "profile": profile,
     "isbi": isbi,
     "layers": layer_by_layer,
+    "npunet bf16 wgmma": functools.partial(full_size, precision="bf16", wgmma=True),
     "PyTorch otherwise": functools.partial(peers, modes=LESS_NEEDED),
 }
 WITHOUT_GPU = ("PyTorch", "PyTorch otherwise")  # they start processes that use the GPU, and do not themselves
 LONGEST = 45  # seconds of a part: a kernel that hangs must not take the time of the others
-LONGER = {"PyTorch": 120, "PyTorch otherwise": 120, "operations": 120, "isbi": 3600, "layers": 3600}
+LIMITS = {"PyTorch": 120, "PyTorch otherwise": 120, "operations": 120, "isbi": 3600, "layers": 3600}
+LIMITS["npunet bf16 wgmma"] = 25  # the likeliest to hang
 
 
 def run(options, begin, parts=PARTS):
@@ -89,7 +91,7 @@ def apart(name, options, command=(sys.executable, "-m", "benchmarks.gpu")):
     """One part in a process of its own; what it wrote until it ended, and how it ended if that was not well."""
     path = Path(options.out) / "part.json"
     path.unlink(missing_ok=True)
-    seconds = min(options.time_left(), LONGER.get(name, LONGEST))
+    seconds = min(options.time_left(), LIMITS.get(name, LONGEST))
     given = ["--alone", name, "--seconds", str(seconds), "--reserved", str(options.reserved)]
     try:
         status = subprocess.run([*command, *options.given, *given], timeout=seconds + 5).returncode

@@ -28,14 +28,16 @@ LESS_NEEDED = {
     "PyTorch bf16 channels-last": "bf16+channels_last",
     "PyTorch TF32 compiled": "tf32+compile",
 }
-# Each algorithm in each precision that it knows; "swapped": the taps of tensor_cores.cu in the other order.
+# Each algorithm in each precision that it knows, and what is set in gpu/tensor_cores.py for it; "swapped": its taps in
+# the other order.
 VARIANTS = {
-    "few_channels_cuda float32": ("few_channels_cuda", "float32", 1),
-    "winograd_cuda float32": ("winograd_cuda", "float32", 1),
-    "tensor_cores tf32": ("tensor_cores", "tf32", 1),
-    "tensor_cores tf32 swapped": ("tensor_cores", "tf32", 0),
-    "tensor_cores bf16": ("tensor_cores", "bf16", 1),
+    "few_channels_cuda float32": ("few_channels_cuda", "float32", {}),
+    "winograd_cuda float32": ("winograd_cuda", "float32", {}),
+    "tensor_cores tf32": ("tensor_cores", "tf32", {}),
+    "tensor_cores tf32 swapped": ("tensor_cores", "tf32", dict(NEAR=0)),
+    "tensor_cores bf16": ("tensor_cores", "bf16", {}),
 }
+BY_WARPGROUPS = {"tensor_cores bf16 wgmma": ("tensor_cores", "bf16", dict(WGMMA=True))}  # last, should it hang
 
 
 def peers(device, options, modes):
@@ -50,10 +52,11 @@ def peers(device, options, modes):
     return found
 
 
-def full_size(device, options, precision, graph=False):
+def full_size(device, options, precision, graph=False, wgmma=False):
     """The full training step and forward pass of npunet, and the segmentation of a 512 x 512 image in one tile of 700,
     transfers included. With graph the step is recorded and replayed, and nothing else is measured.
     """
+    tensor_cores.WGMMA = wgmma
     device.forget()
     device.precision(precision)
     seconds, found = options.part_seconds, {}
@@ -160,7 +163,7 @@ def layer_by_layer(device, options):
     end, rows = time.perf_counter() + options.time_left() - options.reserved - 40, []  # the rest is PyTorch's
     for shape in shapes:
         late = time.perf_counter() > end
-        rows.append(dict(layer=list(shape), skipped="out of time") if late else one_layer(device, *shape))
+        rows.append(dict(layer=list(shape), skipped="out of time") if late else one_layer(device, VARIANTS, *shape))
         options.keep(dict(rows=rows, notes={}))
         device.forget()
     device.precision("float32")
@@ -171,19 +174,26 @@ def layer_by_layer(device, options):
         add_peer(rows, mode, peers[mode])
         options.keep(dict(rows=rows, notes={}))
     notes = {mode: peer["error"] for mode, peer in peers.items() if "error" in peer}
-    return dict(rows=rows, notes=notes | {"WINOGRAD_WINS should be": str(winograd_wins(rows))})
+    notes |= {"WINOGRAD_WINS should be": str(winograd_wins(rows))}
+    for row in rows:
+        if "ms" in row and options.time_left() > options.reserved + 2:
+            row["ms"] |= one_layer(device, BY_WARPGROUPS, *row["layer"])["ms"]
+            options.keep(dict(rows=rows, notes=notes))
+            device.forget()
+    device.precision("float32")
+    return dict(rows=rows, notes=notes | {"WGMMA should be": str(wgmma_wins(rows))})
 
 
-def one_layer(device, size, channels, outputs, kernel):
+def one_layer(device, variants, size, channels, outputs, kernel):
     """One row: {"layer": ..., "gflop": ..., "ms": {variant: [forward, forward and backward] or an error}}."""
     x_float, weight, bias, dy_float = (device.xp.asarray(array) for array in arrays(size, channels, outputs, kernel))
     gflop = 2e-9 * (size - kernel + 1) ** 2 * kernel**2 * channels * outputs
     row = dict(layer=[size, channels, outputs, kernel], gflop=gflop, ms={})
-    near = tensor_cores.NEAR
-    for title, (name, precision, tensor_cores_near) in VARIANTS.items():
+    for title, (name, precision, settings) in variants.items():
         if not can_do(name, kernel, channels, outputs):
             continue
-        tensor_cores.NEAR = tensor_cores_near
+        before = {setting: getattr(tensor_cores, setting) for setting in settings}
+        vars(tensor_cores).update(settings)
         device.precision(precision)
         x, dy = feature_map(x_float), feature_map(dy_float)
 
@@ -197,7 +207,7 @@ def one_layer(device, size, channels, outputs, kernel):
             row["ms"][title] = [statistics.median(device.times(run, 0.06, 3, 10)) for run in (forward, both)]
         except Exception as error:  # this algorithm, at this size: the others go on
             row["ms"][title] = f"{type(error).__name__}: {error}"
-    tensor_cores.NEAR = near
+        vars(tensor_cores).update(before)
     return row
 
 
@@ -214,8 +224,20 @@ def winograd_wins(rows):
     wins = {}
     for row in rows:
         size, channels, outputs, kernel = row["layer"]
-        mine, other = (row.get("ms", {}).get(name) for name in ("winograd_cuda float32", "tensor_cores tf32"))
-        if isinstance(mine, list) and isinstance(other, list) and mine[1] < 0.95 * other[1]:
+        names = "winograd_cuda float32", "tensor_cores tf32"
+        if timed(row, *names) and row["ms"][names[0]][1] < 0.95 * row["ms"][names[1]][1]:
             pixels = (size - kernel + 1) ** 2
             wins[channels, outputs] = max(pixels, wins.get((channels, outputs), 0))
     return wins
+
+
+def wgmma_wins(rows):
+    """What gpu/tensor_cores.py's WGMMA should be: True if the layers that have both times take 3 % less with it."""
+    names = "tensor_cores bf16 wgmma", "tensor_cores bf16"
+    both = [[row["ms"][name][1] for name in names] for row in rows if timed(row, *names)]
+    return bool(both) and sum(mine for mine, _ in both) < 0.97 * sum(other for _, other in both)
+
+
+def timed(row, *names):
+    """True if a row has times, and no error, of all these variants."""
+    return all(isinstance(row.get("ms", {}).get(name), list) for name in names)

@@ -21,6 +21,7 @@ from benchmarks import gpu, gpu_correct, gpu_report, gpu_speed
 from benchmarks.gpu_profile import where_time_goes
 from npunet import training
 from npunet.errors import InputError
+from npunet.gpu import tensor_cores
 from npunet.machine.backend import gpu_problem
 
 ROOT = Path(__file__).parents[1]
@@ -100,10 +101,11 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_correct.cublas, "batched_matmul", lambda a, b, out: np.matmul(a, b, out=out))
     monkeypatch.setattr(gpu_correct, "GPU_ALGORITHMS", {})
     monkeypatch.setattr(gpu_speed, "layers", lambda tile: [(8, 1, 2, 3), (8, 2, 2, 1)])
-    monkeypatch.setattr(gpu_speed, "VARIANTS", {"im2col tf32": ("im2col", "tf32", 1)})
+    monkeypatch.setattr(gpu_speed, "VARIANTS", {"im2col tf32": ("im2col", "tf32", {})})
+    monkeypatch.setattr(gpu_speed, "BY_WARPGROUPS", {"naive": ("naive", "bf16", dict(WGMMA=True))})
     # recorded steps are for GPUs: tests/test_cuda_graph.py
     monkeypatch.setattr(training, "recorded_step", lambda net, optimizer, clip: lambda *batch: np.zeros(2))
-    parts = [name for name in gpu.PARTS if name not in ("npunet bf16", "npunet float32", "npunet bf16 graph")]
+    parts = [name for name in gpu.PARTS if not name.startswith(("npunet bf16", "npunet float32"))]
     found = gpu.run(options, lambda name, options: gpu.here(name, options, Cpu()), parts)
     assert list(found) == parts
     assert not [part["error"] for part in found.values() if isinstance(part.get("error"), str)]
@@ -125,7 +127,8 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     assert found["isbi"]["steps"] >= 12 and 0 <= found["isbi"]["scores"]["v_rand"] <= 1
     assert json.loads((tmp_path / "results.json").read_text())["parts"].keys() == found.keys()
     text = (tmp_path / "report.md").read_text()
-    assert "| 512 x 512 ms | 8 |" in text and "8x1x2x3" in text and "im2col tf32" in text
+    assert "| 512 x 512 ms | 8 |" in text and "8x1x2x3" in text and "| im2col tf32 | naive |" in text
+    assert "WGMMA should be: False" in text and not tensor_cores.WGMMA
     files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert files == ["held_out.npz", "isbi.png", "report.md", "results.json"]
 
@@ -210,6 +213,15 @@ def test_the_layer_table_says_where_winograd_wins():
     )
     assert gpu_speed.winograd_wins([row(10, 1.0, 2.0), row(12, 1.0, 1.2), row(20, 1.0, 1.04)]) == {(64, 128): 100}
     assert gpu_speed.winograd_wins([dict(layer=[9, 1, 2, 3], skipped="out of time")]) == {}
+
+
+def test_the_layer_table_says_whether_wgmma_wins():
+    both = "tensor_cores bf16 wgmma", "tensor_cores bf16"
+    row = lambda *times: dict(ms={name: [1, time] for name, time in zip(both, times)})
+    assert gpu_speed.wgmma_wins([row(1.0, 2.0), row(2.0, 1.5), dict(skipped="out of time")])
+    assert not gpu_speed.wgmma_wins([row(1.0, 2.0), row(2.0, 1.05)])
+    assert not gpu_speed.wgmma_wins([dict(ms={both[0]: "RuntimeError: illegal instruction", both[1]: [1, 2.0]})])
+    assert not gpu_speed.wgmma_wins([])
 
 
 def test_a_peer_that_does_not_answer_is_an_error(monkeypatch):

@@ -4,7 +4,8 @@
 . benchmarks/gpu_run/common.sh
 files=$(cd tests && grep -lE "def test_.*[( ]gpu[,)]" test_cuda_*.py | sed "s/^test_cuda_//; s/[.]py$//" | grep -vx against_float64)       # those that have a device test
 files="against_float64 $files"
-for f in $files; do tests 115 tests/test_cuda_$f.py >"$WORK/1-$f.log" 2>&1 & done
+limit_of_file() { case $1 in wgmma) echo 60 ;; *) echo 115 ;; esac; }              # no device has run wgmma yet: should it hang, the others have the rest alone
+for f in $files; do tests $(limit_of_file $f) tests/test_cuda_$f.py >"$WORK/1-$f.log" 2>&1 & done
 tests 115 tests/test_{ops_contract,loss,dropout,max_pooling,up_convolution,crop_concat,relu,upsampling,batch_norm,optimizers,unet}.py \
     >"$WORK/1-operations.log" 2>&1 &
 if [ ! "$DRY" ] && command -v compute-sanitizer >/dev/null; then                    # without CuPy's pool, which hides what lies beyond an array
