@@ -209,3 +209,21 @@ def test_the_compiler_says_if_products_wait_for_each_other():
     assert right in WARPGROUPS.source
     _, log = for_warpgroups(WARPGROUPS.source.replace(right, "{ " + right + " sum[step] += 1; }"))
     assert "(C75" in log and "wgmma.wait_group is injected" in log
+
+
+def test_machine_code_for_warpgroups_is_kept(monkeypatch, tmp_path):
+    """In CuPy's folder, which CuPy itself uses for what it compiles; loading it is left to a GPU."""
+    if nvrtc() is None:
+        pytest.skip('NVRTC is not here; pip install "cupy-cuda12x[ctk]" brings it')
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "kernels"))
+    compiler, asked = cuda.cubin, []
+    monkeypatch.setattr(cuda, "cubin", lambda *how: asked.append(how) or compiler(*how))
+    source, options = 'extern "C" __global__ void nothing() {}', cuda.options(np.dtype("uint16"))
+    first, again = (cuda.compiled(source, options, "sm_90a") for _ in range(2))
+    assert len(asked) == 1 and first.file_path == again.file_path
+    (path,) = (tmp_path / "kernels").iterdir()
+    assert str(path) == first.file_path and path.read_bytes() == compiler(*asked[0])[0]
+    cuda.compiled(source + "\n", options, "sm_90a")
+    assert len(asked) == 2
+    with pytest.raises(RuntimeError, match="NVRTC, sm_90a: .*error"):
+        cuda.compiled("nonsense", options, "sm_90a")
