@@ -35,7 +35,10 @@ VARIANTS = {
     "winograd_cuda float32": ("winograd_cuda", "float32", {}),
     "tensor_cores tf32": ("tensor_cores", "tf32", {}),
     "tensor_cores tf32 swapped": ("tensor_cores", "tf32", dict(NEAR=0)),
+    "tensor_cores tf32 8 warps": ("tensor_cores", "tf32", dict(WARPS=8, SLABS=2)),
+    "tensor_cores tf32 4 slabs": ("tensor_cores", "tf32", dict(SLABS=4)),
     "tensor_cores bf16": ("tensor_cores", "bf16", {}),
+    "tensor_cores bf16 8 warps": ("tensor_cores", "bf16", dict(WARPS=8, SLABS=2)),
 }
 BY_WARPGROUPS = {"tensor_cores bf16 wgmma": ("tensor_cores", "bf16", dict(WGMMA=True))}  # last, should it hang
 
@@ -175,6 +178,7 @@ def layer_by_layer(device, options):
         options.keep(dict(rows=rows, notes={}))
     notes = {mode: peer["error"] for mode, peer in peers.items() if "error" in peer}
     notes |= {"WINOGRAD_WINS should be": str(winograd_wins(rows))}
+    notes |= {f"gpu/tensor_cores.py for {precision}": best_settings(rows, precision) for precision in ("tf32", "bf16")}
     for row in rows:
         if "ms" in row and options.time_left() > options.reserved + 2:
             row["ms"] |= one_layer(device, BY_WARPGROUPS, *row["layer"])["ms"]
@@ -229,6 +233,20 @@ def winograd_wins(rows):
             pixels = (size - kernel + 1) ** 2
             wins[channels, outputs] = max(pixels, wins.get((channels, outputs), 0))
     return wins
+
+
+def best_settings(rows, precision):
+    """Which settings of gpu/tensor_cores.py take the least, over the layers that were timed with all of them."""
+    usual = f"tensor_cores {precision}"
+    titles = [title for title in VARIANTS if title.startswith(usual)]
+    rows = [row["ms"] for row in rows if titles and timed(row, *titles)]
+    if not rows:
+        return "not measured"
+    both = {title: sum(ms[title][1] for ms in rows) for title in titles}
+    best = min(both, key=both.get)
+    should = ", ".join(f"{name} = {value}" for name, value in VARIANTS[best][2].items()) or "as it is"
+    listed = ", ".join(f"{title.removeprefix(usual).strip() or 'as it is'} {ms:.2f} ms" for title, ms in both.items())
+    return f"{should} ({listed}; {len(rows)} layers)"
 
 
 def wgmma_wins(rows):

@@ -29,7 +29,7 @@ OPTIONS = (
     "-fno-gnu-unique"  # or a template's __shared__ variables would be one for all files
 ).split()
 SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)\s*\{')
-BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s+(\w+)\(")
+BOUNDS = re.compile(r"__launch_bounds__\((?:(\d+) \* )?(\d+)[^)]*\)\s+(\w+)\(")
 NM_ROW = re.compile(r"^([0-9a-f]+) ([0-9a-f]+) (\w) (\w+)$", re.MULTILINE)  # address, bytes, kind, name
 WAITS = (
     "__syncthreads",
@@ -143,7 +143,7 @@ class EmulatedModule:
             source = source.replace(instructions, "")  # the header has them for this machine
         expanded = preprocessed(source, defined)
         self.signatures = signatures(expanded)
-        self.most_threads = {name: int(most) for most, name in BOUNDS.findall(expanded)}
+        self.most_threads = {name: int(times or 1) * int(most) for times, most, name in BOUNDS.findall(expanded)}
         text = f'#include "{HEADER.name}"\n' + "".join(f"#define {name} {value}\n" for name, value in defined.items())
         text += f'#line 1 "kernels.cu"\n{source}\n'
         for name, parameters in self.signatures.items():

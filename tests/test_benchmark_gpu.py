@@ -215,6 +215,21 @@ def test_the_layer_table_says_where_winograd_wins():
     assert gpu_speed.winograd_wins([dict(layer=[9, 1, 2, 3], skipped="out of time")]) == {}
 
 
+def test_the_layer_table_says_which_settings_win():
+    titles = [title for title in gpu_speed.VARIANTS if title.startswith("tensor_cores tf32")]
+    assert len(titles) > 3 and all(
+        hasattr(tensor_cores, name) for row in gpu_speed.VARIANTS.values() for name in row[2]
+    )
+    row = lambda **ms: dict(ms={title: [1, ms.get(title.split()[-1], 2.0)] for title in titles})
+    rows = [row(tf32=1.5, warps=1.75), row(warps=1.0), dict(skipped="out of time"), dict(ms={titles[0]: "an error"})]
+    said = gpu_speed.best_settings(rows, "tf32")
+    assert (
+        said.startswith("WARPS = 8, SLABS = 2 (as it is 3.50 ms") and "8 warps 2.75 ms" in said and "2 layers" in said
+    )
+    assert gpu_speed.best_settings([row(tf32=1.5)], "tf32").startswith("as it is (as it is 1.50 ms")
+    assert gpu_speed.best_settings([], "bf16") == "not measured"
+
+
 def test_the_layer_table_says_whether_wgmma_wins():
     both = "tensor_cores bf16 wgmma", "tensor_cores bf16"
     row = lambda *times: dict(ms={name: [1, time] for name, time in zip(both, times)})

@@ -87,24 +87,24 @@ def for_maps(shape, precision):
     return n, height, width, twice(c), twice(k), *padding
 
 
+def arranged(monkeypatch, blocks, warps=tensor_cores.WARPS, slabs=tensor_cores.SLABS):
+    """Blocks of so many warps and slabs, of 128 outputs ("large") where these divide by 128, else of 64."""
+    monkeypatch.setattr(tensor_cores, "WARPS", warps)
+    monkeypatch.setattr(tensor_cores, "SLABS", slabs)
+    large = lambda pixels, outputs, warps: 128 if outputs % 128 == 0 and blocks == "large" else 64
+    monkeypatch.setattr(tensor_cores, "block_outputs", large)
+
+
 @pytest.mark.parametrize("emulated_shape, device_shape", RAGGED)
 @pytest.mark.parametrize("blocks", ["large", "small"])
 @pytest.mark.parametrize("precision", ROUNDED)
 def test_tensor_cores(gpu, rng, monkeypatch, precision, blocks, emulated_shape, device_shape):
     monkeypatch.setattr(cublas, "_precision", precision)
-    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
+    arranged(monkeypatch, blocks)
     shape = for_maps(sized(gpu, emulated_shape, device_shape), precision)
     launched = check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED[precision])
     large = shape[4] % 128 == 0 and blocks == "large"
     assert ("convolve_128" if large else "convolve_64") in launched
-
-
-@pytest.mark.parametrize("precision", ROUNDED)
-def test_the_other_order_of_taps_and_channels(gpu, rng, monkeypatch, precision):
-    monkeypatch.setattr(cublas, "_precision", precision)
-    monkeypatch.setattr(tensor_cores, "NEAR", 0)
-    shape = sized(gpu, (1, 5, 6, 32, 64, 1), (1, 30, 31, 64, 64, 1))
-    check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED[precision])
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_the_other_order_of_taps_and_channels(gpu, rng, monkeypatch, precision):
         ((1, 12, 13, 48, 80), (1, 60, 61, 48, 80)),
     ],
 )
-@pytest.mark.parametrize("blocks", ["large", "small"])
+@pytest.mark.parametrize("warps, slabs, blocks", [(4, 3, "large"), (4, 3, "small"), (8, 2, "large")])
 @pytest.mark.parametrize("precision", ROUNDED)
-def test_up_convolutions(gpu, rng, monkeypatch, precision, blocks, emulated_shape, device_shape):
+def test_up_convolutions(gpu, rng, monkeypatch, precision, warps, slabs, blocks, emulated_shape, device_shape):
     """x (n, height, width, c) -> k channels; the definition is one product for each tap."""
     monkeypatch.setattr(cublas, "_precision", precision)
-    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
+    arranged(monkeypatch, blocks, warps, slabs)
     monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 20)
     n, height, width, c, k = for_maps(sized(gpu, emulated_shape, device_shape), precision)
     draw = lambda *size: rng.standard_normal(size).astype("float32")

@@ -19,9 +19,11 @@ from npunet.gpu import cuda, optimizers, tensor_cores
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
 NARROW = [dict(FEW=few, SIDE=side) for few, side in ((1, 3), (3, 3), (2, 1))]  # grey images, RGB, two classes
+ARRANGEMENTS = [dict(WARPS=warps, SLABS=slabs) for warps, slabs in ((4, 3), (4, 2), (4, 4), (8, 2))]
 NUMBERS = {
     "few_channels.cu": NARROW,
-    "tensor_cores.cu": [dict(NEAR=near) for near in (0, 1)],
+    "tensor_cores.cu": [dict(NEAR=1) | arranged for arranged in ARRANGEMENTS] + [dict(NEAR=0) | ARRANGEMENTS[0]],
+    "tap_gradients.cu": ARRANGEMENTS,
     "optimizers.cu": [dict(MOST=optimizers.MOST, PIECE=optimizers.PIECE)],
 }
 FLOATS = ("float32", "float64")
@@ -141,14 +143,12 @@ def test_nvcc_compiles(path, numbers, dtype, tmp_path):
 
 AS_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy adds to the options of a RawModule
 REPORT = re.compile(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers([^\n]*)", re.DOTALL)
-TWO_BLOCKS = (
-    r"(convolve|flipped|up|down)_(64|128)|(tap|up)_gradient_\w+|three_taps_64"  # planned for two on a multiprocessor
-)
+TENSOR_CORES = r"(convolve|flipped|up|down|tap_gradient|up_gradient|three_taps)_(64|128)"
 
 
-def check_resources(log, where):
-    """What ptxas reports of each kernel: no registers spill, static shared memory fits (48 KB), and where the plan is
-    two blocks of 256 threads on a multiprocessor of 65,536 registers, there are enough of them.
+def check_resources(log, where, numbers):
+    """What ptxas reports of each kernel: no registers spill, static shared memory fits (48 KB), and on a
+    multiprocessor of 65,536 registers there are enough of them for as many blocks as are planned.
     """
     kernels = REPORT.findall(log)
     assert kernels, log
@@ -156,9 +156,33 @@ def check_resources(log, where):
         shared = re.search(r"(\d+) bytes smem", rest)
         assert spilled == "0", f"{where}: {name} spills {spilled} bytes"
         assert shared is None or int(shared[1]) <= 48 << 10, f"{where}: {name} has {shared[1]} bytes of shared memory"
-        if re.fullmatch(TWO_BLOCKS, name):
-            assert int(registers) <= 128, f"{where}: {name} needs {registers} registers, one block instead of two"
+        if found := re.fullmatch(TENSOR_CORES, name):
+            warps, planned = numbers.get("WARPS", 8), 2  # eight of wgmma.cu
+            if "gradient" not in name and "taps" not in name:
+                planned = tensor_cores.BLOCKS[warps, int(found[2])].at_once // 132
+            most = 65536 // (32 * warps * planned) // 8 * 8  # they are dealt out in eights
+            assert int(registers) <= most, f"{where}: {name} needs {registers} registers, too many for {planned} blocks"
     assert "(C75" not in log, f"{where}: the compiler lets products of warpgroups wait for each other: {log}"
+
+
+@pytest.mark.parametrize(
+    "capability, slabs, of_multiprocessor, of_block",
+    [(80, 3, 164, 163), (86, 3, 100, 99), (89, 3, 100, 99), (90, 3, 228, 227), (90, 4, 228, 227)],
+)
+@pytest.mark.parametrize("warps", [4, 8])
+def test_shared_memory_is_enough(monkeypatch, warps, slabs, capability, of_multiprocessor, of_block):
+    """For the planned blocks, of which each has 1 KB besides its own; on 8.6 and 8.9 for one at least."""
+    monkeypatch.setattr(cuda, "compute_capability", lambda: capability)
+    monkeypatch.setattr(tensor_cores, "WARPS", warps)
+    monkeypatch.setattr(tensor_cores, "SLABS", slabs)
+    for wide in (128, 64):
+        planned = tensor_cores.BLOCKS[warps, wide].at_once // 132
+        for kind in (tensor_cores.CONVOLVE, tensor_cores.FLIPPED):
+            for dtype in ("float32", "uint16"):
+                needed = tensor_cores.shared_bytes(kind, wide, dtype)
+                assert needed <= of_block << 10
+                if capability % 10 == 0:
+                    assert planned * (needed + 1024) <= of_multiprocessor << 10, f"{kind.name}_{wide} {dtype}"
 
 
 @each_source
@@ -177,7 +201,7 @@ def test_nvrtc_compiles(path, numbers, dtype):
             asked = [*cuda.options(dtype, **numbers), f"-arch=sm_{capability}", *AS_CUPY, "--ptxas-options=-v"]
             compiler.compileProgram(program, asked)
             assert compiler.getCUBIN(program)
-            check_resources(compiler.getProgramLog(program), f"{path.name}, sm_{capability}")
+            check_resources(compiler.getProgramLog(program), f"{path.name}, sm_{capability}", numbers)
         except compiler.NVRTCError:
             pytest.fail(f"{path.name}, sm_{capability}: {compiler.getProgramLog(program)}")
         finally:

@@ -1,7 +1,5 @@
 """What the emulation of CUDA must see: mistakes that a GPU answers with an error, with garbage, or with silence."""
 
-import re
-
 import cuda_on_cpu
 import numpy as np
 import pytest
@@ -166,22 +164,52 @@ def test_what_is_not_written_is_not_a_number(emulated):
     assert np.isnan(to_cpu(emulated.empty((3,), dtype="float32"))).all()
 
 
-def test_the_real_kernel_without_its_last_barrier_is_found_out(emulated, monkeypatch, rng):
-    """A fast warp sends for the slab after next into the place of the one that a slow warp still reads."""
-    late = re.sub(r"__syncthreads\(\); +// all have read this slab", "//", tensor_cores.PRODUCTS.source)
-    assert late != tensor_cores.PRODUCTS.source
-    monkeypatch.setitem(tensor_cores.PRODUCTS.__dict__, "source", late)
-    x, weight = (emulated.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 5, 4, 64), (3, 3, 64, 16)))
-    y = to_cpu(tensor_cores.ALGORITHM.forward(x, weight, None, 0, False))
-    expected = ops.conv2d(to_cpu(x), to_cpu(weight))[0]
-    assert not np.allclose(y, expected, atol=0.1)
+@pytest.mark.parametrize(
+    "file, right, wrong",
+    [
+        ("PRODUCTS", "arrived<SLABS - 2>();", "wait_for_groups<SLABS - 2>();"),  # a slow warp still reads the last one
+        ("PRODUCTS", "arrived<SLABS - 2>();", "__syncthreads();"),  # no wait
+        ("PRODUCTS", "arrived<SLABS - 2>();", "arrived<SLABS - 1>();"),  # one slab too few is waited for
+        ("PRODUCTS", "gather(slab + SLABS - 1);", "gather(slab + SLABS);"),  # into the slab that is being read
+        ("PRODUCTS", "slab < SLABS - 1; ++slab", "slab < SLABS - 2; ++slab"),  # one slab too few under way
+        ("PRODUCTS", "*a = a_slabs + slab % SLABS", "*a = a_slabs + slab % (SLABS - 1)"),  # one place too few
+        ("PRODUCTS", "        end_of_group();  ", "//"),  # never closed
+        ("PRODUCTS", "        }\n        end_of_group();", "        end_of_group(); }"),  # none for the last slabs
+        ("GRADIENTS", "arrived<SLABS - 2>();", "wait_for_groups<SLABS - 2>();"),
+        ("GRADIENTS", "arrived<SLABS - 2>();", "arrived<SLABS - 1>();"),
+        ("GRADIENTS", "*a = a_slabs + slab % SLABS", "*a = a_slabs + slab % (SLABS - 1)"),
+        ("GRADIENTS", "        }\n        end_of_group();", "        end_of_group(); }"),
+    ],
+)
+def test_mistakes_with_slabs_are_found_out(emulated, monkeypatch, rng, file, right, wrong):
+    """In the real kernels: each gives NaN, or numbers that are far off."""
+    file = getattr(tensor_cores, file)
+    source = file.source
+    assert right in source
+    monkeypatch.setitem(file.__dict__, "source", source.replace(right, wrong))
+    x, weight = (emulated.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 9, 9, 64), (3, 3, 64, 16)))
+    expected, ctx = ops.conv2d(to_cpu(x), to_cpu(weight))
+    if file is tensor_cores.PRODUCTS:
+        found = tensor_cores.ALGORITHM.forward(x, weight, None, 0, False)
+    else:
+        dy = emulated.asarray(expected)
+        found, expected = tensor_cores.weight_gradient(x, dy, weight.shape, 0), ops.conv2d_backward(expected, ctx)[1]
+    assert not np.allclose(to_cpu(found), expected, rtol=0, atol=0.02 * abs(expected).max())
 
 
-def test_the_real_kernel_without_its_wait_is_found_out(emulated, monkeypatch, rng):
-    source = tensor_cores.PRODUCTS.source
-    late = source.replace("    wait_for_groups<pending>();", "")
-    assert late != source
-    monkeypatch.setitem(tensor_cores.PRODUCTS.__dict__, "source", late)
-    x, weight = (emulated.asarray(rng.standard_normal(s).astype("float32")) for s in ((1, 5, 4, 16), (3, 3, 16, 16)))
-    y = tensor_cores.ALGORITHM.forward(x, weight, None, 0, False)
-    assert np.isnan(to_cpu(y)).all()
+@pytest.mark.parametrize("kind", [tensor_cores.CONVOLVE, tensor_cores.FLIPPED])
+@pytest.mark.parametrize("outputs", [64, 128])
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_shared_memory_is_just_as_large_as_the_slabs(emulated, monkeypatch, kind, outputs, dtype):
+    """With 48 bytes less, at most 32 of them unused, the last row is written beyond its end."""
+    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: 1)
+    x = emulated.asarray(np.zeros((1, 5, 4, 64), dtype))
+    weight = emulated.asarray(
+        np.zeros((3, 3, 64, outputs) if kind is tensor_cores.CONVOLVE else (3, 3, outputs, 64), "float32")
+    )
+    run = lambda: tensor_cores.multiply(kind, x, weight, None, (1, 3, 2, outputs))
+    run()
+    exact = tensor_cores.shared_bytes
+    monkeypatch.setattr(tensor_cores, "shared_bytes", lambda *how: exact(*how) - 48)
+    with pytest.raises(AssertionError, match="shared memory written beyond what the launch gave"):
+        run()

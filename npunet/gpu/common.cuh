@@ -54,3 +54,7 @@ template <int pending> __device__ __forceinline__ void arrived() {
     wait_for_groups<pending>();
     __syncthreads();
 }
+
+// Which row of a slab the i-th four threads gather: 0, 4, 1, 5, 2, 6, 3, 7 of each eight. Eight threads store at once, two rows of 64 bytes. Rows
+// that follow each other would have banks in common; rows that lie four apart do not, for a row is 80, 144 or 272 bytes long.
+__device__ __forceinline__ int gathered_row(int i) { return i / 8 * 8 + i % 2 * 4 + i % 8 / 2; }

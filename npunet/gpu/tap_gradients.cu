@@ -1,10 +1,10 @@
 // The weight gradient of a convolution on the tensor cores: for each tap, dweight (C, K) = x shifted by the tap, turned (C, pixels), times
-// dz (pixels, K). tensor_cores.cu explains slabs, fragments, banks and precisions.
+// dz (pixels, K). tensor_cores.cu explains slabs, warps, fragments, banks and precisions.
 //
-// TILE x TILE results for each block and tap, TILE / 4 x TILE / 2 of them for each warp. The pixels are shared out over several blocks, whose
-// sums go to partial (splits, taps, C, K), to be added up afterwards. The larger the tile, the fewer times x and dz are read, from memory
-// and from shared memory. With few channels a large tile would be half empty; there a block does the three taps of one row of the kernel
-// (TAPS), so that dz is fetched and rounded once for three products.
+// A block computes TILE_C x TILE_K results for each of TAPS taps; its warps share them out, two across. The pixels are shared out over several
+// blocks, whose sums go to partial (splits, taps, C, K), to be added up afterwards. The more results of a block, the fewer times x and dz are
+// read. Three taps of a row of the kernel need the same pixels of dz, which is fetched once for them, and of x nearly the same, which are in the
+// multiprocessor's cache after the first.
 //
 // In 16 bits an operand holds two numbers that the sum runs over, here two pixels, but neighbours in memory are two channels. So they are turned
 // while they are read from shared memory: load_four does that for numbers of 16 bits, not for those of 32, which come one by one.
@@ -27,69 +27,68 @@ template <bool OF_A> __device__ __forceinline__ void operands(const bf16* at, in
 
 // UP: of the 2x2 up-convolution. There it is dz that a tap shifts, (2 row + tap / 2, 2 column + tap % 2), and x stays.
 // rows, columns: of the pixels that are summed over; height, width: of the array that is shifted.
-template <int TILE, int TAPS, bool UP>
+template <int TILE_C, int TILE_K, int TAPS, bool UP>
 __device__ __forceinline__ void tap_gradients(const MAP* x, const MAP* dz, float* partial, int pixels, int share, int height, int width,
                                               int channels, int rows, int columns, int outputs, int padding) {
-    constexpr int ROW = TILE + 8, COPIES = TILE / IN_COPY, LOADS = SLAB * COPIES / 256, TILES_M = TILE / 64, TILES_N = TILE / 16;
-    __shared__ __align__(16) MAP a_slab[2][TAPS][SLAB * ROW];          // SLAB pixels x TILE channels of x, for each tap
-    __shared__ __align__(16) MAP b_slab[2][SLAB * ROW];                // SLAB pixels x TILE channels of dz
+    constexpr int WM = TILE_C / (WARPS / 2), WN = TILE_K / 2, TILES_M = WM / 16, TILES_N = WN / 8;     // of a warp; products of (16, 8) in it
+    constexpr int A_ROW = TILE_C + 8, A_SLAB = SLAB * A_ROW, B_ROW = TILE_K + 8, B_SLAB = SLAB * B_ROW;
+    constexpr int MORE = 32 * WARPS / SLAB * IN_COPY;                  // numbers of a pixel that all threads together gather at once
+    constexpr int STEP = UP ? 2 : 1;                                   // how far apart what a tap shifts is from pixel to pixel
+    SHARED_OF_LAUNCH(bytes);
+    MAP *a_slabs = (MAP*)bytes, *b_slabs = a_slabs + SLABS * TAPS * A_SLAB;        // SLAB pixels x TILE channels of x, for each tap; and of dz
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4, member = lane % 4;
     int groups = UP ? 4 : 9 / TAPS, first_tap = blockIdx.z % groups * TAPS, split = blockIdx.z / groups;
-    int first_c = blockIdx.x * TILE, first_k = blockIdx.y * TILE;
+    int first_c = blockIdx.x * TILE_C, first_k = blockIdx.y * TILE_K;
     int first = split * share, last = min(first + share, pixels), slabs = (last - first + SLAB - 1) / SLAB;
 
-    // What this thread gathers of each slab: 16 bytes of LOADS pixels. Where these are; a slab further on, SLAB pixels further on.
-    int load_c = threadIdx.x % COPIES * IN_COPY, pixel[LOADS], column[LOADS], row[LOADS], image[LOADS];
-    UNROLL for (int l = 0; l < LOADS; ++l) {
-        pixel[l] = first + threadIdx.x / COPIES + l * (256 / COPIES);
-        column[l] = pixel[l] % columns;
-        row[l] = pixel[l] / columns % rows;
-        image[l] = pixel[l] / columns / rows;
-    }
+    // What this thread gathers of each slab: 16 bytes, and those MORE numbers further on, of one pixel. Where that is, and where its first tap
+    // takes it; a slab further on, SLAB pixels further on.
+    int of_slab = gathered_row(threadIdx.x * IN_COPY / MORE), at = threadIdx.x * IN_COPY % MORE;
+    int pixel = first + of_slab, column = pixel % columns, row = pixel / columns % rows;
+    int down = UP ? first_tap / 2 : first_tap / 3 - padding, right = UP ? first_tap % 2 : first_tap % 3 - padding;
+    int shifted = (pixel / columns / rows * height + STEP * row + down) * width + STEP * column + right;
     auto gather = [&](int slab) {                              // slabs come in order, so that no pixel needs a division
-        UNROLL for (int l = 0; l < LOADS; ++l) {
-            int at = (threadIdx.x / COPIES + l * (256 / COPIES)) * ROW + load_c;
-            bool known = pixel[l] < last, inside_x = known && first_c + load_c < channels, inside_dz = known && first_k + load_c < outputs;
+        if (slab < slabs) {
+            MAP *a = a_slabs + slab % SLABS * TAPS * A_SLAB + of_slab * A_ROW + at, *b = b_slabs + slab % SLABS * B_SLAB + of_slab * B_ROW + at;
+            const MAP* of_dz = dz + (pixel < last ? (UP ? shifted : pixel) * outputs + first_k + at : 0);
+            UNROLL for (int more = 0; more < TILE_K; more += MORE)         // what is not inside is not read, wherever it would be
+                copy_16_bytes<false>(b + more, of_dz + more, pixel < last && first_k + at + more < outputs);
             UNROLL for (int t = 0; t < TAPS; ++t) {
-                int tap = first_tap + t, down = row[l] + tap / 3 - padding, across = column[l] + tap % 3 - padding;
-                bool inside = UP ? inside_x : inside_x && down >= 0 && down < height && across >= 0 && across < width;
-                long long place = UP ? pixel[l] : ((long long)image[l] * height + down) * width + across;
-                copy_16_bytes<false>(a_slab[slab % 2][t] + at, x + (inside ? place * channels + first_c + load_c : 0), inside);
+                int above = row + down, across = column + right + t;
+                bool inside = pixel < last && (UP || above >= 0 && above < height && across >= 0 && across < width);
+                const MAP* of_x = x + (inside ? ((UP ? pixel : shifted) + t) * channels + first_c + at : 0);
+                UNROLL for (int more = 0; more < TILE_C; more += MORE)
+                    copy_16_bytes<(TAPS > 1)>(a + t * A_SLAB + more, of_x + more, inside && first_c + at + more < channels);
             }
-            long long place = UP ? ((long long)image[l] * height + 2 * row[l] + first_tap / 2) * width + 2 * column[l] + first_tap % 2 : pixel[l];
-            copy_16_bytes<false>(b_slab[slab % 2] + at, dz + (inside_dz ? place * outputs + first_k + load_c : 0), inside_dz);
-            pixel[l] += SLAB;
-            for (column[l] += SLAB; column[l] >= columns; column[l] -= columns)
-                if (++row[l] == rows) {
-                    row[l] = 0;
-                    ++image[l];
-                }
+            pixel += SLAB;
+            shifted += STEP * SLAB;
+            for (column += SLAB; column >= columns; column -= columns) {
+                shifted += STEP * (width - columns);
+                if (++row < rows) continue;
+                row = 0;
+                shifted += (height - STEP * rows) * width;
+            }
         }
         end_of_group();
     };
     float sum[TAPS][TILES_M][TILES_N][4] = {};
-    int warp_row = warp / 2 * (TILE / 4), warp_column = warp % 2 * (TILE / 2);
-    if (slabs > 0) gather(0);
+    int warp_row = warp / 2 * WM, warp_column = warp % 2 * WN;
+    UNROLL for (int slab = 0; slab < SLABS - 1; ++slab) gather(slab);
     for (int slab = 0; slab < slabs; ++slab) {
-        if (slab + 1 < slabs) {
-            gather(slab + 1);
-            arrived<1>();
-        } else {
-            arrived<0>();
-        }
+        arrived<SLABS - 2>();                                  // this slab is there, and all have read the one before:
+        gather(slab + SLABS - 1);                              // its place is free
+        const MAP *a = a_slabs + slab % SLABS * TAPS * A_SLAB + warp_row, *b = b_slabs + slab % SLABS * B_SLAB + warp_column;
         UNROLL for (int step = 0; step < SLAB; step += DEPTH) {
             unsigned of_a[TAPS][TILES_M][4], of_b[4];
             UNROLL for (int tap = 0; tap < TAPS; ++tap)
-                UNROLL for (int m = 0; m < TILES_M; ++m)
-                    operands<true>(a_slab[slab % 2][tap] + step * ROW + warp_row + 16 * m, ROW, of_a[tap][m]);
+                UNROLL for (int m = 0; m < TILES_M; ++m) operands<true>(a + tap * A_SLAB + step * A_ROW + 16 * m, A_ROW, of_a[tap][m]);
             UNROLL for (int t = 0; t < TILES_N; t += 2) {
-                operands<false>(b_slab[slab % 2] + step * ROW + warp_column + 8 * t, ROW, of_b);
+                operands<false>(b + step * B_ROW + 8 * t, B_ROW, of_b);
                 UNROLL for (int tap = 0; tap < TAPS; ++tap)
                     UNROLL for (int m = 0; m < TILES_M; ++m)
                         UNROLL for (int u = 0; u < 2; ++u) mma(sum[tap][m][t + u], of_a[tap][m], of_b + 2 * u);
             }
         }
-        __syncthreads();                                       // all have read this slab; the next gather may overwrite it
     }
     int taps = groups * TAPS;
     UNROLL for (int tap = 0; tap < TAPS; ++tap)
@@ -103,12 +102,16 @@ __device__ __forceinline__ void tap_gradients(const MAP* x, const MAP* dz, float
                 }
 }
 
-#define GRADIENT(name, TILE, TAPS, UP)                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, 2) name(const MAP* x, const MAP* dz, float* partial, int pixels, int share, int height,     \
-            int width, int channels, int rows, int columns, int outputs, int padding) {                                                        \
-        tap_gradients<TILE, TAPS, UP>(x, dz, partial, pixels, share, height, width, channels, rows, columns, outputs, padding);                \
+#define GRADIENT(name, TILE_C, TILE_K, TAPS, UP)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 2) name(const MAP* x, const MAP* dz, float* partial, int pixels, int share,          \
+            int height, int width, int channels, int rows, int columns, int outputs, int padding) {                                            \
+        tap_gradients<TILE_C, TILE_K, TAPS, UP>(x, dz, partial, pixels, share, height, width, channels, rows, columns, outputs, padding);      \
     }
-GRADIENT(tap_gradient_128, 128, 1, false)
-GRADIENT(three_taps_64, 64, 3, false)
-GRADIENT(up_gradient_128, 128, 1, true)
-GRADIENT(up_gradient_64, 64, 1, true)
+#if WARPS == 4
+GRADIENT(three_taps_128, 64, 128, 3, false)
+#else
+GRADIENT(tap_gradient_128, 128, 128, 1, false)
+#endif
+GRADIENT(three_taps_64, 64, 64, 3, false)
+GRADIENT(up_gradient_128, 128, 128, 1, true)
+GRADIENT(up_gradient_64, 64, 64, 1, true)

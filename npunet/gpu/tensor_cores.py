@@ -16,11 +16,29 @@ BY_WARPGROUPS = cuda.CudaFile("wgmma", "sm_90a", [cuda.WARPGROUP])
 # True: products of feature maps in 16 bits go to wgmma.cu, where it can do them. Not measured yet, so off;
 # `python -m benchmarks.gpu --parts layers` says what it should be.
 WGMMA = False
-BLOCKS_AT_ONCE = {128: 264, 64: 396}  # of convolve_128 and convolve_64, on the 132 multiprocessors of an H100
+WARPS = 4  # of a block: 4 with 64 x 64 results each, or 8 with half as many (expected.md has the model, no GPU yet)
+SLABS = 3  # in shared memory at a time: one is multiplied, the others are on their way
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
-SLAB, PIXELS = 16, 128  # channels of a slab of float32, pixels of a block
+SLAB = 16  # channels of a slab of float32
 LEAST_PIXELS = 2048  # that a block of a weight gradient adds up
 NEAR = 1  # 1: the taps of 16 channels follow each other, and the cache is used; 0: the channels of a tap do
+
+
+class Block(NamedTuple):
+    """The pixels of a block of tensor_cores.cu, and how many blocks run side by side on an H100's 132 multiprocessors:
+    two or three on each.
+    """
+
+    pixels: int
+    at_once: int
+
+
+BLOCKS = {  # (WARPS, outputs of a block)
+    (8, 128): Block(128, 264),
+    (8, 64): Block(128, 396),
+    (4, 128): Block(128, 264),
+    (4, 64): Block(256, 264),
+}
 
 
 class Kind(NamedTuple):
@@ -48,12 +66,10 @@ def at_work(x, weight):
     return cublas.tf32() and cuda.on_gpu(x) and x.dtype == weight.dtype == "float32" and fits(*weight.shape[2:])
 
 
-def by_warpgroups(dtype, channels, outputs, block):
-    """Which file multiplies, and how it is launched, in blocks of 128 pixels x `block` outputs."""
-    if WGMMA and dtype == cuda.MAP_16 and channels % 64 == outputs % 64 == 0 and cuda.compute_capability() == 90:
-        # three slabs of 64 channels of 16 bits; and 1024 bytes, for the first begins at a multiple of that
-        return BY_WARPGROUPS, dict(shared=3 * (PIXELS + block) * 128 + 1024)
-    return PRODUCTS, dict(NEAR=NEAR)
+def by_warpgroups(dtype, channels, outputs):
+    """True if wgmma.cu multiplies, not tensor_cores.cu. Its blocks are those of eight warps."""
+    fit = channels % 64 == outputs % 64 == 0
+    return WGMMA and dtype == cuda.MAP_16 and fit and cuda.compute_capability() == 90
 
 
 class TensorCores:
@@ -116,29 +132,26 @@ def up_conv2d_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array
 
 
 def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
-    """y of `shape` (N, rows, columns, outputs) by a kernel of tensor_cores.cu; a block does 128 pixels by 128 or 64
-    outputs.
-
-    128 reads less for each product, but gives half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of
-    132 multiprocessors.
-    """
+    """y of `shape` (N, rows, columns, outputs) by a kernel of tensor_cores.cu."""
     xp = array_module(x)
     x, operands = xp.ascontiguousarray(x), _operands(kind, weight, x.dtype)
     y = xp.empty(shape, dtype=x.dtype)
     outputs = shape[3]
     each_pixel = x.shape if kind is UP else shape  # every pixel of x gives four of y
     pixels = each_pixel[0] * each_pixel[1] * each_pixel[2]
-    down = ceil_div(pixels, PIXELS)
-    block = 128 if outputs % 128 == 0 and down * (outputs // 128) >= WANTED_BLOCKS // 2 else 64
-    across = ceil_div(outputs, block)
+    groups = by_warpgroups(x.dtype, x.shape[3], outputs)
+    warps = 8 if groups else WARPS
+    wide = block_outputs(pixels, outputs, warps)
+    block = BLOCKS[warps, wide]
+    down, across = ceil_div(pixels, block.pixels), ceil_div(outputs, wide)
     shares = 1
     if kind is not UP:
-        shares = shares_of_taps(down * across, BLOCKS_AT_ONCE[block], x.shape[3], kind.taps)
+        shares = shares_of_taps(down * across, block.at_once, x.shape[3], kind.taps)
     bias_or_not, last = bias if bias is not None else xp.empty((1,), "float32"), (int(bias is not None), int(relu))
     partial = xp.empty((shares, *shape) if shares > 1 else (1,), dtype="float32")
-    file, how = by_warpgroups(x.dtype, x.shape[3], outputs, block)
-    file.launch(
-        f"{kind.name}_{block}",
+    numbers = dict(NEAR=NEAR, WARPS=WARPS, SLABS=slabs())
+    (BY_WARPGROUPS if groups else PRODUCTS).launch(
+        f"{kind.name}_{wide}",
         0,
         x,
         operands,
@@ -152,12 +165,40 @@ def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
         padding,
         *last,
         grid=(down, across, kind.taps if kind is UP else shares),
-        **how,
+        threads=32 * warps,
+        shared=shared_bytes(kind, wide, x.dtype, groups),
+        **({} if groups else numbers),
     )
     if shares > 1:
-        numbers = (y.size, outputs, shares, *last)
-        PRODUCTS.launch("add_shares", y.size, partial, bias_or_not, y, *numbers, dtype=x.dtype, NEAR=NEAR)
+        counts = y.size, outputs, shares
+        PRODUCTS.launch("add_shares", y.size, partial, bias_or_not, y, *counts, *last, dtype=x.dtype, **numbers)
     return y
+
+
+def slabs():
+    """SLABS where a multiprocessor has shared memory for two blocks of them: 164 KB on compute capability 8.0, 228 KB
+    on 9.0 and 10.0. Others, 8.6 and 8.9 among them, have 100 KB, enough for 2.
+    """
+    return SLABS if cuda.compute_capability() in (80, 90, 100, 103) else 2
+
+
+def block_outputs(pixels, outputs, warps):
+    """How many outputs a block computes, 128 or 64. 128 reads less for each product. With eight warps it also gives
+    half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of 132 multiprocessors.
+    """
+    blocks = ceil_div(pixels, BLOCKS[warps, 128].pixels) * (outputs // 128)
+    return 128 if outputs % 128 == 0 and (warps == 4 or blocks >= WANTED_BLOCKS // 2) else 64
+
+
+def shared_bytes(kind, wide, dtype, groups=False):
+    """Bytes of the slabs of a block, whose rows tensor_cores.cu lays out: 64 bytes and 16 unused ones of each pixel;
+    the same of each output, or `wide` outputs and 8 unused ones of each channel. With groups, of wgmma.cu: three slabs
+    with rows of 128 bytes, and 1024 more, for the first one begins at a multiple of that.
+    """
+    if groups:
+        return 3 * 128 * (BLOCKS[8, wide].pixels + wide) + 1024
+    by_channel = kind.outputs == 2 or dtype == cuda.MAP_16
+    return slabs() * (80 * BLOCKS[WARPS, wide].pixels + (80 * wide if by_channel else 4 * SLAB * (wide + 8)))
 
 
 def _operands(kind, weight, dtype):
@@ -185,6 +226,26 @@ def shares_of_taps(blocks, at_once, channels, taps=9):
     return min((1, 3, 9) if taps == 9 else (1, 2, 4), key=rounds)
 
 
+class Tile(NamedTuple):
+    """A kernel of tap_gradients.cu: its name, the results (C, K) of a block for each of its taps."""
+
+    name: str
+    c: int
+    k: int
+    taps: int
+
+
+def gradient_tile(taps, c, k):
+    """The kernel for the weight gradient of a convolution with nine taps, or an up-convolution with four."""
+    if taps == 4:
+        side = 128 if c % 128 == k % 128 == 0 else 64
+        return Tile(f"up_gradient_{side}", side, side, 1)
+    if WARPS == 8 and c % 128 == k % 128 == 0:
+        return Tile("tap_gradient_128", 128, 128, 1)
+    side = 128 if WARPS == 4 and k % 128 == 0 else 64
+    return Tile(f"three_taps_{side}", 64, side, 3)
+
+
 def weight_gradient(x, dz, shape, padding):
     """dweight of `shape` (3, 3, C, K) or, of an up-convolution, (2, 2, C, K): for each tap a product
     (C, pixels) @ (pixels, K), shared out over some blocks and added up in order.
@@ -193,19 +254,13 @@ def weight_gradient(x, dz, shape, padding):
     taps, (c, k) = shape[0] * shape[1], shape[2:]
     shifted, summed = (x, dz) if taps == 9 else (dz, x)  # what a tap shifts, and the pixels that are summed over
     pixels = summed.shape[0] * summed.shape[1] * summed.shape[2]
-    large = c % 128 == k % 128 == 0
-    name, block, at_once = {
-        (9, True): ("tap_gradient_128", 128, 1),
-        (9, False): ("three_taps_64", 64, 3),
-        (4, True): ("up_gradient_128", 128, 1),
-        (4, False): ("up_gradient_64", 64, 1),
-    }[taps, large]
-    down, across = ceil_div(c, block), ceil_div(k, block)
-    blocks = taps // at_once * down * across
+    tile = gradient_tile(taps, c, k)
+    down, across = ceil_div(c, tile.c), ceil_div(k, tile.k)
+    blocks = taps // tile.taps * down * across
     splits = max(1, min(ceil_div(2 * WANTED_BLOCKS, blocks), pixels // LEAST_PIXELS))
     partial = xp.empty((splits, *shape), dtype="float32")
     GRADIENTS.launch(
-        name,
+        tile.name,
         0,
         xp.ascontiguousarray(x),
         dz,
@@ -217,6 +272,12 @@ def weight_gradient(x, dz, shape, padding):
         *summed.shape[1:3],
         k,
         padding,
-        grid=(down, across, taps // at_once * splits),
+        grid=(down, across, taps // tile.taps * splits),
+        threads=32 * WARPS,
+        shared=slabs()
+        * 64
+        * (tile.taps * (tile.c + 8) + tile.k + 8),  # rows of a tile and 8 unused numbers, 64 bytes deep
+        WARPS=WARPS,
+        SLABS=slabs(),
     )
     return partial[0] if splits == 1 else partial.sum(axis=0)
