@@ -20,12 +20,15 @@ Conventions of a lesson (tests/test_lessons.py holds every notebook to them):
    for anything with a sign (kernels, gradients).
 8. A cell that trains for many seconds, and whose numbers the tests do not compare (prints; pictures with ``varies``),
    has "shorter_in_tests" in its metadata: what it says, and what it says with fewer steps.
+9. A cell that takes a minute or more in a browser has "seconds_in_a_page" in its metadata, measured with
+   ``docs/site/run_in_node.mjs``; docs/site/lite.py lets the cell say so there. What it repeats goes through `counted`.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython import get_ipython
 from lesson_output import show, show_kernel, show_source  # noqa: F401  for the lessons
+from lesson_page import counted  # noqa: F401  for the lessons
 from lesson_pictures import (  # noqa: F401  for the lessons
     COLOURS,
     CONVOLUTION,

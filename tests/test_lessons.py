@@ -5,9 +5,11 @@ have tests of their own, test_exercises.py.
 
 import importlib
 import itertools
+import json
 import re
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,12 @@ EXERCISES = sorted(path.stem for path in (LESSONS / "exercises").glob("[0-9]*.py
 MACHINE_PATH = re.compile(r"/(home|root|work|tmp|Users|usr)/|site-packages|[A-Z]:\\\\?Users")
 LARGEST = 1_050_000  # bytes of a notebook
 
-sys.path.insert(0, str(LESSONS))
+sys.path[:0] = [str(LESSONS), str(ROOT / "docs" / "site")]
 import lesson_output  # noqa: E402
+import lesson_page  # noqa: E402
 import lesson_pictures  # noqa: E402
 import lesson_ranks  # noqa: E402
+import lite  # noqa: E402
 import run as lesson_run  # noqa: E402
 
 from npunet.parallel.ring import all_reduce  # noqa: E402
@@ -298,6 +302,39 @@ def test_make_networks_writes_what_unet_loads(tmp_path):
     for name, parameter in net.parameters.items():
         assert loaded.parameters[name].value.dtype == np.float32
         np.testing.assert_allclose(loaded.parameters[name].value, parameter.value, rtol=1e-3)
+
+
+def test_a_page_counts_what_is_done(monkeypatch):
+    """Where Python has threads nothing is shown; in a browser one line, which changes."""
+    shown = []
+    line = types.SimpleNamespace(update=lambda text: shown.append(text.data))
+    monkeypatch.setattr(lesson_page, "display", lambda text, display_id: shown.append(text.data) or line)
+    assert list(lesson_page.counted("ab")) == ["a", "b"] and not shown
+    monkeypatch.setattr(lesson_page, "can_start_threads", lambda: False)
+    assert list(lesson_page.counted("ab")) == ["a", "b"]
+    assert re.fullmatch(r"0 of 2\n1 of 2, \d s\n2 of 2, \d s", "\n".join(shown))
+
+
+@each_notebook
+def test_a_page_says_before_a_cell_that_it_takes_long(path):
+    """Cells whose "seconds_in_a_page" were measured; and the first cell says how long the lesson takes."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    long = {"".join(c["source"]): c["metadata"]["seconds_in_a_page"] for c in book["cells"]
+            if "seconds_in_a_page" in c["metadata"]}  # fmt: skip
+    first, *cells = (cell for cell in lite.to_be_run(book, path.stem)["cells"] if cell["cell_type"] == "code")
+    assert re.match(
+        r"# In a browser this lesson takes about (a minute|\d+ (seconds|minutes))\.\n%pip install", first["source"]
+    )
+    assert sum(long.values()) <= lite.SECONDS[int(path.stem[:2])]
+    for source, seconds in long.items():
+        says = f"# In a browser this cell takes about {lite.in_words(seconds)}.\n"
+        assert [cell["source"] for cell in cells].count(says + source) == 1
+    assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"]]
+
+
+def test_seconds_in_words():
+    assert [lite.in_words(seconds) for seconds in (8, 44, 54, 56, 89, 91, 160)] == [
+        "10 seconds", "40 seconds", "50 seconds", "a minute", "a minute", "2 minutes", "3 minutes"]  # fmt: skip
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -18,22 +18,34 @@ PURE = ("comm", "tifffile", "tqdm", "threadpoolctl")  # pure Python; NumPy, SciP
 SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", "@jupyterlab/terminal-extension"]
 UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
 LARGE = 60_000  # bytes
-LONG = {"04_the_u", "13_style_transfer"}  # lessons that take more than five minutes of a processor in a page
+# Seconds of a processor that all cells of a lesson took in Pyodide (benchmarks/results/browser.md)
+SECONDS = dict(zip(range(17), [30, 120, 40, 30, 200, 60, 120, 180, 40, 80, 40, 180, 120, 240, 40, 150, 40]))
 ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
 
 
 def how_long(name: str) -> str:
-    """What a reader should know before a lesson runs in a page: Python has one thread there, and no fast BLAS."""
-    if name in LONG:
-        return "This lesson trains networks, which takes more than five minutes in a browser."
-    return "In a browser this lesson takes some minutes."
+    """What a reader should know before a lesson runs in a page: Python has one thread there."""
+    return f"In a browser this lesson takes about {in_words(SECONDS[int(name[:2])])}."
+
+
+def in_words(seconds: float) -> str:
+    """Seconds as a reader wants to know them: "40 seconds", "a minute", "3 minutes"."""
+    if seconds < 55:
+        return f"{10 * round(seconds / 10)} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds >= 90 else "a minute"
 
 
 def to_be_run(book: dict, name: str) -> dict:
-    """A lesson without its results, and with a first cell that installs npunet where the lesson runs in a page."""
+    """A lesson without its results, and with a first cell that installs npunet where the lesson runs in a page.
+
+    A cell that takes long there says so in its first line: "seconds_in_a_page" of its metadata, which were measured.
+    """
     for cell in book["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
+            if seconds := cell["metadata"].get("seconds_in_a_page"):
+                says = f"# In a browser this cell takes about {in_words(seconds)}.\n"
+                cell["source"] = says + "".join(cell["source"])
     first = {"cell_type": "code", "id": "install", "metadata": {}, "outputs": [], "execution_count": None}
     book["cells"].insert(0, first | {"source": f"# {how_long(name)}\n%pip install -q npunet"})
     return book

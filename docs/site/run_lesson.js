@@ -1,7 +1,8 @@
 // Runs a lesson in JupyterLite in a real browser, as the reader of the site does who presses "run".
 //
-//   node docs/site/run_lesson.js build/site 01_a_tour FOLDER_OF_PYODIDE [MINUTES]
+//   node docs/site/run_lesson.js build/site 01_a_tour FOLDER_OF_PYODIDE [MINUTES] [FOLDER_FOR_PICTURES]
 //
+// The pictures: the cell that runs, each half minute; at the end every cell with an output.
 // Pyodide's own server may be out of reach here, so what the page asks of it is answered from a folder with Pyodide and its
 // wheels. Prints what each cell has printed; status 1 if a cell fails, or not all are done within the minutes.
 //
@@ -10,7 +11,7 @@
 const fs = require("fs"), http = require("http"), path = require("path");
 const {chromium} = require("playwright-core");
 
-const [site, lesson, pyodide, minutes = "10"] = process.argv.slice(2);
+const [site, lesson, pyodide, minutes = "10", pictures] = process.argv.slice(2);
 const TYPES = {".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
   ".png": "image/png", ".json": "application/json", ".ipynb": "application/json", ".wasm": "application/wasm"};
 const type = file => TYPES[path.extname(file)] || "application/octet-stream";
@@ -53,11 +54,26 @@ const cells = page => page.evaluate(() => window.jupyterapp.shell.currentWidget.
     };
   }));
 
+// A picture of the page with this cell of code in view. Cells that are far away are not drawn, so their heights are not known
+// at first, and the page scrolls twice.
+async function picture(page, cell, name) {
+  for (const pause of [500, 700]) {
+    await page.evaluate(async number => {
+      const book = window.jupyterapp.shell.currentWidget.content;
+      const places = book.widgets.flatMap((widget, place) => widget.model.type === "code" ? [place] : []);
+      await book.scrollToItem(places[number], "start");
+      book.widgets[places[number]].node.scrollIntoView({block: "start"});
+    }, cell);
+    await page.waitForTimeout(pause);
+  }
+  await page.screenshot({path: path.join(pictures, `${name}.png`)});
+}
+
 (async () => {
   const server = await serve(), start = Date.now(), seconds = () => Math.round((Date.now() - start) / 1000);
   const browser = await chromium.launch({executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"]});
-  const page = await (await browser.newContext({viewport: {width: 1280, height: 6000}})).newPage();
+  const page = await (await browser.newContext({viewport: {width: 1280, height: 1400}})).newPage();
   await page.context().route(url => url.hostname !== "127.0.0.1", fromFolder);
   await page.goto(`http://127.0.0.1:${server.address().port}/sub/lite/lab/index.html?path=${lesson}.ipynb`);
   await page.locator(".jp-Notebook .jp-CodeCell").first().click({timeout: 120000});
@@ -65,7 +81,8 @@ const cells = page => page.evaluate(() => window.jupyterapp.shell.currentWidget.
   await page.getByRole("menuitem", {name: "Run", exact: true}).click();
   await page.getByRole("menuitem", {name: /Run All Cells/}).first().click();
   const said = new Set();
-  let found = [];
+  let found = [], taken = 0;
+  if (pictures) fs.mkdirSync(pictures, {recursive: true});
   while (seconds() < 60 * minutes) {
     await page.waitForTimeout(2000);
     found = await cells(page);
@@ -74,8 +91,13 @@ const cells = page => page.evaluate(() => window.jupyterapp.shell.currentWidget.
       said.add(index);
       console.log(`--- cell ${index}, ${seconds()} s\n${cell.text.slice(0, 1500)}`);
     });
+    if (pictures && seconds() - taken >= 30) {
+      taken = seconds();
+      await picture(page, Math.min(said.size, found.length - 1), `at_${String(taken).padStart(4, "0")}_s`);
+    }
     if (found.some(cell => cell.failed) || (found.length && said.size === found.length)) break;
   }
+  for (const index of pictures ? found.keys() : []) if (found[index].text) await picture(page, index, `cell_${String(index).padStart(2, "0")}`);
   await browser.close();
   server.close();
   const fine = found.length && said.size === found.length && !found.some(cell => cell.failed);
