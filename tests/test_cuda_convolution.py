@@ -234,6 +234,20 @@ def test_over_how_many_blocks_taps_are_shared_out(blocks, at_once, channels, sha
     assert tensor_cores.shares_of_taps(blocks, at_once, channels) == shares
 
 
+@pytest.mark.parametrize(
+    "blocks, pixels, channels, outputs, splits",
+    [
+        (3, 568**2, 64, 64, 88),  # 264 blocks: one round
+        (24, 100**2, 256, 256, 11),
+        (384, 28**2, 1024, 1024, 1),  # blocks enough
+        (3, 700, 16, 16, 2),  # at least 256 pixels each
+        (3, 100, 16, 16, 1),
+    ],
+)
+def test_over_how_many_blocks_pixels_are_shared_out(blocks, pixels, channels, outputs, splits):
+    assert tensor_cores.splits_of_pixels(blocks, pixels, 9 * channels * outputs, 256) == splits
+
+
 @pytest.mark.parametrize("shares", [1, 3, 9])
 def test_tensor_cores_add_up_shares_of_the_taps(gpu, rng, monkeypatch, shares):
     monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: shares)

@@ -4,6 +4,7 @@ tensor_cores.cu has the products and explains them, tap_gradients.cu the weight 
 precision: those of float32 are multiplied in TF32, those in 16 bits (sixteen_bits.py) as they are.
 """
 
+import functools
 from typing import NamedTuple
 
 from npunet.errors import InputError
@@ -20,7 +21,7 @@ WARPS = 4  # of a block: 4 with 64 x 64 results each, or 8 with half as many (ex
 SLABS = 3  # in shared memory at a time: one is multiplied, the others are on their way
 WANTED_BLOCKS = 264  # two for each multiprocessor of a large GPU
 SLAB = 16  # channels of a slab of float32
-LEAST_PIXELS = 2048  # that a block of a weight gradient adds up
+LEAST_PIXELS = 256  # that a block of a weight gradient adds up
 NEAR = 1  # 1: the taps of 16 channels follow each other, and the cache is used; 0: the channels of a tap do
 
 
@@ -246,6 +247,22 @@ def gradient_tile(taps, c, k):
     return Tile(f"three_taps_{side}", 64, side, 3)
 
 
+@functools.cache
+def splits_of_pixels(blocks, pixels, results, least):
+    """Over how many times as many blocks the pixels of a weight gradient are shared out, of at least `least` each.
+
+    WANTED_BLOCKS run side by side. A block takes the time of its pixels and of about 32 more, to begin and to end. A
+    share of the sums is written and read again, which takes as long as results / 21,600 pixels: memory against tensor
+    cores of an H100. (A model; not measured on a GPU yet.)
+    """
+
+    def time(splits):
+        rounds = ceil_div(blocks * splits, WANTED_BLOCKS)
+        return rounds * (ceil_div(pixels, splits) + 32) + (splits > 1) * splits * results / 21600
+
+    return min(range(1, max(1, pixels // least) + 1), key=time)
+
+
 def weight_gradient(x, dz, shape, padding):
     """dweight of `shape` (3, 3, C, K) or, of an up-convolution, (2, 2, C, K): for each tap a product
     (C, pixels) @ (pixels, K), shared out over some blocks and added up in order.
@@ -257,7 +274,7 @@ def weight_gradient(x, dz, shape, padding):
     tile = gradient_tile(taps, c, k)
     down, across = ceil_div(c, tile.c), ceil_div(k, tile.k)
     blocks = taps // tile.taps * down * across
-    splits = max(1, min(ceil_div(2 * WANTED_BLOCKS, blocks), pixels // LEAST_PIXELS))
+    splits = splits_of_pixels(blocks, pixels, taps * c * k, LEAST_PIXELS)
     partial = xp.empty((splits, *shape), dtype="float32")
     GRADIENTS.launch(
         tile.name,
