@@ -154,18 +154,34 @@ template <typename T> static T __shfl_down_sync(unsigned mask, T value, unsigned
     return result;
 }
 
+// Shared memory has 32 banks of 4 bytes, and eight lanes that move 16 bytes each do so at once: if no two of them meet in a bank.
+static void eight_pieces(const void* const* piece) {
+    unsigned met = 0;
+    for (unsigned i = 0; i < 8; ++i) met |= 1u << (unsigned long long)piece[i] / 16 % 8;
+    if (met != 0xff) refuse("16 bytes each for eight lanes, and two of them in one bank");
+}
+
 // cp.async: 16 bytes on their way from global to shared memory, or zeros. Both addresses must be multiples of 16. Nothing is there before the
 // thread that sent for it has waited for the group that it belongs to; so the copy is made as late as it may be, when the wait is over.
 namespace on_cpu {
 struct Copy { void* shared; const void* global; bool inside; unsigned group; };
 static std::vector<Copy> on_their_way[1024];   // of each thread
 static unsigned groups[1024];                  // how many each thread has closed
+static std::vector<const void*> sent[1024];    // where all copies of each thread went
 }
 static inline float on_cpu_float(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 #include "warpgroup_on_cpu.h"
 template <bool again> static void copy_16_bytes(void* shared, const void* global, bool inside) {
     if ((unsigned long long)shared % 16 || (unsigned long long)global % 16) refuse("a copy of 16 bytes that is not aligned");
     on_cpu::on_their_way[on_cpu::current].push_back({shared, global, inside, on_cpu::groups[on_cpu::current]});
+    unsigned me = on_cpu::current, which = on_cpu::sent[me].size();
+    on_cpu::sent[me].push_back(shared);
+    if (me % 8 == 7) {                                                        // the last of eight, whose copies belong together
+        const void* eight[8];
+        bool all = true;
+        for (unsigned i = 0; i < 8 && (all = on_cpu::sent[me - 7 + i].size() > which); ++i) eight[i] = on_cpu::sent[me - 7 + i][which];
+        if (all) eight_pieces(eight);
+    }
     std::memset(shared, 0xff, 16);                                            // NaN: neither the old numbers nor the new ones
     on_cpu::copy_begins(shared);
 }
@@ -193,6 +209,11 @@ template <bool turned> static void load_four(unsigned* four, const void* row) {
     unsigned me = on_cpu::current, warp = me / 32 * 32;
     std::memcpy(on_cpu::lane_value[me], &place, sizeof place);
     on_cpu::wait_warp();
+    for (unsigned i = 0; i < 4; ++i) {
+        const void* eight[8];
+        for (unsigned row = 0; row < 8; ++row) std::memcpy(eight + row, on_cpu::lane_value[warp + 8 * i + row], sizeof eight[row]);
+        if (me == warp) eight_pieces(eight);
+    }
     for (unsigned i = 0; i < 4; ++i)
         for (unsigned part = 0; part < 2; ++part) {
             unsigned row = turned ? 2 * (me % 4) + part : me % 32 / 4, column = turned ? me % 32 / 4 : 2 * (me % 4) + part;
@@ -237,7 +258,7 @@ static inline unsigned on_cpu_bf16(float value) {                             //
 }
 static inline unsigned two_bf16(float low, float high) { return on_cpu_bf16(low) | on_cpu_bf16(high) << 16; }
 namespace on_cpu {
-static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); groups[t] = 0; } warpgroups_begin(); }
+static void start_of_block() { for (unsigned t = 0; t < 1024; ++t) { on_their_way[t].clear(); sent[t].clear(); groups[t] = 0; } warpgroups_begin(); }
 static void end_of_block() { warpgroups_end(); }
 }
 struct float2 {

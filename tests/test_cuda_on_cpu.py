@@ -197,6 +197,23 @@ def test_mistakes_with_slabs_are_found_out(emulated, monkeypatch, rng, file, rig
     assert not np.allclose(to_cpu(found), expected, rtol=0, atol=0.02 * abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("A_ROW = SLAB + IN_COPY", "A_ROW = SLAB"),  # rows of 64 bytes, read by eight lanes
+        ("return i / 8 * 8 + i % 2 * 4 + i % 8 / 2;", "return i;"),  # two rows that follow each other, written by eight
+    ],
+)
+def test_banks_that_two_lanes_want_are_found_out(emulated, monkeypatch, right, wrong):
+    """A GPU answers as it should, in twice the time."""
+    source = tensor_cores.PRODUCTS.source
+    assert right in source
+    monkeypatch.setitem(tensor_cores.PRODUCTS.__dict__, "source", source.replace(right, wrong))
+    x, weight = (emulated.asarray(np.zeros(shape, "float32")) for shape in ((1, 5, 4, 16), (3, 3, 16, 16)))
+    with pytest.raises(AssertionError, match="two of them in one bank"):
+        tensor_cores.ALGORITHM.forward(x, weight, None, 0, False)
+
+
 @pytest.mark.parametrize("kind", [tensor_cores.CONVOLVE, tensor_cores.FLIPPED])
 @pytest.mark.parametrize("outputs", [64, 128])
 @pytest.mark.parametrize("dtype", ["float32", "uint16"])
