@@ -114,9 +114,7 @@ def test_the_kernel_gives_the_same_bits(gpu, rng, dtype, shape, rate):
 
 def test_the_kernel_computes_philox(gpu):
     """Words of blocks far out and keys of all ones, through the device function itself."""
-    from cuda_on_cpu import EmulatedModule
-
-    from npunet.gpu import kernels
+    from npunet.gpu import cuda, kernels
 
     probe = (
         kernels.DROPOUT.source
@@ -128,7 +126,7 @@ extern "C" __global__ void probe(unsigned long long key, unsigned long long coun
 }
 """
     )
-    run = EmulatedModule(probe, ("-DREAL=float",)).get_function("probe")
+    run = cuda.compiled(probe, cuda.options("float32")).get_function("probe")
     for key, counter in ((0, 0), (ALL, 12345), (0x9E3779B97F4A7C15, 2**29)):
         words = gpu.asarray(np.zeros(4, "int64"))
         run((1, 1, 1), (32, 1, 1), (np.uint64(key), np.uint64(counter), words))

@@ -193,6 +193,15 @@ def test_what_is_no_array_is_refused_with_one_line(name, xp, rng):
             case.backward(to_cpu(y).tolist(), ctx)
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("dropout")])
+def test_a_list_for_dy_is_refused_where_kernels_ran_before(name, gpu, rng):
+    """A GPU keeps something else for the gradient than the array expressions, to which a list leads."""
+    case, operation = CASES[name], name.split()[0]
+    y, ctx = case.forward(*(gpu.asarray(array.astype("float32")) for array in draw(case.shapes, rng)))
+    with pytest.raises(InputError, match=rf"^{operation}_backward: dy is a list; expected an array of NumPy or CuPy"):
+        case.backward(to_cpu(y).tolist(), ctx)
+
+
 def test_a_tensor_of_another_library_is_no_array():
     torch = pytest.importorskip("torch")
     with pytest.raises(InputError, match="^relu: x is a Tensor; expected an array of NumPy or CuPy"):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from npunet.machine import memory
 from npunet.machine.backend import Array, array_module
 from npunet.machine.bands import each_band
-from npunet.machine.shapes import check_gradient, check_maps
+from npunet.machine.shapes import check_arrays, check_gradient, check_maps
 
 
 class MaxPoolingContext(NamedTuple):
@@ -67,6 +67,7 @@ def max_pool2d_backward(dy: Array, ctx: MaxPoolingContext, dskip: Array | None =
     dskip (N, H, W, C) is what the skip connection, which reads the same x, has found for its gradient; it is added in
     the same pass.
     """
+    check_arrays("max_pool2d_backward", dy=dy)  # ctx may come from a GPU, and only an array dy would have led there
     x, y = ctx
     check_gradient("max_pool2d_backward", dy, y.shape, y.dtype)
     xp = array_module(dy)

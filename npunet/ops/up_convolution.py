@@ -91,6 +91,7 @@ def up_conv2d(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array
 
 def up_conv2d_backward(dy: Array, ctx: UpConvolutionContext) -> tuple[Array, Array, Array | None]:
     """dy (N, 2H, 2W, K) -> dx (N, H, W, C), dweight (2, 2, C, K), dbias (K,) or None."""
+    check_arrays("up_conv2d_backward", dy=dy)  # ctx may come from a GPU, and only an array dy would have led there
     x, weight, has_bias = ctx
     xp = array_module(dy)
     n, height, width, channels = x.shape
