@@ -78,7 +78,7 @@ static void entry() {
 }
 
 static void turn(unsigned t) {                 // thread t runs until it waits or ends
-    current = t; threadIdx = {t, 0, 0};
+    current = t; threadIdx = {t % blockDim.x, t / blockDim.x, 0};
     if (_setjmp(scheduler)) return;
     Fibre& fibre = fibres[t];
     if (fibre.started) _longjmp(fibre.place, 1);
@@ -100,14 +100,14 @@ static bool fence_stands(unsigned bytes) {
     return true;
 }
 
-static unsigned bytes_of_launch;
+static unsigned bytes_of_launch, rows = 1;     // of a block: another number where tests/cupy_on_cpu runs CuPy's own kernels
 static void start_of_block(), end_of_block();
 static void run(unsigned gx, unsigned gy, unsigned gz, unsigned threads, unsigned shared_bytes, bool alone, const std::function<void()>& kernel) {
-    gridDim = {gx, gy, gz}; blockDim = {threads, 1, 1}; in_block = threads; body = &kernel; bytes_of_launch = shared_bytes;
+    gridDim = {gx, gy, gz}; blockDim = {threads / rows, rows, 1}; in_block = threads; body = &kernel; bytes_of_launch = shared_bytes;
     if (!alone && fibres.size() < threads) { fibres.resize(threads); for (auto& fibre : fibres) fibre.stack.resize(1 << 16); }
     for (unsigned z = 0; z < gz; ++z) for (unsigned y = 0; y < gy; ++y) for (unsigned x = 0; x < gx; ++x) {
         blockIdx = {x, y, z};
-        if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t, 0, 0}; kernel(); } continue; }
+        if (alone) { for (unsigned t = 0; t < threads; ++t) { threadIdx = {t % blockDim.x, t / blockDim.x, 0}; kernel(); } continue; }
         for (auto& variable : shared) std::memset(variable.place, 0xff, variable.bytes);
         std::memset(of_launch, 0xff, shared_bytes + fence);
         of_block = {threads, 0, 0};
