@@ -42,6 +42,7 @@ WAITS = (
     "multiply<",
     "tap_gradients<",
 )
+MAY_BE_SLOW = ("ladder_overlap",)  # it is there to be read
 MOST_SHARED = 227 << 10  # bytes that a block can have on compute capability 9.0
 _folder = tempfile.TemporaryDirectory(prefix="npunet-cuda-on-cpu-")
 folder = Path(_folder.name)  # of compiled kernels; pytest -n has one for all its processes (conftest.py)
@@ -161,6 +162,7 @@ class EmulatedModule:
         path = shared_library(text, hashlib.sha256(text.encode()).hexdigest())
         self.library = ctypes.CDLL(str(path))
         self.library.what_was_refused.restype = ctypes.c_char_p
+        self.library.met_in_a_bank.restype = ctypes.c_bool
         for place, size in shared_memory(path, self.library):
             self.library.shared_is_at(ctypes.c_void_p(place), ctypes.c_ulong(size))
 
@@ -195,6 +197,8 @@ class EmulatedModule:
             fenced.bring_back(name)
             refused = self.library.what_was_refused()
             assert not refused, f"{name}: {refused.decode()}"
+            slow = self.library.met_in_a_bank() and name not in MAY_BE_SLOW
+            assert not slow, f"{name}: 16 bytes each for eight lanes, and two of them in one bank"
 
         launch.max_dynamic_shared_size_bytes = cuda.SHARED_UNASKED
         return launch
