@@ -5,11 +5,13 @@ A file of its own, so that a kernel that hangs on the device costs its own tests
 
 import numpy as np
 import pytest
+from cuda_on_cpu import networks_live_on
 from test_cuda_against_float64 import ROUNDED, check, distance, placed, sized
 
-from npunet import ops
+from npunet import ops, optimizers, unet
 from npunet.gpu import cublas, cuda, sixteen_bits, tensor_cores
 from npunet.machine.backend import to_cpu
+from npunet.training import recorded_step, training_step
 
 
 @pytest.fixture
@@ -100,6 +102,21 @@ def test_the_same_as_mma_sync(gpu, rng, monkeypatch, launched, kind):
     assert {file for file, name in launched if name.startswith(kind.name)} == {"wgmma", "tensor_cores"}
     np.testing.assert_allclose(*results, rtol=1 / 128, atol=1e-4)
     assert (results[0] != results[1]).mean() < 0.01
+
+
+def test_a_training_step(gpu, rng, monkeypatch, launched):
+    """A network's loss and norm of the gradient are those of mma.sync; the step can be recorded and replayed."""
+    networks_live_on(gpu, monkeypatch, "npunet.training")
+    image = gpu.asarray(rng.standard_normal((1, 8, 8, 1)).astype("float32"))
+    labels, weights = gpu.asarray(rng.integers(0, 2, (1, 8, 8))), gpu.asarray(np.ones((1, 8, 8), "float32"))
+    net, other = (unet.UNet(1, 2, 64, 1, variant="padded", device="gpu", dropout=0.0, seed=3) for _ in range(2))
+    replayed = recorded_step(net, optimizers.Adam(net.parameters, 1e-3), 0.5)
+    found = to_cpu(replayed(image, labels, weights))
+    assert {name.split("_")[0] for file, name in launched if file == "wgmma"} == {"convolve", "flipped", "up", "down"}
+    monkeypatch.setattr(tensor_cores, "WGMMA", False)
+    optimizer = optimizers.Adam(other.parameters, 1e-3)
+    expected = training_step(other, optimizer, image, labels, weights, clip=0.5, wait=False)
+    np.testing.assert_allclose(found, to_cpu(expected), rtol=1e-2)
 
 
 def test_what_it_cannot_do_is_left_to_mma_sync(gpu, rng, monkeypatch, launched):
