@@ -157,7 +157,7 @@ def check_resources(log, where, numbers):
         assert spilled == "0", f"{where}: {name} spills {spilled} bytes"
         assert shared is None or int(shared[1]) <= 48 << 10, f"{where}: {name} has {shared[1]} bytes of shared memory"
         if found := re.fullmatch(TENSOR_CORES, name):
-            warps, planned = numbers.get("WARPS", 8), 2  # eight of wgmma.cu
+            warps, planned = numbers.get("WARPS", 16), 2  # 16 of wgmma.cu
             if "gradient" not in name and "taps" not in name:
                 planned = tensor_cores.BLOCKS[warps, int(found[2])].at_once // 132
             most = 65536 // (32 * warps * planned) // 8 * 8  # they are dealt out in eights
@@ -216,15 +216,12 @@ def for_warpgroups(source):
 
 
 def test_machine_code_for_warpgroups():
-    """As compiled() does it: a whole ELF file, whose last byte CuPy cuts off; three blocks of 64 outputs on a
-    multiprocessor, so 65,536 / 3 / 256 registers.
-    """
+    """As compiled() does it: a whole ELF file, whose last byte CuPy cuts off."""
     code, log = for_warpgroups(WARPGROUPS.source)
     first, size, count = (int.from_bytes(code[at : at + n], "little") for at, n in ((32, 8), (54, 2), (56, 2)))
     assert code[:4] == b"\x7fELF" and len(code) == first + size * count
-    check_resources(log, "wgmma.cu")
-    registers = {name: int(used) for name, _, used, _ in REPORT.findall(log)}
-    assert max(used for name, used in registers.items() if name.endswith("_64")) <= 80
+    check_resources(log, "wgmma.cu", {})
+    assert len(REPORT.findall(log)) == 4
 
 
 def test_the_compiler_says_if_products_wait_for_each_other():

@@ -41,9 +41,17 @@ extern "C" __global__ void product(const bf16* x, float* y, unsigned long long a
         wait_for_groups<0>();
     }
     if (what == 9) __syncthreads();
-    if (what != 8) wgmma_wait(sum);
-    if (what == 13) { wgmma(sum, a, b); wgmma_close(); wgmma_wait(sum); }
-    if (what == 6) sum[3] = early;
+    if (what != 8) wgmma_wait<0>(sum);
+    if (what == 13) { wgmma(sum, a, b); wgmma_close(); wgmma_wait<0>(sum); }
+    if (what == 14 || what == 15) {
+        wgmma_fence(sum);
+        wgmma(sum, a, b);
+        wgmma_close();
+        wgmma_wait<1>(sum);                                    // for the group before
+        early = sum[3];
+        if (what == 14) wgmma_wait<0>(sum);
+    }
+    if (what == 6 || what == 14) sum[3] = early;
     for (int i = 0; i < 32; ++i) y[32 * threadIdx.x + i] = sum[i];
 }
 """
@@ -181,12 +189,15 @@ ONES = np.full(2 * SIDE * SIDE, ONE, np.uint16)
 A, B = descriptor(0), descriptor(2 * SIDE**2)
 
 
-@pytest.mark.parametrize("what", [1, 2, 6])
+@pytest.mark.parametrize("what", [1, 2, 6, 14])
 def test_what_is_not_there_is_not_a_number(probes, what):
-    """Copies that are shown before they are there, or not at all; sums that are read too early."""
+    """Copies that are shown before they are there, or not at all; sums that are read too early, or while the newest
+    group is on its way.
+    """
     assert (run(probes, ONES, A, B) == 16).all()
     wrong = run(probes, ONES, A, B, what)
-    assert np.isnan(wrong[:, 3] if what == 6 else wrong).all()
+    assert np.isnan(wrong[:, 3] if what in (6, 14) else wrong).all()
+    assert what != 14 or (np.delete(wrong, 3, axis=1) == 32).all()
 
 
 @pytest.mark.parametrize(
@@ -195,13 +206,14 @@ def test_what_is_not_there_is_not_a_number(probes, what):
         (3, "a product without wgmma.fence"),
         (4, "sums that were written behind the fence"),
         (5, "sums that were written while products were on their way"),
-        (7, "a product that belongs to no group"),
+        (7, "a block that ends before its products are done"),
         (8, "a block that ends before its products are done"),
         (9, "operands that were overwritten before their product was done"),
         (10, "a warp that leaves the others of its warpgroup alone"),
         (11, "lanes of a warp that ask for different products"),
         (12, "warps of a warpgroup that ask for different products"),
         (13, "a product without wgmma.fence"),
+        (15, "a block that ends before its products are done"),
     ],
 )
 def test_rules(probes, what, message):
@@ -232,7 +244,7 @@ def test_a_warpgroup_is_four_warps(probes):
 
 MISTAKES = {  # in the real kernel
     "copies are not shown": ("        show_copies();\n", "\n"),
-    "a slab too few is waited for": ("wait_for_groups<SLABS - 2>()", "wait_for_groups<SLABS - 1>()"),
+    "a slab too few is waited for": ("wait_for_groups<AHEAD - 1>()", "wait_for_groups<AHEAD>()"),
     "no barrier": ("        __syncthreads();  ", "//"),
     "not swizzled": ("(piece ^ load_row % 8) * 16", "piece * 16"),
     "swizzled by another row": ("(piece ^ load_row % 8) * 16", "(piece ^ (load_row + 1) % 8) * 16"),
@@ -246,11 +258,13 @@ MISTAKES = {  # in the real kernel
     "patterns that begin anywhere": ("given + (PATTERN - shared_address(given) % PATTERN) % PATTERN", "given"),
     "no fence": ("        wgmma_fence(sum);\n", "\n"),
     "no group": ("        wgmma_close();\n", "\n"),
-    "no wait": ("        wgmma_wait(sum);\n", "\n"),
-    "a wait behind the loop": ("        wgmma_wait(sum);\n    }\n", "    }\n    wgmma_wait(sum);\n"),
-    "a slab too early": ("        gather(slab + SLABS - 1);", "        gather(slab + SLABS);"),
+    "no wait in the loop": ("        wgmma_wait<1>(sum);  ", "//"),
+    "a wait for too few": ("wgmma_wait<1>", "wgmma_wait<2>"),
+    "no wait behind the loop": ("    wgmma_wait<0>(sum);\n", "\n"),
+    "a slab too early": ("        gather(slab + AHEAD);", "        gather(slab + AHEAD + 1);"),
+    "a slab too few in memory": ("#define SLABS (AHEAD + 2)", "#define SLABS (AHEAD + 1)"),
     "into the slab that is read": ("slab % SLABS * BYTES + to", "(slab + 1) % SLABS * BYTES + to"),
-    "the other warpgroup's pixels": ("warp / 4 * 64 * ROW", "(1 - warp / 4) * 64 * ROW"),
+    "the other warpgroup's pixels": ("warp / 4 * 64 * ROW", "(3 - warp / 4) * 64 * ROW"),
     "no empty groups": (re.compile(r"        }\n        end_of_group\(\);"), "        end_of_group(); }"),
     "another column": ("lane % 4 * 2;", "(lane + 1) % 4 * 2;"),
 }
@@ -260,7 +274,7 @@ MISTAKES = {  # in the real kernel
 def test_the_real_kernel_with_a_mistake(emulated, monkeypatch, rng, mistake):
     """It is refused, or gives numbers that are far off."""
     right, wrong = MISTAKES[mistake]
-    source = re.sub(r"^PRODUCT\((?!convolve_64).*\n", "", tensor_cores.BY_WARPGROUPS.source, flags=re.M)
+    source = re.sub(r"^PRODUCT\((?!convolve).*\n", "", tensor_cores.BY_WARPGROUPS.source, flags=re.M)
     changed = right.sub(wrong, source) if isinstance(right, re.Pattern) else source.replace(right, wrong)
     assert changed != source
     monkeypatch.setitem(tensor_cores.BY_WARPGROUPS.__dict__, "source", changed)
@@ -268,11 +282,11 @@ def test_the_real_kernel_with_a_mistake(emulated, monkeypatch, rng, mistake):
     monkeypatch.setattr(tensor_cores, "WGMMA", True)
     monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: 1)  # nine slabs
     x = sixteen_bits.rounded(emulated.asarray(rng.standard_normal((1, 13, 12, 64)).astype("float32")))
-    weight = emulated.asarray(rng.standard_normal((3, 3, 64, 64)).astype("float32"))
+    weight = emulated.asarray(rng.standard_normal((3, 3, 64, 128)).astype("float32"))
     expected = ops.conv2d(to_cpu(sixteen_bits.as_floats(x)), to_cpu(weight))[0]
     try:
         y = to_cpu(sixteen_bits.as_floats(tensor_cores.ALGORITHM.forward(x, weight, None, 0, False)))
     except AssertionError as refused:
-        assert "convolve_64: " in str(refused)
+        assert "convolve_128: " in str(refused)
     else:
         assert not np.allclose(y, expected, atol=1)

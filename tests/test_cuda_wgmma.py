@@ -37,30 +37,23 @@ def launched(gpu, monkeypatch):
     return found
 
 
-SHAPES = [  # n, height, width, channels, outputs, padding: on the emulation, on a device
-    ((1, 5, 4, 64, 128, 0), (1, 70, 73, 128, 256, 0)),
-    ((2, 3, 4, 128, 64, 1), (2, 17, 9, 256, 128, 1)),
-    ((1, 13, 14, 64, 64, 2), (1, 110, 113, 64, 64, 2)),
+SHAPES = [  # shares of the taps; n, height, width, channels, outputs, padding: on the emulation, on a device
+    (1, (1, 5, 4, 128, 128, 0), (1, 70, 73, 128, 256, 0)),
+    (3, (2, 3, 4, 128, 256, 1), (2, 17, 9, 256, 128, 1)),
+    (9, (1, 17, 18, 64, 128, 2), (1, 110, 113, 64, 128, 2)),
+    (1, (1, 17, 18, 64, 128, 1), (1, 110, 113, 64, 128, 1)),
 ]
 
 
-@pytest.mark.parametrize("emulated_shape, device_shape", SHAPES)
-@pytest.mark.parametrize("blocks", ["large", "small"])
-def test_convolutions(gpu, rng, monkeypatch, launched, blocks, emulated_shape, device_shape):
-    """Forward and the input gradient by wgmma, ragged pixels, several images, every padding."""
-    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1 if blocks == "large" else 10**6)
+@pytest.mark.parametrize("shares, emulated_shape, device_shape", SHAPES)
+def test_convolutions(gpu, rng, monkeypatch, launched, shares, emulated_shape, device_shape):
+    """Forward and the input gradient by wgmma; ragged pixels, several images, every padding, shares of the taps."""
+    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: shares)
     shape = sized(gpu, emulated_shape, device_shape)
     check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED["bf16"])
-    size = lambda outputs: 128 if blocks == "large" and outputs % 128 == 0 else 64
-    products = {name for name in launched if name[1].startswith(("convolve", "flipped"))}
-    assert products == {("wgmma", f"convolve_{size(shape[4])}"), ("wgmma", f"flipped_{size(shape[3])}")}
-
-
-@pytest.mark.parametrize("shares", [1, 3, 9])
-def test_shares_of_taps(gpu, rng, monkeypatch, launched, shares):
-    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *a: shares)
-    shape = sized(gpu, (1, 4, 5, 64, 64, 1), (1, 30, 31, 128, 192, 1))
-    check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED["bf16"])
+    products = {file for file, name in launched if name == "convolve_128"}
+    products |= {file for file, name in launched if name == "flipped_128" and shape[3] % 128 == 0}
+    assert products == {"wgmma"}
     assert (("tensor_cores", "add_shares") in launched) == (shares > 1)
 
 
@@ -68,8 +61,7 @@ def test_shares_of_taps(gpu, rng, monkeypatch, launched, shares):
 def test_up_convolutions(gpu, rng, monkeypatch, launched, shares):
     """In steps of two pixels, forward and backward; the definition is one product for each tap."""
     monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *a: shares)
-    monkeypatch.setattr(tensor_cores, "WANTED_BLOCKS", 1)
-    n, height, width, c, k = sized(gpu, (2, 3, 5, 128, 64), (2, 17, 9, 256, 128))
+    n, height, width, c, k = sized(gpu, (2, 3, 5, 128, 128), (2, 17, 9, 256, 128))
     draw = lambda *size: rng.standard_normal(size).astype("float32")
     weight, bias = draw(2, 2, c, k), draw(k)
     (x_there, x), (dy_there, dy) = (placed(gpu, draw(n, s * height, s * width, m), True) for s, m in ((1, c), (2, k)))
@@ -79,14 +71,13 @@ def test_up_convolutions(gpu, rng, monkeypatch, launched, shares):
     for found, expected in ((mine, y), (ops.up_conv2d_backward(dy_there, ctx)[0], dx)):
         least, most = ROUNDED["bf16"]
         assert least <= distance(sixteen_bits.as_floats(found), expected) <= most
-    names = {name for name in launched if name[1].startswith(("up", "down"))} - {("tap_gradients", "up_gradient_64")}
-    assert names == {("wgmma", f"up_{128 if k % 128 == 0 else 64}"), ("wgmma", "down_128")}
+    assert {file for file, name in launched if name in ("up_128", "down_128")} == {"wgmma"}
 
 
 @pytest.mark.parametrize("kind", [tensor_cores.CONVOLVE, tensor_cores.FLIPPED, tensor_cores.UP, tensor_cores.DOWN])
 def test_the_same_as_mma_sync(gpu, rng, monkeypatch, launched, kind):
     """Both add the same products in float32, in another order; to 16 bits they round to the same, but for a few."""
-    size, c, k = sized(gpu, (6, 64, 128), (66, 192, 256))
+    size, c, k = sized(gpu, (18, 64, 128), (66, 192, 256))
     side = 3 if kind.taps == 9 else 2
     weight = gpu.asarray(
         rng.standard_normal((side, side, *((c, k) if kind.outputs == 3 else (k, c)))).astype("float32")
@@ -112,7 +103,7 @@ def test_a_training_step(gpu, rng, monkeypatch, launched):
     net, other = (unet.UNet(1, 2, 64, 1, variant="padded", device="gpu", dropout=0.0, seed=3) for _ in range(2))
     replayed = recorded_step(net, optimizers.Adam(net.parameters, 1e-3), 0.5)
     found = to_cpu(replayed(image, labels, weights))
-    assert {name.split("_")[0] for file, name in launched if file == "wgmma"} == {"convolve", "flipped", "up", "down"}
+    assert {name for file, name in launched if file == "wgmma"} == {"convolve_128", "flipped_128", "down_128"}
     monkeypatch.setattr(tensor_cores, "WGMMA", False)
     optimizer = optimizers.Adam(other.parameters, 1e-3)
     expected = training_step(other, optimizer, image, labels, weights, clip=0.5, wait=False)
@@ -132,8 +123,7 @@ def test_what_it_cannot_do_is_left_to_mma_sync(gpu, rng, monkeypatch, launched):
             ops.conv2d(x, weight, algorithm="tensor_cores")
         return {file for file, name in launched if name.startswith("convolve")}.pop()
 
-    assert used(64, 64) == "wgmma"
-    assert used(96, 64) == used(64, 96) == used(64, 64, "tf32") == used(64, 64, capability=80) == "tensor_cores"
-    assert used(64, 64, capability=100) == "tensor_cores"
+    assert used(64, 128) == "wgmma"
+    assert used(96, 128) == used(64, 64) == used(64, 128, "tf32") == used(64, 128, capability=100) == "tensor_cores"
     monkeypatch.setattr(tensor_cores, "WGMMA", False)
-    assert used(64, 64) == "tensor_cores"
+    assert used(64, 128) == "tensor_cores"

@@ -16,10 +16,10 @@ static unsigned char seen[sizeof of_launch];                   // the same memor
 static std::vector<unsigned> not_shown[1024];                  // what each thread has copied and waited for
 
 struct Asked { unsigned what; unsigned long long a, b; bool operator!=(const Asked& other) const { return what != other.what || a != other.a || b != other.b; } };
-struct Product { Asked asked; bool closed; std::vector<float> a, b; };
+struct Product { Asked asked; unsigned group; std::vector<float> a, b; };
 static std::vector<Product> in_flight[32];                     // of each warp
 static std::vector<Asked> order[8];                            // what the fastest warp of each warpgroup has asked for, and how far each warp is
-static unsigned asked_by[32];
+static unsigned asked_by[32], closed[32];                      // how many groups each warp has closed
 struct Sums { float* place; unsigned count; std::vector<float> before; bool fenced, flying; };
 static Sums sums[1024];                                        // of each thread, as its last fence found them
 
@@ -51,7 +51,7 @@ static std::vector<float> operand(unsigned long long descriptor, unsigned first,
         }
     return values;
 }
-static Product product(const Asked& asked, unsigned warp) { return {asked, false, operand(asked.a, warp % 4 * 16, 16), operand(asked.b, 0, asked.what)}; }
+static Product product(const Asked& asked, unsigned warp) { return {asked, closed[warp], operand(asked.a, warp % 4 * 16, 16), operand(asked.b, 0, asked.what)}; }
 static bool same_bits(const float* a, const std::vector<float>& b) { return !std::memcmp(a, b.data(), 4 * b.size()); }
 
 // What all lanes of a warp do together; `once` is done by one of them while the others wait.
@@ -91,28 +91,33 @@ static void multiply(float* d, unsigned count, unsigned long long a, unsigned lo
     Asked asked = {2 * count, a, b};
     together(asked, [&] { in_flight[warp].push_back(product(asked, warp)); });
 }
-static void close() { together({CLOSE, 0, 0}, [] { for (auto& one : in_flight[current / 32]) one.closed = true; }); }
-static void wait_for_products(float* d) {
+static void close() { together({CLOSE, 0, 0}, [] { ++closed[current / 32]; }); }
+static void wait_for_products(float* d, unsigned pending) {    // for all groups but the newest `pending`
     Sums& mine = sums[current];
     unsigned warp = current / 32, lane = current % 32;
     if (mine.flying && (mine.place != d || !all_garbage(mine))) refuse("sums that were written while products were on their way");
-    together({WAIT, 0, 0}, [&] {
+    auto waited_for = [&](const Product& one) { return one.group + pending < closed[warp]; };
+    together({WAIT, pending, 0}, [&] {
         for (auto& one : in_flight[warp]) {
-            if (!one.closed) refuse("a product that belongs to no group, so nothing waits for it");
+            if (!waited_for(one)) continue;                    // a product that no group holds is never waited for
             Product now = product(one.asked, warp);
             if (!same_bits(one.a.data(), now.a) || !same_bits(one.b.data(), now.b)) refuse("operands that were overwritten before their product was done");
             one.a = now.a; one.b = now.b;
         }
     });
     for (auto& one : in_flight[warp])
-        for (unsigned i = 0; i < mine.count; ++i)              // row lane / 4 and + 8 of the warp's 16, columns 8 (i / 4) + 2 (lane % 4) and + 1
+        for (unsigned i = 0; waited_for(one) && i < mine.count; ++i)          // row lane / 4 and + 8 of the warp's 16, columns 8 (i / 4) + 2 (lane % 4) and + 1
             for (unsigned k = 0, row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2; k < 16; ++k)
                 mine.before[i] += one.a[16 * row + k] * one.b[16 * column + k];
+    wait_warp();
+    if (lane == 0) {
+        auto& all = in_flight[warp];
+        while (!all.empty() && waited_for(all.front())) all.erase(all.begin());
+    }
+    wait_warp();
+    if (!in_flight[warp].empty()) return;
     if (mine.flying) std::memcpy(d, mine.before.data(), 4 * mine.count);
     mine.fenced = mine.flying = false;
-    wait_warp();
-    if (lane == 0) in_flight[warp].clear();
-    wait_warp();
 }
 static void warpgroups_begin() {
     if (!bytes_of_launch) return;
@@ -121,7 +126,7 @@ static void warpgroups_begin() {
     for (auto& mine : sums) mine.fenced = mine.flying = false;
     for (auto& mine : in_flight) mine.clear();
     for (auto& mine : order) mine.clear();
-    for (auto& mine : asked_by) mine = 0;
+    for (unsigned warp = 0; warp < 32; ++warp) asked_by[warp] = closed[warp] = 0;
 }
 static void warpgroups_end() {
     if (!bytes_of_launch) return;
@@ -143,4 +148,4 @@ static inline void show_copies() {
 template <int count> static void wgmma_fence(float (&d)[count]) { on_cpu::begin_products(d, count); }
 template <int count> static void wgmma(float (&d)[count], unsigned long long a, unsigned long long b) { on_cpu::multiply(d, count, a, b); }
 static inline void wgmma_close() { on_cpu::close(); }
-template <int count> static void wgmma_wait(float (&d)[count]) { on_cpu::wait_for_products(d); }
+template <int pending, int count> static void wgmma_wait(float (&d)[count]) { on_cpu::wait_for_products(d, pending); }

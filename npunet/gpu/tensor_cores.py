@@ -39,6 +39,7 @@ BLOCKS = {  # (WARPS, outputs of a block)
     (8, 64): Block(128, 396),
     (4, 128): Block(128, 264),
     (4, 64): Block(256, 264),
+    (16, 128): Block(256, 132),  # wgmma.cu
 }
 
 
@@ -68,8 +69,8 @@ def at_work(x, weight):
 
 
 def by_warpgroups(dtype, channels, outputs):
-    """True if wgmma.cu multiplies, not tensor_cores.cu. Its blocks are those of eight warps."""
-    fit = channels % 64 == outputs % 64 == 0
+    """True if wgmma.cu multiplies, not tensor_cores.cu. Its blocks have 16 warps."""
+    fit = channels % 64 == outputs % 128 == 0
     return WGMMA and dtype == cuda.MAP_16 and fit and cuda.compute_capability() == 90
 
 
@@ -141,7 +142,7 @@ def multiply(kind, x, weight, bias, shape, padding=0, relu=False):
     each_pixel = x.shape if kind is UP else shape  # every pixel of x gives four of y
     pixels = each_pixel[0] * each_pixel[1] * each_pixel[2]
     groups = by_warpgroups(x.dtype, x.shape[3], outputs)
-    warps = 8 if groups else WARPS
+    warps = 16 if groups else WARPS
     wide = block_outputs(pixels, outputs, warps)
     block = BLOCKS[warps, wide]
     down, across = ceil_div(pixels, block.pixels), ceil_div(outputs, wide)
@@ -188,16 +189,16 @@ def block_outputs(pixels, outputs, warps):
     half as many blocks: 56 for the bottleneck of a 572 tile, with a GPU of 132 multiprocessors.
     """
     blocks = ceil_div(pixels, BLOCKS[warps, 128].pixels) * (outputs // 128)
-    return 128 if outputs % 128 == 0 and (warps == 4 or blocks >= WANTED_BLOCKS // 2) else 64
+    return 128 if outputs % 128 == 0 and (warps != 8 or blocks >= WANTED_BLOCKS // 2) else 64
 
 
 def shared_bytes(kind, wide, dtype, groups=False):
     """Bytes of the slabs of a block, whose rows tensor_cores.cu lays out: 64 bytes and 16 unused ones of each pixel;
-    the same of each output, or `wide` outputs and 8 unused ones of each channel. With groups, of wgmma.cu: three slabs
+    the same of each output, or `wide` outputs and 8 unused ones of each channel. With groups, of wgmma.cu: four slabs
     with rows of 128 bytes, and 1024 more, for the first one begins at a multiple of that.
     """
     if groups:
-        return 3 * 128 * (BLOCKS[8, wide].pixels + wide) + 1024
+        return 4 * 128 * (BLOCKS[16, wide].pixels + wide) + 1024
     by_channel = kind.outputs == 2 or dtype == cuda.MAP_16
     return slabs() * (80 * BLOCKS[WARPS, wide].pixels + (80 * wide if by_channel else 4 * SLAB * (wide + 8)))
 

@@ -13,15 +13,19 @@
 //    channels, 32 bytes of each row: the next 16 are asked for by an address that is 32 bytes higher, swizzled or not.
 // 2. Who sees what. A copy in the background (cp.async) is there for its thread after wait_for_groups, for tensor cores after show_copies,
 //    for all threads after the barrier. In this order.
-// 3. Who waits for what. Between wgmma_fence and wgmma_wait the sums belong to the tensor cores, and what is multiplied must stay as it is.
+// 3. Who waits for what. Between wgmma_fence and wgmma_wait<0> the sums belong to the tensor cores, and what is multiplied must stay as it is.
 //
-// One block computes 128 pixels x BN outputs, each of its two warpgroups 64 pixels. Three slabs of 64 channels of one tap are in shared memory:
-// one is multiplied, two are on their way. What a thread keeps of D is as in mma.sync, 8 columns after 8 columns: with group = lane / 4,
-// member = lane % 4, warp w of its warpgroup: rows 16 w + group and + 8, columns 2 member and 2 member + 1.
+// One block computes 256 pixels x 128 outputs, each of its four warpgroups 64 pixels; it has a multiprocessor for itself. Four slabs of 64 channels of
+// one tap are in shared memory: one is multiplied, the one before may still be, two are on their way. So tensor cores never wait at
+// a barrier. What a thread keeps of D is as in mma.sync, 8 columns after 8 columns: with group = lane / 4, member = lane % 4, warp w
+// of its warpgroup: rows 16 w + group and + 8, columns 2 member and 2 member + 1.
 
-#define BM 128
+#define THREADS 512
+#define BM 256
+#define BN 128
 #define SLAB 64                                                // channels
-#define SLABS 3
+#define AHEAD 2                                                // slabs on their way
+#define SLABS (AHEAD + 2)
 #define ROW 128                                                // bytes of a row of a slab
 #define PATTERN 1024                                           // bytes of eight rows
 enum Kind { CONVOLVE, FLIPPED, UP, DOWN };
@@ -33,24 +37,24 @@ __device__ __forceinline__ unsigned long long descriptor(unsigned address) {
 }
 
 // y (pixels of (rows, columns), outputs) = A (pixels, taps * channels) @ B, as in tensor_cores.cu. Channels and outputs come in multiples of
-// 64 and BN, and B (taps, outputs, channels) is there with its channels as neighbours, for all four products.
-template <int BN, Kind KIND>
+// 64 and 128, and B (taps, outputs, channels) is there with its channels as neighbours, for all four products.
+template <Kind KIND>
 __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial, int pixels, int height,
                                          int width, int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {
     constexpr int SIDE = KIND == UP ? 1 : KIND == DOWN ? 2 : 3, STRIDE = KIND == DOWN ? 2 : 1;
-    constexpr int A_BYTES = BM * ROW, BYTES = A_BYTES + BN * ROW;                  // of a slab: A, and B behind it
+    constexpr int A_BYTES = BM * ROW, BYTES = A_BYTES + BN * ROW, LOADED = THREADS / 8;      // of a slab: A, and B behind it; rows in a round
     SHARED_OF_LAUNCH(given);
     unsigned char* slabs = given + (PATTERN - shared_address(given) % PATTERN) % PATTERN;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int first_pixel = blockIdx.x * BM, first_k = blockIdx.y * BN;
 
-    // What this thread gathers: one piece of 16 bytes of each 32nd row, so r % 8 is the same for all of them. For each pixel: where its window
+    // What this thread gathers: one piece of 16 bytes of each 64th row, so r % 8 is the same for all of them. For each pixel: where its window
     // begins, and which of its taps lie inside the image, a bit for each.
     int load_row = threadIdx.x / 8, piece = threadIdx.x % 8, to = load_row * ROW + (piece ^ load_row % 8) * 16;
-    int corner[BM / 32], k_at = (first_k + load_row) * channels + piece * IN_COPY;
-    unsigned inside[BM / 32];
-    UNROLL for (int r = 0; r < BM / 32; ++r) {
-        int pixel = first_pixel + load_row + 32 * r, known = min(pixel, pixels - 1), image_row = known / columns;
+    int corner[BM / LOADED], k_at = (first_k + load_row) * channels + piece * IN_COPY;
+    unsigned inside[BM / LOADED];
+    UNROLL for (int r = 0; r < BM / LOADED; ++r) {
+        int pixel = first_pixel + load_row + LOADED * r, known = min(pixel, pixels - 1), image_row = known / columns;
         int top = image_row % rows * STRIDE - padding, left = known % columns * STRIDE - padding;
         corner[r] = ((image_row / rows * height + top) * width + left) * channels + piece * IN_COPY;
         inside[r] = 0;
@@ -68,12 +72,12 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
         if (slab < count) {
             unsigned char* place = slabs + slab % SLABS * BYTES + to;
             int from = (tap / SIDE * width + tap % SIDE) * channels + c0, which = KIND == UP ? blockIdx.z : KIND == FLIPPED ? 8 - tap : tap;
-            UNROLL for (int r = 0; r < BM / 32; ++r) {
+            UNROLL for (int r = 0; r < BM / LOADED; ++r) {
                 bool is = inside[r] >> tap & 1;
-                copy_16_bytes<SIDE == 3>(place + 32 * r * ROW, x + (is ? corner[r] + from : 0), is);
+                copy_16_bytes<SIDE == 3>(place + LOADED * r * ROW, x + (is ? corner[r] + from : 0), is);
             }
-            UNROLL for (int r = 0; r < BN / 32; ++r)
-                copy_16_bytes<false>(place + A_BYTES + 32 * r * ROW, weight + (which * outputs + 32 * r) * channels + c0 + k_at, true);
+            UNROLL for (int r = 0; r < BN / LOADED; ++r)
+                copy_16_bytes<false>(place + A_BYTES + LOADED * r * ROW, weight + (which * outputs + LOADED * r) * channels + c0 + k_at, true);
             if (++tap == first_tap + taps) { tap = first_tap; c0 += SLAB; }
         }
         end_of_group();                                        // an empty one behind the last slab, so that the count of groups goes on
@@ -81,18 +85,19 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
 
     float sum[BN / 2] = {};                                    // this thread's share of y
     unsigned a_at = shared_address(slabs) + warp / 4 * 64 * ROW, b_at = shared_address(slabs) + A_BYTES;
-    for (int slab = 0; slab < SLABS - 1; ++slab) gather(slab);
+    for (int slab = 0; slab < AHEAD; ++slab) gather(slab);
     for (int slab = 0; slab < count; ++slab) {
-        wait_for_groups<SLABS - 2>();                          // of this thread all copies of this slab are there
+        wait_for_groups<AHEAD - 1>();                          // of this thread all copies of this slab are there
         show_copies();
-        __syncthreads();                                       // of all threads; and all have multiplied the slab before, so its place is free
+        __syncthreads();                                       // of all threads; and the slab before the last is multiplied: its place is free
         unsigned long long a = descriptor(a_at + slab % SLABS * BYTES), b = descriptor(b_at + slab % SLABS * BYTES);
         wgmma_fence(sum);
         UNROLL for (int step = 0; step < SLAB / 16; ++step) wgmma(sum, a + 2 * step, b + 2 * step);          // 2: 32 bytes
         wgmma_close();
-        gather(slab + SLABS - 1);                              // while tensor cores are at work
-        wgmma_wait(sum);
+        gather(slab + AHEAD);                                  // while tensor cores are at work
+        wgmma_wait<1>(sum);                                    // until they have done with the slab before
     }
+    wgmma_wait<0>(sum);
     UNROLL for (int half = 0; half < 2; ++half) {
         int pixel = first_pixel + warp * 16 + lane / 4 + 8 * half;
         if (pixel >= pixels) continue;
@@ -112,16 +117,12 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
     }
 }
 
-#define PRODUCT(name, BN, BLOCKS, KIND)                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(256, BLOCKS) name(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial,   \
+#define PRODUCT(name, KIND)                                                                                                                   \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const MAP* x, const MAP* weight, const float* bias, MAP* y, float* partial,    \
             int pixels, int height, int width, int channels, int rows, int columns, int outputs, int padding, int has_bias, int relu) {       \
-        multiply<BN, KIND>(x, weight, bias, y, partial, pixels, height, width, channels, rows, columns, outputs, padding, has_bias, relu);    \
+        multiply<KIND>(x, weight, bias, y, partial, pixels, height, width, channels, rows, columns, outputs, padding, has_bias, relu);        \
     }
-PRODUCT(convolve_128, 128, 2, CONVOLVE)
-PRODUCT(convolve_64, 64, 3, CONVOLVE)
-PRODUCT(flipped_128, 128, 2, FLIPPED)
-PRODUCT(flipped_64, 64, 3, FLIPPED)
-PRODUCT(up_128, 128, 2, UP)
-PRODUCT(up_64, 64, 3, UP)
-PRODUCT(down_128, 128, 2, DOWN)
-PRODUCT(down_64, 64, 3, DOWN)
+PRODUCT(convolve_128, CONVOLVE)
+PRODUCT(flipped_128, FLIPPED)
+PRODUCT(up_128, UP)
+PRODUCT(down_128, DOWN)
