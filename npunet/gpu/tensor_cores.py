@@ -14,8 +14,7 @@ from npunet.machine.bands import ceil_div
 
 PRODUCTS, GRADIENTS = cuda.CudaFile("tensor_cores"), cuda.CudaFile("tap_gradients")
 BY_WARPGROUPS = cuda.CudaFile("wgmma", "sm_90a", [cuda.WARPGROUP])
-# True: products of feature maps in 16 bits go to wgmma.cu, where it can do them. Not measured yet, so off;
-# `python -m benchmarks.gpu --parts layers` says what it should be.
+# wgmma.cu for feature maps in 16 bits; not measured yet: `python -m benchmarks.gpu --parts layers` says what to set
 WGMMA = False
 WARPS = 4  # of a block: 4 with 64 x 64 results each, or 8 with half as many (expected.md has the model, no GPU yet)
 SLABS = 3  # in shared memory at a time: one is multiplied, the others are on their way
