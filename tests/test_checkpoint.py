@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from npunet import UNet
-from npunet.errors import InputError
+from npunet.errors import InputError, NoDevice
 from npunet.files import checkpoint
 
 
@@ -196,6 +196,18 @@ def test_a_file_that_does_not_fit_its_own_configuration(saved, tmp_path):
     assert_refused(write(header={}), "header")
     assert_refused(write(header={"network": None}), "header")
     assert_refused(write(header={"network": net.config | {"colour": "red"}}), "colour")
+
+
+@pytest.mark.parametrize(
+    "error, words", [(NoDevice("--device gpu: none here"), "none here"), (MemoryError("full"), "out of memory for the")]
+)
+def test_a_gpu_that_is_missing_or_full_is_not_the_fault_of_the_file(saved, monkeypatch, error, words):
+    def refuse(name):
+        raise error
+
+    monkeypatch.setattr("npunet.unet.resolve_device", refuse)
+    with pytest.raises(NoDevice, match=f"^--device gpu: {words}"):
+        UNet.load(saved[1], device="gpu")
 
 
 def test_a_directory_in_the_place_of_the_file_is_left_alone(saved, tmp_path):

@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from npunet.errors import InputError
+from npunet.errors import InputError, NoDevice
 from npunet.files import schema
 from npunet.files.images import GreyRule
 from npunet.files.whole_file import atomic_write
@@ -156,7 +156,14 @@ def build(network_class, network, path, **how):
     """The network of a configuration that was read from the file `path`. Raises InputError if it describes none."""
     try:
         return network_class(**network, **how)
+    except NoDevice:
+        raise
     except (InputError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, MemoryError) and how.get("device") == "gpu":
+            raise NoDevice(  # the weights are as large as the header says, see check_weights
+                f"--device gpu: out of memory for the weights in {path}; end other programs (nvidia-smi lists them), "
+                "or give --device cpu"
+            ) from None
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: its header does not describe a network ({reason}); expected a file that npunet wrote"

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from npunet.errors import InputError
+from npunet.errors import InputError, NoDevice
 from npunet.machine import gpu_check
 from npunet.machine.gpu_check import GPU_INSTALL, one_line
 
@@ -102,7 +102,7 @@ def resolve_device(name):
 
     "auto" falls back to the CPU and says so on stderr.
 
-    Raises InputError if `name` is "gpu" and no GPU can be used.
+    Raises NoDevice, an InputError, if `name` is "gpu" and no GPU can be used.
     """
     if name not in ("cpu", "gpu", "auto"):
         raise InputError(f"device {name!r} is not known; expected cpu, gpu or auto")
@@ -113,7 +113,7 @@ def resolve_device(name):
         _note_once()
         return "gpu"
     if name == "gpu":
-        raise InputError(f"--device gpu: {problem}")
+        raise NoDevice(f"--device gpu: {problem}")
     print(f"device auto: using the CPU. {problem}", file=sys.stderr)
     return "cpu"
 
