@@ -14,6 +14,7 @@ import strict_array
 
 import npunet
 from npunet.errors import InputError
+from npunet.gpu import cuda
 from npunet.machine import backend
 
 PACKAGE = Path(npunet.__file__).parent
@@ -249,3 +250,17 @@ def test_the_name_of_a_gpu(monkeypatch):
     module = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
     monkeypatch.setitem(sys.modules, "cupy", module)
     assert backend.device_name("gpu") == "Tesla T4" and backend.device_name("cpu") is None
+
+
+def test_the_memory_of_a_recorded_step_counts(monkeypatch):
+    """CuPy's own pool does not know of it; it counts as long as the recorded step is there."""
+    pool, of_step = (types.SimpleNamespace(total_bytes=lambda size=size: size) for size in (100, 20))
+    runtime = types.SimpleNamespace(memGetInfo=lambda: (3, 500))
+    module = types.SimpleNamespace(get_default_memory_pool=lambda: pool, cuda=types.SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    before = backend.peak_memory()
+    step = cuda.Captured(None, of_step)
+    assert backend.peak_memory() == before + 20
+    assert backend.memory_in_all("gpu") == before + 23
+    del step
+    assert backend.peak_memory() == before

@@ -216,6 +216,7 @@ class Captured:
 
     def __init__(self, graph, pool):
         self.graph, self.pool = graph, pool
+        backend.recorded.add(self)  # whose memory counts too
 
     def launch(self):
         """Do it once more, in the order of the current stream."""

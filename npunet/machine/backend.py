@@ -6,6 +6,7 @@ CuPy is imported here, in gpu/cuda.py and in gpu/cublas.py only. Everywhere else
 
 import importlib
 import sys
+import weakref
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from npunet.machine.gpu_check import GPU_INSTALL, one_line
 
 Array = np.ndarray  # in signatures: a NumPy array or CuPy's, which has the same interface
 
+recorded = weakref.WeakSet()  # recorded steps that are still there, each with a `pool`
 _noted = False  # whether a user has been told about this machine's GPU
 
 
@@ -94,7 +96,7 @@ def memory_in_all(device):
         return None
     import cupy
 
-    return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().total_bytes()
+    return cupy.cuda.runtime.memGetInfo()[0] + peak_memory(device)
 
 
 def resolve_device(name):
@@ -148,11 +150,12 @@ def steps_ahead(device):
 
 
 def peak_memory(device="gpu"):
-    """Bytes that CuPy's pool has taken from the GPU, which is the most that was in use at one time and a little more;
-    None for "cpu".
+    """Bytes that CuPy's pools have taken from the GPU, which is the most that was in use at one time and a little more;
+    None for "cpu". A recorded step (gpu/cuda.py) has a pool of its own.
     """
     if device == "cpu":
         return None
     import cupy
 
-    return cupy.get_default_memory_pool().total_bytes()
+    pools = [cupy.get_default_memory_pool(), *(captured.pool for captured in recorded)]
+    return sum(pool.total_bytes() for pool in pools)
