@@ -1,6 +1,6 @@
 // The products of tensor_cores.cu for feature maps in 16 bits, by the tensor cores of compute capability 9.0 as they want to be asked: wgmma.
 //
-// There, a warp fetches operands from shared memory into registers and hands them over: of the instructions of its loop a quarter multiply. Here
+// There, a warp fetches operands from shared memory into registers and hands them over: less than half of the instructions of its loop multiply. Here
 // four warps, a "warpgroup", hand over two addresses, and tensor cores fetch by themselves: (64, 16) by (16, 128) with one instruction, in
 // the background. Three things have to be right, and no compiler looks at any of them:
 //
