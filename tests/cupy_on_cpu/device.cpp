@@ -396,7 +396,7 @@ int nvrtcCompileProgram(Program* program, int number, const char** options) {
     std::string in = folder, command = std::string(getenv("NPUNET_DEVICE_COMPILER") ?: "false") + " " + in;
     if (FILE* file = fopen((in + "/kernels.cu").c_str(), "wb")) { fwrite(program->source.data(), 1, program->source.size(), file); fclose(file); }
     if (FILE* file = fopen((in + "/options").c_str(), "wb")) { for (int i = 0; i < number; ++i) fprintf(file, "%s\n", options[i]); fclose(file); }
-    int failed = system((command + " > " + in + "/log 2>&1").c_str());
+    int failed = pclose(popen((command + " > " + in + "/log 2>&1").c_str(), "r"));      // system() would lose a Ctrl-C meanwhile
     program->log = text_of(in + "/log");
     program->image = text_of(in + "/image");
     if (system(("rm -rf " + in).c_str())) return 1;
