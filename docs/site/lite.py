@@ -18,8 +18,8 @@ PURE = ("comm", "tifffile", "tqdm", "threadpoolctl")  # pure Python; NumPy, SciP
 SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", "@jupyterlab/terminal-extension"]
 UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
 LARGE = 60_000  # bytes
-# Seconds of a processor that all cells of a lesson took in Pyodide (benchmarks/results/browser.md)
-SECONDS = dict(zip(range(17), [30, 120, 40, 30, 200, 60, 120, 180, 40, 80, 40, 180, 120, 240, 40, 150, 40]))
+# Seconds of a processor that all cells of lesson 0, 1, ... take in Pyodide (benchmarks/results/browser.md)
+SECONDS = (10, 100, 18, 17, 207, 100, 110, 82, 33, 74, 21, 141, 132, 275, 100, 152, 60)
 ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
 
 
