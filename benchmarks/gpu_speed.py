@@ -15,7 +15,7 @@ from benchmarks.gpu_correct import can_do, feature_map
 from benchmarks.gpu_profile import where_time_goes
 from benchmarks.networks import LEARNING_RATE, MOMENTUM, data
 from npunet import UNet, datasets, ops, optimizers, tiling, training
-from npunet.gpu import tensor_cores
+from npunet.gpu import tensor_core_blocks
 from npunet.machine.backend import to_device
 
 NEEDED = {  # the bars are ratios to these
@@ -28,8 +28,8 @@ LESS_NEEDED = {
     "PyTorch bf16 channels-last": "bf16+channels_last",
     "PyTorch TF32 compiled": "tf32+compile",
 }
-# Each algorithm in each precision that it knows, and what is set in gpu/tensor_cores.py for it; "swapped": its taps in
-# the other order.
+# Each algorithm in each precision that it knows, and what is set in gpu/tensor_core_blocks.py for it; "swapped": its
+# taps in the other order.
 VARIANTS = {
     "few_channels_cuda float32": ("few_channels_cuda", "float32", {}),
     "winograd_cuda float32": ("winograd_cuda", "float32", {}),
@@ -59,7 +59,7 @@ def full_size(device, options, precision, graph=False, wgmma=False):
     """The full training step and forward pass of npunet, and the segmentation of a 512 x 512 image in one tile of 700,
     transfers included. With graph the step is recorded and replayed, and nothing else is measured.
     """
-    tensor_cores.WGMMA = wgmma
+    tensor_core_blocks.WGMMA = wgmma
     device.forget()
     device.precision(precision)
     seconds, found = options.part_seconds, {}
@@ -178,7 +178,9 @@ def layer_by_layer(device, options):
         options.keep(dict(rows=rows, notes={}))
     notes = {mode: peer["error"] for mode, peer in peers.items() if "error" in peer}
     notes |= {"WINOGRAD_WINS should be": str(winograd_wins(rows))}
-    notes |= {f"gpu/tensor_cores.py for {precision}": best_settings(rows, precision) for precision in ("tf32", "bf16")}
+    notes |= {
+        f"gpu/tensor_core_blocks.py for {precision}": best_settings(rows, precision) for precision in ("tf32", "bf16")
+    }
     for row in rows:
         if "ms" in row and options.time_left() > options.reserved + 2:
             row["ms"] |= one_layer(device, BY_WARPGROUPS, *row["layer"])["ms"]
@@ -196,8 +198,8 @@ def one_layer(device, variants, size, channels, outputs, kernel):
     for title, (name, precision, settings) in variants.items():
         if not can_do(name, kernel, channels, outputs):
             continue
-        before = {setting: getattr(tensor_cores, setting) for setting in settings}
-        vars(tensor_cores).update(settings)
+        before = {setting: getattr(tensor_core_blocks, setting) for setting in settings}
+        vars(tensor_core_blocks).update(settings)
         device.precision(precision)
         x, dy = feature_map(x_float), feature_map(dy_float)
 
@@ -211,7 +213,7 @@ def one_layer(device, variants, size, channels, outputs, kernel):
             row["ms"][title] = [statistics.median(device.times(run, 0.06, 3, 10)) for run in (forward, both)]
         except Exception as error:  # this algorithm, at this size: the others go on
             row["ms"][title] = f"{type(error).__name__}: {error}"
-        vars(tensor_cores).update(before)
+        vars(tensor_core_blocks).update(before)
     return row
 
 
@@ -236,7 +238,7 @@ def winograd_wins(rows):
 
 
 def best_settings(rows, precision):
-    """Which settings of gpu/tensor_cores.py take the least, over the layers that were timed with all of them."""
+    """Which settings of gpu/tensor_core_blocks.py take the least, over the layers that were timed with all of them."""
     usual = f"tensor_cores {precision}"
     titles = [title for title in VARIANTS if title.startswith(usual)]
     rows = [row["ms"] for row in rows if titles and timed(row, *titles)]
@@ -250,7 +252,7 @@ def best_settings(rows, precision):
 
 
 def wgmma_wins(rows):
-    """What gpu/tensor_cores.py's WGMMA should be: True if the layers that have both times take 3 % less with it."""
+    """WGMMA of gpu/tensor_core_blocks.py should be: True if the layers with both times take 3 % less with it."""
     names = "tensor_cores bf16 wgmma", "tensor_cores bf16"
     both = [[row["ms"][name][1] for name in names] for row in rows if timed(row, *names)]
     return bool(both) and sum(mine for mine, _ in both) < 0.97 * sum(other for _, other in both)

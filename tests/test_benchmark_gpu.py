@@ -21,7 +21,7 @@ from benchmarks import gpu, gpu_correct, gpu_report, gpu_speed
 from benchmarks.gpu_profile import where_time_goes
 from npunet import training
 from npunet.errors import InputError
-from npunet.gpu import tensor_cores
+from npunet.gpu import tensor_core_blocks
 from npunet.machine.backend import gpu_problem
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +128,7 @@ def test_every_part_runs_and_is_reported(options, monkeypatch, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["parts"].keys() == found.keys()
     text = (tmp_path / "report.md").read_text()
     assert "| 512 x 512 ms | 8 |" in text and "8x1x2x3" in text and "| im2col tf32 | naive |" in text
-    assert "WGMMA should be: False" in text and not tensor_cores.WGMMA
+    assert "WGMMA should be: False" in text and not tensor_core_blocks.WGMMA
     files = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert files == ["held_out.npz", "isbi.png", "report.md", "results.json"]
 
@@ -218,7 +218,7 @@ def test_the_layer_table_says_where_winograd_wins():
 def test_the_layer_table_says_which_settings_win():
     titles = [title for title in gpu_speed.VARIANTS if title.startswith("tensor_cores tf32")]
     assert len(titles) > 3 and all(
-        hasattr(tensor_cores, name) for row in gpu_speed.VARIANTS.values() for name in row[2]
+        hasattr(tensor_core_blocks, name) for row in gpu_speed.VARIANTS.values() for name in row[2]
     )
     row = lambda **ms: dict(ms={title: [1, ms.get(title.split()[-1], 2.0)] for title in titles})
     rows = [row(tf32=1.5, warps=1.75), row(warps=1.0), dict(skipped="out of time"), dict(ms={titles[0]: "an error"})]

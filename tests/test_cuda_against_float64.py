@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.gpu import cublas, cuda, sixteen_bits, tensor_cores
+from npunet.gpu import cublas, cuda, sixteen_bits, tensor_core_blocks
 from npunet.machine.backend import to_cpu
 
 FLOAT32, FLOAT64 = (0, 1e-5), (0, 1e-12)  # least and largest relative error
@@ -87,12 +87,12 @@ def for_maps(shape, precision):
     return n, height, width, twice(c), twice(k), *padding
 
 
-def arranged(monkeypatch, blocks, warps=tensor_cores.WARPS, slabs=tensor_cores.SLABS):
+def arranged(monkeypatch, blocks, warps=tensor_core_blocks.WARPS, slabs=tensor_core_blocks.SLABS):
     """Blocks of so many warps and slabs, of 128 outputs ("large") where these divide by 128, else of 64."""
-    monkeypatch.setattr(tensor_cores, "WARPS", warps)
-    monkeypatch.setattr(tensor_cores, "SLABS", slabs)
+    monkeypatch.setattr(tensor_core_blocks, "WARPS", warps)
+    monkeypatch.setattr(tensor_core_blocks, "SLABS", slabs)
     large = lambda pixels, outputs, warps: 128 if outputs % 128 == 0 and blocks == "large" else 64
-    monkeypatch.setattr(tensor_cores, "block_outputs", large)
+    monkeypatch.setattr(tensor_core_blocks, "block_outputs", large)
 
 
 @pytest.mark.parametrize("emulated_shape, device_shape", RAGGED)
@@ -121,7 +121,7 @@ def test_up_convolutions(gpu, rng, monkeypatch, precision, warps, slabs, blocks,
     """x (n, height, width, c) -> k channels; the definition is one product for each tap."""
     monkeypatch.setattr(cublas, "_precision", precision)
     arranged(monkeypatch, blocks, warps, slabs)
-    monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 20)
+    monkeypatch.setattr(tensor_core_blocks, "LEAST_PIXELS", 20)
     n, height, width, c, k = for_maps(sized(gpu, emulated_shape, device_shape), precision)
     draw = lambda *size: rng.standard_normal(size).astype("float32")
     weight, bias = draw(2, 2, c, k), draw(k)
@@ -164,7 +164,7 @@ def launches(monkeypatch):
 
 
 def test_tensor_cores_with_many_shares_of_the_pixels(gpu, rng, monkeypatch):
-    monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 16)
+    monkeypatch.setattr(tensor_core_blocks, "LEAST_PIXELS", 16)
     check(
         gpu,
         rng,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import npunet
-from npunet.gpu import cuda, optimizers, tensor_cores
+from npunet.gpu import cuda, optimizers, tensor_core_blocks, tensor_cores
 
 PACKAGE = Path(npunet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.cu"))
@@ -159,7 +159,7 @@ def check_resources(log, where, numbers):
         if found := re.fullmatch(TENSOR_CORES, name):
             warps, planned = numbers.get("WARPS", 16), 2  # 16 of wgmma.cu
             if "gradient" not in name and "taps" not in name:
-                planned = tensor_cores.BLOCKS[warps, int(found[2])].at_once // 132
+                planned = tensor_core_blocks.BLOCKS[warps, int(found[2])].at_once // 132
             most = 65536 // (32 * warps * planned) // 8 * 8  # they are dealt out in eights
             assert int(registers) <= most, f"{where}: {name} needs {registers} registers, too many for {planned} blocks"
     assert "(C75" not in log, f"{where}: the compiler lets products of warpgroups wait for each other: {log}"
@@ -173,13 +173,13 @@ def check_resources(log, where, numbers):
 def test_shared_memory_is_enough(monkeypatch, warps, slabs, capability, of_multiprocessor, of_block):
     """For the planned blocks, of which each has 1 KB besides its own; on 8.6 and 8.9 for one at least."""
     monkeypatch.setattr(cuda, "compute_capability", lambda: capability)
-    monkeypatch.setattr(tensor_cores, "WARPS", warps)
-    monkeypatch.setattr(tensor_cores, "SLABS", slabs)
+    monkeypatch.setattr(tensor_core_blocks, "WARPS", warps)
+    monkeypatch.setattr(tensor_core_blocks, "SLABS", slabs)
     for wide in (128, 64):
-        planned = tensor_cores.BLOCKS[warps, wide].at_once // 132
+        planned = tensor_core_blocks.BLOCKS[warps, wide].at_once // 132
         for kind in (tensor_cores.CONVOLVE, tensor_cores.FLIPPED):
             for dtype in ("float32", "uint16"):
-                needed = tensor_cores.shared_bytes(kind, wide, dtype)
+                needed = tensor_core_blocks.shared_bytes(kind, wide, dtype)
                 assert needed <= of_block << 10
                 if capability % 10 == 0:
                     assert planned * (needed + 1024) <= of_multiprocessor << 10, f"{kind.name}_{wide} {dtype}"

@@ -9,7 +9,7 @@ import pytest
 from npunet import ops
 from npunet.errors import InputError
 from npunet.gpu import convolution as algorithms
-from npunet.gpu import cuda, kernels, tensor_cores
+from npunet.gpu import cuda, kernels, tensor_core_blocks
 from npunet.gpu import few_channels as gpu_few_channels
 from npunet.machine.backend import to_cpu
 from npunet.ops.conv_algorithms import naive, winograd
@@ -231,7 +231,7 @@ def test_how_operands_are_rounded(rng):
     [(112, 264, 1024, 9), (158, 264, 256, 3), (622, 264, 64, 1), (2521, 264, 64, 1), (200, 264, 16, 1)],
 )
 def test_over_how_many_blocks_taps_are_shared_out(blocks, at_once, channels, shares):
-    assert tensor_cores.shares_of_taps(blocks, at_once, channels) == shares
+    assert tensor_core_blocks.shares_of_taps(blocks, at_once, channels) == shares
 
 
 @pytest.mark.parametrize(
@@ -245,12 +245,12 @@ def test_over_how_many_blocks_taps_are_shared_out(blocks, at_once, channels, sha
     ],
 )
 def test_over_how_many_blocks_pixels_are_shared_out(blocks, pixels, channels, outputs, splits):
-    assert tensor_cores.splits_of_pixels(blocks, pixels, 9 * channels * outputs, 256) == splits
+    assert tensor_core_blocks.splits_of_pixels(blocks, pixels, 9 * channels * outputs, 256) == splits
 
 
 @pytest.mark.parametrize("shares", [1, 3, 9])
 def test_tensor_cores_add_up_shares_of_the_taps(gpu, rng, monkeypatch, shares):
-    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: shares)
+    monkeypatch.setattr(tensor_core_blocks, "shares_of_taps", lambda *_: shares)
     exact = lambda *shape: tf32(rng.standard_normal(shape))
     x, weight, bias = exact(2, 5, 4, 32), exact(3, 3, 32, 48), exact(48)
     y, _ = ops.conv2d(*map(gpu.asarray, (x, weight, bias)), padding=1, relu=True, algorithm="tensor_cores")
@@ -272,7 +272,7 @@ def test_a_gpu_without_tf32_gets_an_answer(gpu, rng, monkeypatch):
 )
 def test_tensor_cores(gpu, rng, monkeypatch, n, height, width, c, k, padding):
     """With operands that TF32 holds exactly only the order of the sums differs, so the usual tolerance holds."""
-    monkeypatch.setattr(tensor_cores, "LEAST_PIXELS", 30)  # several shares of the pixels
+    monkeypatch.setattr(tensor_core_blocks, "LEAST_PIXELS", 30)  # several shares of the pixels
     launched, launch = [], cuda.CudaFile.launch
     monkeypatch.setattr(
         cuda.CudaFile,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.gpu import cuda, tensor_cores
+from npunet.gpu import cuda, tensor_core_blocks, tensor_cores
 from npunet.machine.backend import to_cpu
 
 PROBES = """
@@ -219,14 +219,14 @@ def test_banks_that_two_lanes_want_are_found_out(emulated, monkeypatch, right, w
 @pytest.mark.parametrize("dtype", ["float32", "uint16"])
 def test_shared_memory_is_just_as_large_as_the_slabs(emulated, monkeypatch, kind, outputs, dtype):
     """With 48 bytes less, at most 32 of them unused, the last row is written beyond its end."""
-    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: 1)
+    monkeypatch.setattr(tensor_core_blocks, "shares_of_taps", lambda *_: 1)
     x = emulated.asarray(np.zeros((1, 5, 4, 64), dtype))
     weight = emulated.asarray(
         np.zeros((3, 3, 64, outputs) if kind is tensor_cores.CONVOLVE else (3, 3, outputs, 64), "float32")
     )
     run = lambda: tensor_cores.multiply(kind, x, weight, None, (1, 3, 2, outputs))
     run()
-    exact = tensor_cores.shared_bytes
-    monkeypatch.setattr(tensor_cores, "shared_bytes", lambda *how: exact(*how) - 48)
+    exact = tensor_core_blocks.shared_bytes
+    monkeypatch.setattr(tensor_core_blocks, "shared_bytes", lambda *how: exact(*how) - 48)
     with pytest.raises(AssertionError, match="shared memory written beyond what the launch gave"):
         run()

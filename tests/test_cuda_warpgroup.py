@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npunet import ops
-from npunet.gpu import cublas, cuda, sixteen_bits, tensor_cores
+from npunet.gpu import cublas, cuda, sixteen_bits, tensor_core_blocks, tensor_cores
 from npunet.machine.backend import to_cpu
 
 PROBES = """
@@ -279,8 +279,8 @@ def test_the_real_kernel_with_a_mistake(emulated, monkeypatch, rng, mistake):
     assert changed != source
     monkeypatch.setitem(tensor_cores.BY_WARPGROUPS.__dict__, "source", changed)
     monkeypatch.setattr(cublas, "_precision", "bf16")
-    monkeypatch.setattr(tensor_cores, "WGMMA", True)
-    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: 1)  # nine slabs
+    monkeypatch.setattr(tensor_core_blocks, "WGMMA", True)
+    monkeypatch.setattr(tensor_core_blocks, "shares_of_taps", lambda *_: 1)  # nine slabs
     x = sixteen_bits.rounded(emulated.asarray(rng.standard_normal((1, 13, 12, 64)).astype("float32")))
     weight = emulated.asarray(rng.standard_normal((3, 3, 64, 128)).astype("float32"))
     expected = ops.conv2d(to_cpu(sixteen_bits.as_floats(x)), to_cpu(weight))[0]

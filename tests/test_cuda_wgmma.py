@@ -9,7 +9,7 @@ from cuda_on_cpu import networks_live_on
 from test_cuda_against_float64 import ROUNDED, check, distance, placed, sized
 
 from npunet import ops, optimizers, unet
-from npunet.gpu import cublas, cuda, sixteen_bits, tensor_cores
+from npunet.gpu import cublas, cuda, sixteen_bits, tensor_core_blocks, tensor_cores
 from npunet.machine.backend import to_cpu
 from npunet.training import recorded_step, training_step
 
@@ -20,7 +20,7 @@ def gpu(gpu, monkeypatch):
     if cuda.compute_capability() != 90:
         pytest.skip(f"compute capability {cuda.compute_capability() / 10} has no wgmma, 9.0 has")
     monkeypatch.setattr(cublas, "_precision", "bf16")
-    monkeypatch.setattr(tensor_cores, "WGMMA", True)
+    monkeypatch.setattr(tensor_core_blocks, "WGMMA", True)
     return gpu
 
 
@@ -48,7 +48,7 @@ SHAPES = [  # shares of the taps; n, height, width, channels, outputs, padding: 
 @pytest.mark.parametrize("shares, emulated_shape, device_shape", SHAPES)
 def test_convolutions(gpu, rng, monkeypatch, launched, shares, emulated_shape, device_shape):
     """Forward and the input gradient by wgmma; ragged pixels, several images, every padding, shares of the taps."""
-    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *_: shares)
+    monkeypatch.setattr(tensor_core_blocks, "shares_of_taps", lambda *_: shares)
     shape = sized(gpu, emulated_shape, device_shape)
     check(gpu, rng, monkeypatch, "tensor_cores", "float32", shape, ROUNDED["bf16"])
     products = {file for file, name in launched if name == "convolve_128"}
@@ -60,7 +60,7 @@ def test_convolutions(gpu, rng, monkeypatch, launched, shares, emulated_shape, d
 @pytest.mark.parametrize("shares", [1, 2, 4])
 def test_up_convolutions(gpu, rng, monkeypatch, launched, shares):
     """In steps of two pixels, forward and backward; the definition is one product for each tap."""
-    monkeypatch.setattr(tensor_cores, "shares_of_taps", lambda *a: shares)
+    monkeypatch.setattr(tensor_core_blocks, "shares_of_taps", lambda *a: shares)
     n, height, width, c, k = sized(gpu, (2, 3, 5, 128, 128), (2, 17, 9, 256, 128))
     draw = lambda *size: rng.standard_normal(size).astype("float32")
     weight, bias = draw(2, 2, c, k), draw(k)
@@ -87,7 +87,7 @@ def test_the_same_as_mma_sync(gpu, rng, monkeypatch, launched, kind):
     output = {"convolve": size, "flipped": size, "up": 2 * size, "down": size // 2}[kind.name]
     results = []
     for wgmma in (True, False):
-        monkeypatch.setattr(tensor_cores, "WGMMA", wgmma)
+        monkeypatch.setattr(tensor_core_blocks, "WGMMA", wgmma)
         y = tensor_cores.multiply(kind, x, weight, bias, (1, output, output, k), int(kind.taps == 9), relu=True)
         results.append(to_cpu(sixteen_bits.as_floats(y)))
     assert {file for file, name in launched if name.startswith(kind.name)} == {"wgmma", "tensor_cores"}
@@ -104,7 +104,7 @@ def test_a_training_step(gpu, rng, monkeypatch, launched):
     replayed = recorded_step(net, optimizers.Adam(net.parameters, 1e-3), 0.5)
     found = to_cpu(replayed(image, labels, weights))
     assert {name for file, name in launched if file == "wgmma"} == {"convolve_128", "flipped_128", "down_128"}
-    monkeypatch.setattr(tensor_cores, "WGMMA", False)
+    monkeypatch.setattr(tensor_core_blocks, "WGMMA", False)
     optimizer = optimizers.Adam(other.parameters, 1e-3)
     expected = training_step(other, optimizer, image, labels, weights, clip=0.5, wait=False)
     np.testing.assert_allclose(found, to_cpu(expected), rtol=1e-2)
@@ -125,5 +125,5 @@ def test_what_it_cannot_do_is_left_to_mma_sync(gpu, rng, monkeypatch, launched):
 
     assert used(64, 128) == "wgmma"
     assert used(96, 128) == used(64, 64) == used(64, 128, "tf32") == used(64, 128, capability=100) == "tensor_cores"
-    monkeypatch.setattr(tensor_cores, "WGMMA", False)
+    monkeypatch.setattr(tensor_core_blocks, "WGMMA", False)
     assert used(64, 128) == "tensor_cores"
