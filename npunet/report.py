@@ -34,7 +34,13 @@ def main(arguments=None):
     of_cells = config.get("data", {}).get("labels") == "instances"
     experiment = Experiment("own", options.title or run.path.name, "", {}, of_cells, figures_of(of_cells), ())
     outcome = running.score_run(
-        run.path, experiment, device=options.device, data=options.data, symmetries=options.augment, choose=False
+        run.path,
+        experiment,
+        device=options.device,
+        data=options.data,
+        symmetries=options.augment,
+        choose=False,
+        ready=lambda net: cli.set_tf32(options.tf32, options.device, net.device, options.precision),
     )
     path = Path(options.out) if options.out else run.path / "report.html"
     try:

@@ -233,7 +233,7 @@ def apply(given):
     inputs, output = find_inputs(options.input), Path(options.output)
     check_outputs(inputs, output)
     generator = Generator.load(options.model, device=options.device)
-    cli.set_tf32(options.tf32, options.device, generator.net.device)
+    cli.set_tf32(options.tf32, options.device, generator.net.device, options.precision)
     for path in cli.progress_bar(iterable=inputs, unit="picture"):
         content = read_picture(path)
         content = fitted(content, options.size) if options.size else content

@@ -125,6 +125,12 @@ def test_a_folder_without_a_run(tmp_path):
         report.main([str(tmp_path)])
 
 
+@pytest.mark.parametrize("asked", [["--tf32"], ["--precision", "bf16"]])
+def test_a_precision_is_not_ignored(trained, asked):
+    with pytest.raises(InputError, match=f"^{' '.join(asked)} needs the tensor cores of a GPU"):
+        report.main([str(trained(False)), *asked])
+
+
 def test_grey_values_are_scaled_as_the_training_run_was_told(tmp_path):
     """16 bits, `--normalise type`: 0.5 stays 0.5, and is not stretched to 1 by the percentiles of its file."""
     data = make_data(tmp_path / "data", False)

@@ -117,13 +117,14 @@ def arguments_of(options):
     return words
 
 
-def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True, choose=True):
+def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True, choose=True, ready=None):
     """Score the network of a run folder on the images that it held out: an `Outcome`.
 
     Raises InputError if there is no such run.
 
     Probabilities are means over the eight rotated and mirrored versions (§4) unless symmetries is false. choose: the
-    cutting into cells is chosen for them; else the one that training chose is taken, as npunet.predict does.
+    cutting into cells is chosen for them; else the one that training chose is taken, as npunet.predict does. ready is
+    called as ready(net) before anything is computed.
     """
     run, config = RunFolder.reopen(folder, OF_TRAINING)
     path = run.path / CHECKPOINT
@@ -131,6 +132,8 @@ def score_run(folder, experiment, *, device="cpu", data=None, symmetries=True, c
         raise InputError(f"{folder} holds no {CHECKPOINT} yet; wait until the run has kept its first checkpoint")
     options = train_options.stored(config, run.path / "config.json")
     net = UNet.load(path, device=device)
+    if ready is not None:
+        ready(net)
     how = dict(labels=options["labels"], class_values=class_values_of(net, config), rule=rule_of(net))
     dataset = scaling.scaled_dataset(datasets.load(data or options["data"], **how), options["scale"])
     names = set(config["held_out"])
