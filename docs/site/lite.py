@@ -19,7 +19,7 @@ SWITCHED_OFF = ["@jupyterlab/mermaid-extension", "@jupyterlab/vega5-extension", 
 UNUSED = re.compile(r"mermaid|org\.eclipse\.elk|chevrotain|cytoscape|katex|vega|xterm")
 LARGE = 60_000  # bytes
 # Seconds of a processor that all cells of lesson 0, 1, ... take in Pyodide (benchmarks/results/browser.md)
-SECONDS = (10, 100, 18, 17, 207, 94, 110, 82, 22, 52, 21, 141, 132, 275, 100, 152, 33)
+SECONDS = (10, 100, 18, 17, 207, 94, 110, 82, 22, 52, 21, 141, 132, 275, 9, 81, 33)
 ICONS = ("*.map", "fa-*.svg", "fa-*.ttf", "fa-*.eot", "fa-*.woff")  # browsers take the icons' .woff2
 
 
