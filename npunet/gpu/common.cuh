@@ -49,6 +49,14 @@ __device__ __forceinline__ void mma(float* d, const unsigned* a, const unsigned*
     else mma_tf32(d, a, b);
 }
 
+// Two neighbouring outputs, k and k + 1, of a pixel, where they lie: with bias and ReLU in y if they are whole, else as they are in partial.
+__device__ __forceinline__ void store_outputs(MAP* y, float* partial, long long at, bool whole, float first, float second, const float* bias,
+                                              int k, int has_bias, int relu) {
+    if (!whole) return store_two(partial + at, first, second);
+    if (has_bias) { first += bias[k]; second += bias[k + 1]; }
+    store_two(y + at, relu && first < 0 ? 0 : first, relu && second < 0 ? 0 : second);
+}
+
 // All groups of copies but the newest `pending` are in shared memory: those of this thread after the wait, everybody's after the barrier.
 template <int pending> __device__ __forceinline__ void arrived() {
     wait_for_groups<pending>();

@@ -137,13 +137,7 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
             UNROLL for (int t = 0; t < TILES_N; ++t) {         // two neighbouring channels of a pixel: one store
                 int k = first_k + warp_column + 8 * t + 2 * member;
                 if (k >= outputs) continue;
-                float first = sum[m][t][2 * half], second = sum[m][t][2 * half + 1];
-                if (!whole) {
-                    store_two(partial + place * outputs + k, first, second);
-                    continue;
-                }
-                if (has_bias) { first += bias[k]; second += bias[k + 1]; }
-                store_two(y + place * outputs + k, relu && first < 0 ? 0 : first, relu && second < 0 ? 0 : second);
+                store_outputs(y, partial, place * outputs + k, whole, sum[m][t][2 * half], sum[m][t][2 * half + 1], bias, k, has_bias, relu);
             }
         }
 }

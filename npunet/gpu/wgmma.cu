@@ -106,13 +106,7 @@ __device__ __forceinline__ void multiply(const MAP* x, const MAP* weight, const 
             place = (2LL * (pixel / columns) + blockIdx.z / 2) * 2 * columns + 2 * (pixel % columns) + blockIdx.z % 2;
         UNROLL for (int t = 0; t < BN / 8; ++t) {              // two neighbouring outputs of a pixel: one store
             int k = first_k + 8 * t + lane % 4 * 2;
-            float first = sum[4 * t + 2 * half], second = sum[4 * t + 2 * half + 1];
-            if (!whole) {
-                store_two(partial + place * outputs + k, first, second);
-                continue;
-            }
-            if (has_bias) { first += bias[k]; second += bias[k + 1]; }
-            store_two(y + place * outputs + k, relu && first < 0 ? 0 : first, relu && second < 0 ? 0 : second);
+            store_outputs(y, partial, place * outputs + k, whole, sum[4 * t + 2 * half], sum[4 * t + 2 * half + 1], bias, k, has_bias, relu);
         }
     }
 }
